@@ -1,0 +1,52 @@
+#include "base/file_map.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static qzo_status fail_system(const char *action, const char *path) {
+    int code = errno;
+    return qzo_fail(code == ENOENT || code == ENOTDIR ? QZO_ERR_NOT_FOUND : QZO_ERR_IO,
+                    "%s: cannot %s: %s", path, action, strerror(code));
+}
+
+qzo_status qzo_file_map_open(qzo_file_map *out, const char *path) {
+    qzo_status status = QZO_OK;
+    *out = (qzo_file_map){0};
+    /* A FIFO would block the open; O_NONBLOCK does nothing to regular files. */
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (descriptor < 0) return fail_system("open", path);
+
+    struct stat info;
+    if (fstat(descriptor, &info) != 0) {
+        status = fail_system("look at", path);
+        goto cleanup;
+    }
+    if (!S_ISREG(info.st_mode)) {
+        status = qzo_fail(QZO_ERR_IO, "%s: expected a regular file", path);
+        goto cleanup;
+    }
+    if (info.st_size > 0) { /* a mapping of no bytes is an error */
+        size_t size_bytes = (size_t)info.st_size;
+        void *bytes = mmap(NULL, size_bytes, PROT_READ, MAP_PRIVATE, descriptor, 0);
+        if (bytes == MAP_FAILED) {
+            status = fail_system("map", path);
+            goto cleanup;
+        }
+        *out = (qzo_file_map){.bytes = bytes, .size_bytes = size_bytes};
+    }
+cleanup:
+    close(descriptor); /* the mapping stays */
+    return status;
+}
+
+void qzo_file_map_close(qzo_file_map *map) {
+    if (map->bytes != NULL) {
+        /* munmap wants a pointer to writable bytes, though it writes none. */
+        munmap((void *)(uintptr_t)map->bytes, map->size_bytes);
+    }
+    *map = (qzo_file_map){0};
+}
