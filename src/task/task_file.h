@@ -1,0 +1,67 @@
+/* A prepared task: token ids of every option of every example, made once by tools/prepare_task.py.
+ *
+ * The file (*.qzt) is a safetensors file. Version 1; integers little-endian, types exact:
+ *
+ *   __metadata__  qzo_task_version "1"; name; loss "classification" | "lm"; metric "accuracy";
+ *                 vocab_size, max_length: decimal; checksum: 16 hex digits, XXH3-64 (seed 0) of the
+ *                 payload (all bytes after the header) followed by "key=value\n" of every other
+ *                 metadata key in ascending order. Other keys (template, tokenizer, source ...) are
+ *                 free and covered by the checksum.
+ *   for split in train, dev, test:
+ *     {split}.option_begin  I64 (examples + 1)  options of example e: [begin[e], begin[e + 1])
+ *     {split}.token_begin   I64 (options + 1)   tokens of option o: [begin[o], begin[o + 1])
+ *     {split}.answer_tokens I32 (options)       the last so many tokens of the option: its answer
+ *     {split}.gold          I32 (examples)      index of the right option within its example
+ *     {split}.tokens        I32 (all)           prompt and option as fed to the model, after
+ *                                               truncation, beginning-of-sequence token included
+ *   pieces.begin I64 (vocab_size + 1), pieces.bytes U8: the text of each token, so that C can print
+ *
+ * With loss "lm" an example has one option, the gold answer, or several (COPA, ReCoRD): the loss is
+ * taken over the gold one, the metric over all. An answer has at least one token, and at least one
+ * token stands before it. */
+#ifndef QZO_TASK_TASK_FILE_H
+#define QZO_TASK_TASK_FILE_H
+
+#include "base/digest.h"
+#include "base/status.h"
+#include "weights/safetensors.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum { QZO_SPLIT_TRAIN, QZO_SPLIT_DEV, QZO_SPLIT_TEST, QZO_SPLIT_COUNT } qzo_split_kind;
+
+/* "train", "dev", "test". */
+const char *qzo_split_name(qzo_split_kind split);
+
+typedef struct qzo_split {
+    int64_t example_count;
+    const int64_t *option_begin;
+    const int64_t *token_begin;
+    const int32_t *answer_tokens;
+    const int32_t *gold;
+    const int32_t *tokens;
+} qzo_split;
+
+typedef struct qzo_task {
+    char *name;
+    char *loss;   /* a name of qzo_losses */
+    char *metric; /* a name of qzo_metrics */
+    int64_t vocab_size;
+    qzo_split splits[QZO_SPLIT_COUNT];
+    const int64_t *piece_begin;
+    const uint8_t *piece_bytes;
+    qzo_digest digest; /* of the whole file */
+    void *storage;     /* owns everything above */
+} qzo_task;
+
+/* Maps and checks everything: checksum, monotonic offsets, ids below vocab_size, gold below the
+ * options, answers shorter than their rows, at least one example in train and dev. */
+qzo_status qzo_task_open(qzo_task **out, const char *path);
+void qzo_task_close(qzo_task *task); /* NULL is fine */
+
+/* What the metadata's checksum must say (QZO_ERR_MEMORY is the only failure): for the reader, and
+ * for whoever writes or damages such a file on purpose. */
+qzo_status qzo_task_checksum(uint64_t *out, const qzo_safetensors *file);
+
+#endif

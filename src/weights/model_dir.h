@@ -1,0 +1,40 @@
+/* A Hugging Face model folder: config.json, the quantization's settings, and the tensors of
+ * model.safetensors or of all shards that model.safetensors.index.json names. Nothing is copied. */
+#ifndef QZO_WEIGHTS_MODEL_DIR_H
+#define QZO_WEIGHTS_MODEL_DIR_H
+
+#include "base/digest.h"
+#include "base/status.h"
+#include "weights/safetensors.h"
+
+#include <jansson.h>
+
+typedef struct qzo_model_dir qzo_model_dir;
+
+/* Opens and checks; a tensor that stands in two shards, or that the index names and no shard holds,
+ * is refused. The caller closes it; views, JSON and strings are borrowed from it. */
+qzo_status qzo_model_dir_open(qzo_model_dir **out, const char *path);
+void qzo_model_dir_close(qzo_model_dir *dir); /* NULL is fine */
+
+const char *qzo_model_dir_path(const qzo_model_dir *dir);
+const json_t *qzo_model_dir_config(const qzo_model_dir *dir);
+
+/* config.json's quantization_config, else quantize_config.json, else NULL. */
+const json_t *qzo_model_dir_quantization(const qzo_model_dir *dir);
+
+/* Tensors of all shards in ascending order of their names. */
+int64_t qzo_model_dir_count(const qzo_model_dir *dir);
+const qzo_tensor_view *qzo_model_dir_at(const qzo_model_dir *dir, int64_t index);
+const qzo_tensor_view *qzo_model_dir_find(const qzo_model_dir *dir, const char *name);
+
+/* As find, but QZO_ERR_FORMAT with the folder and the name where it is missing, and where the type
+ * is none of F32, F16, BF16 or the shape differs. rank 1: shape {rows}; rank 2: {rows, columns}. */
+qzo_status qzo_model_dir_require_float(const qzo_tensor_view **out, const qzo_model_dir *dir,
+                                       const char *name, int rank, int64_t rows, int64_t columns);
+
+/* Digest of the contents: config.json, the quantization settings, and every tensor's name, type,
+ * shape and bytes in order of names. How the tensors are sharded does not change it. Reads every
+ * byte of the model. */
+qzo_status qzo_model_dir_digest(qzo_digest *out, const qzo_model_dir *dir);
+
+#endif

@@ -1,0 +1,48 @@
+/* What a weight format must provide. To add one: <name>_decode.h with one value's decoding for host
+ * and device, quant_<name>.c with this table filled, one line in quant_registry.c.
+ *
+ * A format's functions are pure: they read the file's bytes and never change them. */
+#ifndef QZO_WEIGHTS_QUANT_H
+#define QZO_WEIGHTS_QUANT_H
+
+#include "base/status.h"
+#include "weights/model_dir.h"
+#include "weights/qtensor.h"
+
+#include <stdbool.h>
+
+struct qzo_quant_format {
+    const char *name; /* "gptq", "dense" */
+
+    /* Whether the module's weight is stored in this format (its tensors' names tell). */
+    bool (*detect)(const qzo_model_dir *dir, const char *module);
+
+    /* Fills out for W (out_features, in_features): checks types, shapes, settings and index ranges;
+     * sets group_count, `as` and `owned`, never span. Messages name the tensor. */
+    qzo_status (*bind)(qzo_qtensor *out, const qzo_model_dir *dir, const char *module,
+                       int64_t out_features, int64_t in_features);
+
+    /* out (in_features) = row `row` of W in fp32, given that row's trainable values
+     * (group_count; NULL where group_count is 0), perturbed or not. */
+    void (*decode_row)(float *out, const qzo_qtensor *weight, int64_t row, const float *values);
+
+    /* NULL where nothing is trainable. out (out_features * group_count) in logical order;
+     * QZO_ERR_FORMAT names the first value that is not finite. */
+    qzo_status (*read_values)(float *out, const qzo_qtensor *weight);
+
+    const char *value_suffix; /* "scales": the span's name is module + "." + suffix; or NULL */
+    qzo_constraint constraint;
+};
+
+/* NULL-terminated; the first that detects a module wins. */
+extern const qzo_quant_format *const qzo_quant_formats[];
+extern const qzo_quant_format qzo_quant_gptq;
+extern const qzo_quant_format qzo_quant_dense;
+
+/* Finds the format of a module and binds it. The caller calls qzo_qtensor_release. */
+qzo_status qzo_qtensor_bind(qzo_qtensor *out, const qzo_model_dir *dir, const char *module,
+                            int64_t out_features, int64_t in_features);
+
+void qzo_qtensor_release(qzo_qtensor *tensor); /* safe on a zeroed tensor */
+
+#endif

@@ -1,0 +1,61 @@
+/* Weights that are not quantized: MODULE.weight (out, in) in fp32, fp16 or bf16. Nothing in them is
+ * trainable here. */
+#include "weights/quant.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* "MODULE.weight", fresh; NULL when out of memory. */
+static char *weight_name(const char *module) {
+    char *name = NULL;
+    return asprintf(&name, "%s.weight", module) < 0 ? NULL : name;
+}
+
+static bool detect(const qzo_model_dir *dir, const char *module) {
+    char *name = weight_name(module);
+    const bool found = name != NULL && qzo_model_dir_find(dir, name) != NULL;
+    free(name);
+    return found;
+}
+
+static qzo_status bind(qzo_qtensor *out, const qzo_model_dir *dir, const char *module,
+                       int64_t out_features, int64_t in_features) {
+    qzo_status status = QZO_OK;
+    const qzo_tensor_view *view = NULL;
+    char *name = weight_name(module);
+    if (name == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", module);
+    QZO_TRY(qzo_model_dir_require_float(&view, dir, name, 2, out_features, in_features));
+    out->group_count = 0;
+    out->as.dense = *view;
+    if (!qzo_tensor_aligned(view)) { /* backends read through typed pointers */
+        out->owned = malloc(view->size_bytes);
+        if (out->owned == NULL) {
+            status =
+                qzo_fail(QZO_ERR_MEMORY, "%s: out of memory for %zu bytes", name, view->size_bytes);
+            goto cleanup;
+        }
+        memcpy(out->owned, view->data, view->size_bytes);
+        out->as.dense.data = out->owned;
+    }
+cleanup:
+    free(name);
+    return status;
+}
+
+static void decode_row(float *out, const qzo_qtensor *weight, int64_t row, const float *values) {
+    (void)values;
+    const int64_t first = row * weight->in_features;
+    for (int64_t i = 0; i < weight->in_features; i++)
+        out[i] = qzo_tensor_float_at(&weight->as.dense, first + i);
+}
+
+const qzo_quant_format qzo_quant_dense = {
+    .name = "dense",
+    .detect = detect,
+    .bind = bind,
+    .decode_row = decode_row,
+    .read_values = NULL,
+    .value_suffix = NULL,
+    .constraint = QZO_CONSTRAINT_FREE,
+};

@@ -1,0 +1,273 @@
+/* GPTQ int4 as AutoGPTQ and GPTQModel write it. For a module with `in` inputs, `out` outputs and
+ * groups = ceil(in / group_size):
+ *
+ *   MODULE.qweight I32 (in / 8, out)     codes, eight along the inputs in a word
+ *   MODULE.qzeros  I32 (groups, out / 8) zero points, eight along the outputs in a word
+ *   MODULE.scales  F16, BF16 or F32 (groups, out)
+ *   MODULE.g_idx   I32 (in)              group of each input; i / group_size where it is absent
+ *
+ * gptq_decode.h has the decoding of one value. The settings stand in the model's quantization
+ * settings: bits, group_size (-1: one group), desc_act, checkpoint_format. "sym" needs no care: its
+ * zero points are stored like all others. */
+#include "base/json.h"
+#include "weights/gptq_decode.h"
+#include "weights/quant.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    CODES_PER_WORD = 8,
+    BITS = 4,
+    GROUP_SIZE_MAX = 1 << 24,
+    OWNED_ALIGNMENT_BYTES = 64,
+};
+
+typedef struct settings {
+    int64_t group_size; /* -1: one group */
+    bool desc_act;
+    uint32_t zero_correction;
+} settings;
+
+typedef struct parts {
+    const qzo_tensor_view *qweight;
+    const qzo_tensor_view *qzeros;
+    const qzo_tensor_view *scales;
+    const qzo_tensor_view *g_idx; /* NULL where there is none */
+} parts;
+
+/* The tensor "MODULE.SUFFIX", NULL where there is none. */
+static const qzo_tensor_view *find_part(const qzo_model_dir *dir, const char *module,
+                                        const char *suffix) {
+    char *name = NULL;
+    if (asprintf(&name, "%s.%s", module, suffix) < 0) return NULL;
+    const qzo_tensor_view *view = qzo_model_dir_find(dir, name);
+    free(name);
+    return view;
+}
+
+static bool detect(const qzo_model_dir *dir, const char *module) {
+    return find_part(dir, module, "qweight") != NULL;
+}
+
+static qzo_status read_checkpoint_format(settings *out, const json_t *json, const char *place) {
+    qzo_status status = QZO_OK;
+    const char *format = "gptq";
+    if (qzo_json_has(json, "checkpoint_format"))
+        QZO_TRY(qzo_json_string(&format, json, "checkpoint_format", place));
+    if (strcmp(format, "gptq") == 0)
+        out->zero_correction = QZO_GPTQ_V1_ZERO_CORRECTION;
+    else if (strcmp(format, "gptq_v2") == 0)
+        out->zero_correction = 0;
+    else
+        status = qzo_fail(QZO_ERR_UNSUPPORTED,
+                          "%s: checkpoint_format \"%s\", only \"gptq\" and \"gptq_v2\" are read",
+                          place, format);
+cleanup:
+    return status;
+}
+
+static qzo_status read_settings(settings *out, const qzo_model_dir *dir) {
+    qzo_status status = QZO_OK;
+    const char *method = "gptq"; /* old quantize_config.json files do not name it */
+    int64_t bits = 0;
+    char *place = NULL;
+    const json_t *json = qzo_model_dir_quantization(dir);
+    if (json == NULL)
+        return qzo_fail(QZO_ERR_FORMAT,
+                        "%s: GPTQ tensors, but neither config.json has a quantization_config nor "
+                        "is there a quantize_config.json",
+                        qzo_model_dir_path(dir));
+    if (asprintf(&place, "%s: quantization settings", qzo_model_dir_path(dir)) < 0)
+        return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", qzo_model_dir_path(dir));
+    if (qzo_json_has(json, "quant_method"))
+        QZO_TRY(qzo_json_string(&method, json, "quant_method", place));
+    if (strcmp(method, "gptq") != 0) {
+        status = qzo_fail(QZO_ERR_UNSUPPORTED, "%s: quant_method \"%s\", only \"gptq\" is read",
+                          place, method);
+        goto cleanup;
+    }
+    QZO_TRY(qzo_json_int(&bits, json, "bits", 1, 64, place));
+    if (bits != BITS) {
+        status = qzo_fail(QZO_ERR_UNSUPPORTED, "%s: %lld bits, only %d are read", place,
+                          (long long)bits, BITS);
+        goto cleanup;
+    }
+    QZO_TRY(qzo_json_int(&out->group_size, json, "group_size", -1, GROUP_SIZE_MAX, place));
+    if (out->group_size == 0) {
+        status = qzo_fail(QZO_ERR_FORMAT, "%s: \"group_size\" must be -1 or positive", place);
+        goto cleanup;
+    }
+    if (qzo_json_has(json, "desc_act"))
+        QZO_TRY(qzo_json_bool(&out->desc_act, json, "desc_act", place));
+    QZO_TRY(read_checkpoint_format(out, json, place));
+cleanup:
+    free(place);
+    return status;
+}
+
+/* MODULE.SUFFIX of type I32 and shape (rows, columns); columns -1: shape (rows). */
+static qzo_status require_int(const qzo_tensor_view **out, const qzo_model_dir *dir,
+                              const char *module, const char *suffix, int64_t rows,
+                              int64_t columns) {
+    const char *folder = qzo_model_dir_path(dir);
+    const qzo_tensor_view *view = find_part(dir, module, suffix);
+    if (view == NULL)
+        return qzo_fail(QZO_ERR_FORMAT, "%s: tensor %s.%s is missing", folder, module, suffix);
+    if (view->dtype != QZO_DTYPE_I32)
+        return qzo_fail(QZO_ERR_FORMAT, "%s: tensor %s: expected I32, found %s", folder, view->name,
+                        qzo_dtype_name(view->dtype));
+    const int rank = columns < 0 ? 1 : 2;
+    if (view->rank != rank || view->shape[0] != rows || (rank == 2 && view->shape[1] != columns))
+        return qzo_fail(QZO_ERR_FORMAT,
+                        "%s: tensor %s: expected the shape (%lld, %lld), found rank %d and (%lld, "
+                        "%lld)",
+                        folder, view->name, (long long)rows, (long long)(rank == 2 ? columns : 1),
+                        view->rank, (long long)view->shape[0],
+                        (long long)(view->rank > 1 ? view->shape[1] : 1));
+    *out = view;
+    return QZO_OK;
+}
+
+static qzo_status require_scales(const qzo_tensor_view **out, const qzo_model_dir *dir,
+                                 const char *module, int64_t groups, int64_t outputs) {
+    char *name = NULL;
+    if (asprintf(&name, "%s.scales", module) < 0)
+        return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", module);
+    qzo_status status = qzo_model_dir_require_float(out, dir, name, 2, groups, outputs);
+    free(name);
+    return status;
+}
+
+static int32_t group_at(const qzo_tensor_view *g_idx, int64_t input) {
+    int32_t group;
+    memcpy(&group, g_idx->data + (size_t)input * sizeof group, sizeof group);
+    return group;
+}
+
+static qzo_status check_groups(const qzo_tensor_view *g_idx, int64_t inputs, int64_t groups,
+                               const qzo_model_dir *dir) {
+    for (int64_t i = 0; i < inputs; i++) {
+        const int32_t group = group_at(g_idx, i);
+        if (group < 0 || group >= groups)
+            return qzo_fail(
+                QZO_ERR_FORMAT, "%s: tensor %s: input %lld is in group %d, expected 0 .. %lld",
+                qzo_model_dir_path(dir), g_idx->name, (long long)i, group, (long long)groups - 1);
+    }
+    return QZO_OK;
+}
+
+static size_t padded(size_t bytes) {
+    return (bytes + OWNED_ALIGNMENT_BYTES - 1) / OWNED_ALIGNMENT_BYTES * OWNED_ALIGNMENT_BYTES;
+}
+
+static size_t copy_bytes(const qzo_tensor_view *view) {
+    return qzo_tensor_aligned(view) ? 0 : padded(view->size_bytes);
+}
+
+/* The view's data, or an aligned copy of it, for which *free_at moves on. */
+static const uint8_t *aligned_data(const qzo_tensor_view *view, uint8_t **free_at) {
+    if (qzo_tensor_aligned(view)) return view->data;
+    uint8_t *copy = *free_at;
+    memcpy(copy, view->data, view->size_bytes);
+    *free_at += padded(view->size_bytes);
+    return copy;
+}
+
+/* Fills out->as.gptq with aligned pointers; what cannot be borrowed lies in one block, `owned`. */
+static qzo_status place_parts(qzo_qtensor *out, const parts *from, const settings *chosen) {
+    const int64_t inputs = out->in_features;
+    size_t owned_bytes =
+        copy_bytes(from->qweight) + copy_bytes(from->qzeros) + copy_bytes(from->scales);
+    owned_bytes +=
+        from->g_idx != NULL ? copy_bytes(from->g_idx) : padded((size_t)inputs * sizeof(int32_t));
+    if (owned_bytes > 0) {
+        out->owned = aligned_alloc(OWNED_ALIGNMENT_BYTES, owned_bytes);
+        if (out->owned == NULL)
+            return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory for %zu bytes", out->name,
+                            owned_bytes);
+    }
+    uint8_t *free_at = out->owned;
+    qzo_gptq_tensor *gptq = &out->as.gptq;
+    gptq->codes = (const void *)aligned_data(from->qweight, &free_at);
+    gptq->zeros = (const void *)aligned_data(from->qzeros, &free_at);
+    gptq->zero_correction = chosen->zero_correction;
+    gptq->scales = *from->scales;
+    gptq->scales.data = aligned_data(from->scales, &free_at);
+    if (from->g_idx != NULL) {
+        gptq->group_of_input = (const void *)aligned_data(from->g_idx, &free_at);
+        return QZO_OK;
+    }
+    int32_t *groups = (void *)free_at;
+    for (int64_t i = 0; i < inputs; i++)
+        groups[i] = chosen->group_size < 0 ? 0 : (int32_t)(i / chosen->group_size);
+    gptq->group_of_input = groups;
+    return QZO_OK;
+}
+
+static qzo_status bind(qzo_qtensor *out, const qzo_model_dir *dir, const char *module,
+                       int64_t out_features, int64_t in_features) {
+    qzo_status status = QZO_OK;
+    settings chosen = {0};
+    parts found = {0};
+    if (in_features % CODES_PER_WORD != 0 || out_features % CODES_PER_WORD != 0)
+        return qzo_fail(QZO_ERR_UNSUPPORTED,
+                        "%s: module %s: GPTQ packs by %d, the weight is (%lld, %lld)",
+                        qzo_model_dir_path(dir), module, CODES_PER_WORD, (long long)out_features,
+                        (long long)in_features);
+    QZO_TRY(read_settings(&chosen, dir));
+    out->group_count =
+        chosen.group_size < 0 ? 1 : (in_features + chosen.group_size - 1) / chosen.group_size;
+    QZO_TRY(require_int(&found.qweight, dir, module, "qweight", in_features / CODES_PER_WORD,
+                        out_features));
+    QZO_TRY(require_int(&found.qzeros, dir, module, "qzeros", out->group_count,
+                        out_features / CODES_PER_WORD));
+    QZO_TRY(require_scales(&found.scales, dir, module, out->group_count, out_features));
+    /* Without desc_act the groups are consecutive, but a file that says otherwise is believed. */
+    if (chosen.desc_act || find_part(dir, module, "g_idx") != NULL) {
+        QZO_TRY(require_int(&found.g_idx, dir, module, "g_idx", in_features, -1));
+        QZO_TRY(check_groups(found.g_idx, in_features, out->group_count, dir));
+    }
+    QZO_TRY(place_parts(out, &found, &chosen));
+cleanup:
+    return status;
+}
+
+static void decode_row(float *out, const qzo_qtensor *weight, int64_t row, const float *values) {
+    const qzo_gptq_tensor *gptq = &weight->as.gptq;
+    const int64_t outputs = weight->out_features, words = outputs / CODES_PER_WORD;
+    for (int64_t i = 0; i < weight->in_features; i++) {
+        const int64_t group = gptq->group_of_input[i];
+        const uint32_t word = gptq->codes[i / CODES_PER_WORD * outputs + row];
+        const int code = qzo_gptq_nibble(word, (int)(i % CODES_PER_WORD));
+        const int zero = qzo_gptq_zero(gptq->zeros + group * words, row, gptq->zero_correction);
+        out[i] = qzo_gptq_value(code, zero, values[group]);
+    }
+}
+
+static qzo_status read_values(float *out, const qzo_qtensor *weight) {
+    const qzo_tensor_view *scales = &weight->as.gptq.scales;
+    for (int64_t row = 0; row < weight->out_features; row++) {
+        for (int64_t group = 0; group < weight->group_count; group++) {
+            const float value = qzo_tensor_float_at(scales, group * weight->out_features + row);
+            if (!isfinite(value))
+                return qzo_fail(QZO_ERR_FORMAT,
+                                "tensor %s: the scale of row %lld, group %lld is not finite (%g)",
+                                scales->name, (long long)row, (long long)group, (double)value);
+            out[row * weight->group_count + group] = value;
+        }
+    }
+    return QZO_OK;
+}
+
+const qzo_quant_format qzo_quant_gptq = {
+    .name = "gptq",
+    .detect = detect,
+    .bind = bind,
+    .decode_row = decode_row,
+    .read_values = read_values,
+    .value_suffix = "scales",
+    .constraint = QZO_CONSTRAINT_POSITIVE,
+};
