@@ -1,0 +1,166 @@
+/* Tensor operations behind one table. The forward pass and the optimizer are written once over it.
+ *
+ * Notation: (rows, width) is row-major. `float *` is fp32 and `qzo_act *` the backend's activation
+ * type (fp32 on the CPU); both, and all integer arrays, live in the backend's memory unless a name
+ * ends in _host. The residual stream, masters and logits are always fp32. A backend may run
+ * operations asynchronously; `download` and `log_probs` wait.
+ *
+ * Sums keep their order whatever the thread count, and no row's result depends on other rows of the
+ * call: packing cannot change a bit.
+ *
+ * To add a backend: backend_<name>.c with this table filled, one line in backend_registry.c. */
+#ifndef QZO_BACKEND_BACKEND_H
+#define QZO_BACKEND_BACKEND_H
+
+#include "base/noise.h"
+#include "base/status.h"
+#include "weights/quant.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct qzo_act qzo_act;       /* activations; never dereferenced outside a backend */
+typedef struct qzo_weight qzo_weight; /* a qtensor as the backend holds it */
+typedef struct qzo_backend_ops qzo_backend_ops;
+
+typedef struct qzo_backend {
+    const qzo_backend_ops *ops;
+    void *state;
+} qzo_backend;
+
+/* Trainable values are read as fma(c, z(seed), master). c = 0 draws nothing. */
+typedef struct qzo_perturbation {
+    uint64_t seed;
+    float c;
+    qzo_directions directions;
+} qzo_perturbation;
+
+/* One record of a step, ready to apply. */
+typedef struct qzo_gain {
+    uint64_t seed;
+    float k;
+} qzo_gain;
+
+typedef enum { QZO_NORM_RMS } qzo_norm_kind;
+typedef enum { QZO_ACTIVATION_SILU } qzo_activation;
+
+/* Which rows a row attends to: [prefix_begin, prefix_end), then [own_begin, itself]. A row of a
+ * shared prefix has an empty prefix range. Arrays over all packed rows. */
+typedef struct qzo_attention {
+    const int32_t *query_rows; /* the packed row of each query; NULL: query i is row i */
+    const int32_t *prefix_begin;
+    const int32_t *prefix_end;
+    const int32_t *own_begin;
+    int64_t context_max; /* largest number of rows that one row attends to */
+    int64_t head_count;
+    int64_t kv_head_count; /* divides head_count */
+    int64_t head_dim;
+    float scale; /* 1 / sqrt(head_dim) */
+} qzo_attention;
+
+struct qzo_backend_ops {
+    const char *name;
+    size_t activation_bytes; /* of one qzo_act element */
+
+    /* Names the arithmetic for the journal's header: two processes whose texts are equal compute
+     * the same losses. Static storage. */
+    const char *(*arithmetic)(const qzo_backend *backend);
+    void (*close)(qzo_backend *backend);
+
+    /* --- memory: 64-byte aligned, zeroed; the owner frees it --- */
+    qzo_status (*allocate)(qzo_backend *backend, void **out, size_t size_bytes);
+    void (*release)(qzo_backend *backend, void *memory); /* NULL is fine */
+    qzo_status (*upload)(qzo_backend *backend, void *out, const void *in_host, size_t size_bytes);
+    qzo_status (*download)(qzo_backend *backend, void *out_host, const void *in, size_t size_bytes);
+    qzo_status (*copy)(qzo_backend *backend, void *out, const void *in, size_t size_bytes);
+
+    /* Scratch for attention over at most context_max rows; before the step loop only. */
+    qzo_status (*reserve)(qzo_backend *backend, int64_t context_max);
+
+    /* The tensor must outlive the weight. Called before the step loop only. */
+    qzo_status (*weight_load)(qzo_backend *backend, qzo_weight **out, const qzo_qtensor *tensor);
+    void (*weight_free)(qzo_backend *backend, qzo_weight *weight); /* NULL is fine */
+
+    /* --- the forward pass --- */
+
+    /* residual (rows, width) = table[ids]; table (vocab, width) has no trainable values */
+    qzo_status (*embed)(qzo_backend *backend, float *residual, const qzo_weight *table,
+                        const int32_t *ids, int64_t rows);
+
+    /* RMS: out = x / sqrt(mean(x^2) + epsilon) * gain; gain (width) */
+    qzo_status (*norm)(qzo_backend *backend, qzo_act *out, const float *residual, const float *gain,
+                       int64_t rows, int64_t width, qzo_norm_kind kind, float epsilon);
+
+    /* out (rows, out_features) = x (rows, in_features) W^T, W decoded with the perturbed values;
+     * each sum runs over in_features in ascending order, one fma per term */
+    qzo_status (*linear)(qzo_backend *backend, qzo_act *out, const qzo_act *x,
+                         const qzo_weight *weight, const float *masters,
+                         const qzo_perturbation *perturbation, int64_t rows);
+
+    /* Rotates halves in place: (a, b) = (x[i], x[i + head_dim / 2]) to (a cos - b sin, b cos + a
+     * sin) per head; table (positions, head_dim / 2, {cos, sin}) */
+    qzo_status (*rope)(qzo_backend *backend, qzo_act *x, const int32_t *positions,
+                       const float *table, int64_t rows, int64_t head_count, int64_t head_dim);
+
+    /* out, q (queries, head_count * head_dim), k, v (all rows, kv_head_count * head_dim):
+     * softmax(q k^T scale) v over the rows that `attention` names, in its order */
+    qzo_status (*attention)(qzo_backend *backend, qzo_act *out, const qzo_act *q, const qzo_act *k,
+                            const qzo_act *v, const qzo_attention *attention, int64_t queries);
+
+    /* gate (count) = activation(gate) * up; up NULL: activation alone */
+    qzo_status (*activate)(qzo_backend *backend, qzo_act *gate, const qzo_act *up, int64_t count,
+                           qzo_activation activation);
+
+    /* residual (count) += x */
+    qzo_status (*add)(qzo_backend *backend, float *residual, const qzo_act *x, int64_t count);
+
+    /* out (row_count, width) = residual[rows] */
+    qzo_status (*gather)(qzo_backend *backend, float *out, const float *residual,
+                         const int32_t *rows, int64_t row_count, int64_t width);
+
+    /* logits (rows, vocab) in fp32 = x W^T */
+    qzo_status (*logits)(qzo_backend *backend, float *out, const qzo_act *x, const qzo_weight *head,
+                         const float *masters, const qzo_perturbation *perturbation, int64_t rows);
+
+    /* out_host[i] = logits[target_row[i]][target_id[i]] - ln sum exp(logits[target_row[i]]);
+     * target_row ascends, so that one row's sum is taken once */
+    qzo_status (*log_probs)(qzo_backend *backend, double *out_host, const float *logits,
+                            const int32_t *target_row, const int32_t *target_id,
+                            int64_t target_count, int64_t vocab);
+
+    /* --- the optimizer --- */
+
+    /* For every span and element: one fma per gain in order (base/update.h), then the constraint
+     * once. spans_host, gains_host: host memory. */
+    qzo_status (*update)(qzo_backend *backend, float *masters, const qzo_span *spans_host,
+                         int64_t span_count, const qzo_gain *gains_host, int64_t gain_count,
+                         qzo_directions directions);
+
+    /* Sum of qzo_digest_mix over all spans. */
+    qzo_status (*digest)(qzo_backend *backend, uint64_t *out_host, const float *masters,
+                         const qzo_span *spans_host, int64_t span_count);
+};
+
+/* What opening a backend needs to know. */
+typedef struct qzo_backend_options {
+    int thread_count; /* of this rank; at least 1 */
+    int local_rank;   /* chooses the device */
+} qzo_backend_options;
+
+typedef struct qzo_backend_entry {
+    const char *name;
+    qzo_status (*open)(qzo_backend **out, const qzo_backend_options *options);
+} qzo_backend_entry;
+
+/* NULL-named entry last. */
+extern const qzo_backend_entry qzo_backends[];
+
+/* Opens by name; "auto" takes the best that this machine has. The caller closes it. */
+qzo_status qzo_backend_open(qzo_backend **out, const char *name,
+                            const qzo_backend_options *options);
+void qzo_backend_close(qzo_backend *backend); /* NULL is fine */
+
+/* src/backend/backend_cpu.c */
+qzo_status qzo_backend_cpu_open(qzo_backend **out, const qzo_backend_options *options);
+
+#endif

@@ -1,0 +1,469 @@
+/* Lifetime, memory and threading of the CPU backend; the loops are in cpu_ops_*.c.
+ *
+ * Work is cut into pieces whose results do not depend on each other: tiles of outputs, blocks of
+ * rows, blocks of elements. Partial digests are added modulo 2^64, so their order does not matter.
+ */
+#include "backend/cpu_ops.h"
+#include "backend/thread_pool.h"
+#include "base/check.h"
+#include "base/cpu.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROWS_PER_PIECE = 16, ELEMENTS_PER_PIECE = 16384 };
+
+typedef struct cpu_state {
+    const cpu_ops *ops;
+    qzo_thread_pool *pool;
+    float *scratch; /* (threads, scratch_floats) */
+    int64_t scratch_floats;
+} cpu_state;
+
+static cpu_state *state_of(const qzo_backend *backend) { return backend->state; }
+
+static float *scratch_of(const cpu_state *state, int thread) {
+    return state->scratch + thread * state->scratch_floats;
+}
+
+int64_t qzo_cpu_linear_scratch_floats(const qzo_qtensor *weight) {
+    int64_t tile = CPU_LINEAR_TILE_MAX * (CPU_LINEAR_K_BLOCK + 3 * weight->group_count);
+    int64_t row = weight->in_features + 2 * weight->group_count;
+    return tile > row ? tile : row;
+}
+
+/* --- lifetime and memory --- */
+
+static qzo_status cpu_allocate(qzo_backend *backend, void **out, size_t size_bytes) {
+    (void)backend;
+    size_t rounded =
+        (size_bytes + CPU_ALIGNMENT_BYTES - 1) / CPU_ALIGNMENT_BYTES * CPU_ALIGNMENT_BYTES;
+    if (rounded == 0) rounded = CPU_ALIGNMENT_BYTES;
+    *out = aligned_alloc(CPU_ALIGNMENT_BYTES, rounded);
+    if (*out == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for %zu bytes", size_bytes);
+    memset(*out, 0, rounded);
+    return QZO_OK;
+}
+
+static void cpu_release(qzo_backend *backend, void *memory) {
+    (void)backend;
+    free(memory);
+}
+
+static qzo_status cpu_transfer(qzo_backend *backend, void *out, const void *in, size_t size_bytes) {
+    (void)backend;
+    if (size_bytes > 0) memcpy(out, in, size_bytes);
+    return QZO_OK;
+}
+
+static qzo_status grow_scratch(qzo_backend *backend, int64_t floats) {
+    cpu_state *state = state_of(backend);
+    if (floats <= state->scratch_floats) return QZO_OK;
+    int64_t line = CPU_ALIGNMENT_BYTES / (int64_t)sizeof(float);
+    floats = (floats + line - 1) / line * line;
+    void *scratch = NULL;
+    size_t size_bytes = (size_t)floats * sizeof(float) * (size_t)qzo_thread_pool_size(state->pool);
+    qzo_status status = cpu_allocate(backend, &scratch, size_bytes);
+    if (status != QZO_OK) return status;
+    free(state->scratch);
+    state->scratch = scratch;
+    state->scratch_floats = floats;
+    return QZO_OK;
+}
+
+static qzo_status cpu_reserve(qzo_backend *backend, int64_t context_max) {
+    return grow_scratch(backend, context_max);
+}
+
+static qzo_status cpu_weight_load(qzo_backend *backend, qzo_weight **out,
+                                  const qzo_qtensor *tensor) {
+    qzo_status status = grow_scratch(backend, qzo_cpu_linear_scratch_floats(tensor));
+    if (status != QZO_OK) return status;
+    *out = calloc(1, sizeof **out);
+    if (*out == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for a weight");
+    (*out)->tensor = tensor;
+    return QZO_OK;
+}
+
+static void cpu_weight_free(qzo_backend *backend, qzo_weight *weight) {
+    (void)backend;
+    free(weight);
+}
+
+/* The same for every instruction set, since they give the same bits. The number changes with any
+ * change of an order of summation or of a polynomial. */
+static const char *cpu_arithmetic(const qzo_backend *backend) {
+    (void)backend;
+    return "cpu fp32 1";
+}
+
+static void cpu_close(qzo_backend *backend) {
+    cpu_state *state = state_of(backend);
+    if (state != NULL) {
+        qzo_thread_pool_close(state->pool);
+        free(state->scratch);
+        free(state);
+    }
+    free(backend);
+}
+
+/* --- operations by blocks of rows --- */
+
+/* What the pieces of one call share; each operation uses its part. */
+typedef struct row_job {
+    const cpu_state *state;
+    float *out;
+    const float *a, *b, *c;
+    const int32_t *indices;
+    const qzo_weight *weight;
+    const qzo_attention *attention;
+    int64_t rows, width, head_count, head_dim;
+    float epsilon;
+} row_job;
+
+typedef void row_function(const row_job *job, int64_t row, float *scratch);
+
+typedef struct row_call {
+    const row_job *job;
+    row_function *function;
+} row_call;
+
+static void row_piece(void *context, int64_t piece, int thread) {
+    const row_call *call = context;
+    int64_t end = (piece + 1) * ROWS_PER_PIECE;
+    if (end > call->job->rows) end = call->job->rows;
+    float *scratch = scratch_of(call->job->state, thread);
+    for (int64_t row = piece * ROWS_PER_PIECE; row < end; row++)
+        call->function(call->job, row, scratch);
+}
+
+static void run_rows(const row_job *job, row_function *function) {
+    row_call call = {.job = job, .function = function};
+    int64_t pieces = (job->rows + ROWS_PER_PIECE - 1) / ROWS_PER_PIECE;
+    qzo_thread_pool_run(job->state->pool, pieces, row_piece, &call);
+}
+
+static void embed_row(const row_job *job, int64_t row, float *scratch) {
+    (void)scratch;
+    const qzo_qtensor *table = job->weight->tensor;
+    table->format->decode_row(job->out + row * job->width, table, job->indices[row], NULL);
+}
+
+static qzo_status cpu_embed(qzo_backend *backend, float *residual, const qzo_weight *table,
+                            const int32_t *ids, int64_t rows) {
+    QZO_ASSERT(table->tensor->group_count == 0);
+    row_job job = {.state = state_of(backend),
+                   .out = residual,
+                   .indices = ids,
+                   .weight = table,
+                   .rows = rows,
+                   .width = table->tensor->in_features};
+    run_rows(&job, embed_row);
+    return QZO_OK;
+}
+
+static void norm_one(const row_job *job, int64_t row, float *scratch) {
+    (void)scratch;
+    job->state->ops->norm_row(job->out + row * job->width, job->a + row * job->width, job->b,
+                              job->width, job->epsilon);
+}
+
+static qzo_status cpu_norm(qzo_backend *backend, qzo_act *out, const float *residual,
+                           const float *gain, int64_t rows, int64_t width, qzo_norm_kind kind,
+                           float epsilon) {
+    QZO_ASSERT(kind == QZO_NORM_RMS);
+    row_job job = {.state = state_of(backend),
+                   .out = (float *)out,
+                   .a = residual,
+                   .b = gain,
+                   .rows = rows,
+                   .width = width,
+                   .epsilon = epsilon};
+    run_rows(&job, norm_one);
+    return QZO_OK;
+}
+
+static void rope_one(const row_job *job, int64_t row, float *scratch) {
+    (void)scratch;
+    const float *table_row = job->a + (int64_t)job->indices[row] * job->head_dim;
+    job->state->ops->rope_row(job->out + row * job->head_count * job->head_dim, table_row,
+                              job->head_count, job->head_dim);
+}
+
+static qzo_status cpu_rope(qzo_backend *backend, qzo_act *x, const int32_t *positions,
+                           const float *table, int64_t rows, int64_t head_count, int64_t head_dim) {
+    row_job job = {.state = state_of(backend),
+                   .out = (float *)x,
+                   .a = table,
+                   .indices = positions,
+                   .rows = rows,
+                   .head_count = head_count,
+                   .head_dim = head_dim};
+    run_rows(&job, rope_one);
+    return QZO_OK;
+}
+
+static void attention_one(const row_job *job, int64_t row, float *scratch) {
+    job->state->ops->attention_row(job->out, job->a, job->b, job->c, job->attention, row, scratch);
+}
+
+static qzo_status cpu_attention(qzo_backend *backend, qzo_act *out, const qzo_act *q,
+                                const qzo_act *k, const qzo_act *v, const qzo_attention *attention,
+                                int64_t queries) {
+    QZO_ASSERT(attention->context_max <= state_of(backend)->scratch_floats);
+    row_job job = {.state = state_of(backend),
+                   .out = (float *)out,
+                   .a = (const float *)q,
+                   .b = (const float *)k,
+                   .c = (const float *)v,
+                   .attention = attention,
+                   .rows = queries};
+    run_rows(&job, attention_one);
+    return QZO_OK;
+}
+
+static void gather_one(const row_job *job, int64_t row, float *scratch) {
+    (void)scratch;
+    memcpy(job->out + row * job->width, job->a + job->indices[row] * job->width,
+           (size_t)job->width * sizeof(float));
+}
+
+static qzo_status cpu_gather(qzo_backend *backend, float *out, const float *residual,
+                             const int32_t *rows, int64_t row_count, int64_t width) {
+    row_job job = {.state = state_of(backend),
+                   .out = out,
+                   .a = residual,
+                   .indices = rows,
+                   .rows = row_count,
+                   .width = width};
+    run_rows(&job, gather_one);
+    return QZO_OK;
+}
+
+/* --- operations by blocks of elements --- */
+
+typedef struct element_job {
+    const cpu_state *state;
+    float *out;
+    const float *in;
+    int64_t count;
+} element_job;
+
+static int64_t piece_end(const element_job *job, int64_t piece) {
+    int64_t end = (piece + 1) * ELEMENTS_PER_PIECE;
+    return end < job->count ? end : job->count;
+}
+
+static void silu_piece(void *context, int64_t piece, int thread) {
+    (void)thread;
+    const element_job *job = context;
+    int64_t begin = piece * ELEMENTS_PER_PIECE;
+    job->state->ops->silu(job->out + begin, job->in != NULL ? job->in + begin : NULL,
+                          piece_end(job, piece) - begin);
+}
+
+static void add_piece(void *context, int64_t piece, int thread) {
+    (void)thread;
+    const element_job *job = context;
+    int64_t begin = piece * ELEMENTS_PER_PIECE;
+    job->state->ops->add(job->out + begin, job->in + begin, piece_end(job, piece) - begin);
+}
+
+static void run_elements(element_job *job, qzo_pool_piece *piece) {
+    int64_t pieces = (job->count + ELEMENTS_PER_PIECE - 1) / ELEMENTS_PER_PIECE;
+    qzo_thread_pool_run(job->state->pool, pieces, piece, job);
+}
+
+static qzo_status cpu_activate(qzo_backend *backend, qzo_act *gate, const qzo_act *up,
+                               int64_t count, qzo_activation activation) {
+    QZO_ASSERT(activation == QZO_ACTIVATION_SILU);
+    element_job job = {state_of(backend), (float *)gate, (const float *)up, count};
+    run_elements(&job, silu_piece);
+    return QZO_OK;
+}
+
+static qzo_status cpu_add(qzo_backend *backend, float *residual, const qzo_act *x, int64_t count) {
+    element_job job = {state_of(backend), residual, (const float *)x, count};
+    run_elements(&job, add_piece);
+    return QZO_OK;
+}
+
+/* --- matrix product --- */
+
+typedef struct linear_call {
+    const cpu_state *state;
+    cpu_linear job;
+} linear_call;
+
+static void linear_piece(void *context, int64_t piece, int thread) {
+    const linear_call *call = context;
+    const cpu_ops *ops = call->state->ops;
+    ops->linear_tile(&call->job, piece * ops->linear_tile_rows, scratch_of(call->state, thread));
+}
+
+static qzo_status cpu_linear_op(qzo_backend *backend, qzo_act *out, const qzo_act *x,
+                                const qzo_weight *weight, const float *masters,
+                                const qzo_perturbation *perturbation, int64_t rows) {
+    linear_call call = {.state = state_of(backend),
+                        .job = {.out = (float *)out,
+                                .x = (const float *)x,
+                                .weight = weight->tensor,
+                                .masters = masters,
+                                .perturbation = *perturbation,
+                                .rows = rows}};
+    int64_t tile = call.state->ops->linear_tile_rows;
+    int64_t pieces = (weight->tensor->out_features + tile - 1) / tile;
+    qzo_thread_pool_run(call.state->pool, pieces, linear_piece, &call);
+    return QZO_OK;
+}
+
+static qzo_status cpu_logits(qzo_backend *backend, float *out, const qzo_act *x,
+                             const qzo_weight *head, const float *masters,
+                             const qzo_perturbation *perturbation, int64_t rows) {
+    return cpu_linear_op(backend, (qzo_act *)out, x, head, masters, perturbation, rows);
+}
+
+static qzo_status cpu_log_probs(qzo_backend *backend, double *out_host, const float *logits,
+                                const int32_t *target_row, const int32_t *target_id,
+                                int64_t target_count, int64_t vocab) {
+    double log_sum = 0.0;
+    for (int64_t i = 0; i < target_count; i++) {
+        const float *row = logits + target_row[i] * vocab;
+        if (i == 0 || target_row[i] != target_row[i - 1])
+            log_sum = state_of(backend)->ops->log_sum_exp(row, vocab);
+        out_host[i] = (double)row[target_id[i]] - log_sum;
+    }
+    return QZO_OK;
+}
+
+/* --- the optimizer --- */
+
+typedef struct span_job {
+    const cpu_state *state;
+    float *masters;
+    const qzo_span *span;
+    const qzo_gain *gains;
+    int64_t gain_count;
+    qzo_directions directions;
+    atomic_uint_fast64_t digest;
+} span_job;
+
+static int64_t block_count(const qzo_span *span) {
+    return (span->count + CPU_UPDATE_BLOCK - 1) / CPU_UPDATE_BLOCK;
+}
+
+static int64_t block_size(const qzo_span *span, int64_t first) {
+    int64_t left = span->count - first;
+    return left < CPU_UPDATE_BLOCK ? left : CPU_UPDATE_BLOCK;
+}
+
+static void update_piece(void *context, int64_t piece, int thread) {
+    (void)thread;
+    const span_job *job = context;
+    int64_t first = piece * CPU_UPDATE_BLOCK;
+    job->state->ops->update_block(job->masters + job->span->offset + first, job->span, first,
+                                  block_size(job->span, first), job->gains, job->gain_count,
+                                  job->directions);
+}
+
+static qzo_status cpu_update(qzo_backend *backend, float *masters, const qzo_span *spans,
+                             int64_t span_count, const qzo_gain *gains, int64_t gain_count,
+                             qzo_directions directions) {
+    span_job job = {.state = state_of(backend),
+                    .masters = masters,
+                    .gains = gains,
+                    .gain_count = gain_count,
+                    .directions = directions};
+    for (int64_t i = 0; i < span_count; i++) {
+        job.span = &spans[i];
+        qzo_thread_pool_run(job.state->pool, block_count(job.span), update_piece, &job);
+    }
+    return QZO_OK;
+}
+
+static void digest_piece(void *context, int64_t piece, int thread) {
+    (void)thread;
+    span_job *job = context;
+    int64_t first = piece * CPU_UPDATE_BLOCK;
+    uint64_t part = job->state->ops->digest_block(job->masters + job->span->offset + first,
+                                                  job->span, first, block_size(job->span, first));
+    atomic_fetch_add(&job->digest, part);
+}
+
+static qzo_status cpu_digest(qzo_backend *backend, uint64_t *out_host, const float *masters,
+                             const qzo_span *spans, int64_t span_count) {
+    /* The pieces only read the masters; the job is shared with update, which writes them. */
+    union {
+        const float *in;
+        float *out;
+    } pointer = {.in = masters};
+    span_job job = {.state = state_of(backend), .masters = pointer.out};
+    atomic_init(&job.digest, 0);
+    for (int64_t i = 0; i < span_count; i++) {
+        job.span = &spans[i];
+        qzo_thread_pool_run(job.state->pool, block_count(job.span), digest_piece, &job);
+    }
+    *out_host = atomic_load(&job.digest);
+    return QZO_OK;
+}
+
+static const qzo_backend_ops cpu_backend_ops = {
+    .name = "cpu",
+    .activation_bytes = sizeof(float),
+    .arithmetic = cpu_arithmetic,
+    .close = cpu_close,
+    .allocate = cpu_allocate,
+    .release = cpu_release,
+    .upload = cpu_transfer,
+    .download = cpu_transfer,
+    .copy = cpu_transfer,
+    .reserve = cpu_reserve,
+    .weight_load = cpu_weight_load,
+    .weight_free = cpu_weight_free,
+    .embed = cpu_embed,
+    .norm = cpu_norm,
+    .linear = cpu_linear_op,
+    .rope = cpu_rope,
+    .attention = cpu_attention,
+    .activate = cpu_activate,
+    .add = cpu_add,
+    .gather = cpu_gather,
+    .logits = cpu_logits,
+    .log_probs = cpu_log_probs,
+    .update = cpu_update,
+    .digest = cpu_digest,
+};
+
+static const cpu_ops *best_ops(void) {
+#if defined(__x86_64__)
+    switch (qzo_cpu()) {
+    case QZO_CPU_AVX512: return &qzo_cpu_ops_avx512;
+    case QZO_CPU_AVX2: return &qzo_cpu_ops_avx2;
+    default: break;
+    }
+#endif
+    return &qzo_cpu_ops_reference;
+}
+
+qzo_status qzo_backend_cpu_open(qzo_backend **out, const qzo_backend_options *options) {
+    qzo_status status = QZO_OK;
+    qzo_backend *backend = NULL;
+    QZO_TRY(qzo_cpu_check_float_mode());
+    backend = calloc(1, sizeof *backend);
+    cpu_state *state = calloc(1, sizeof *state);
+    if (backend == NULL || state == NULL) {
+        free(backend);
+        free(state);
+        return qzo_fail(QZO_ERR_MEMORY, "out of memory for the CPU backend");
+    }
+    backend->ops = &cpu_backend_ops;
+    backend->state = state;
+    state->ops = best_ops();
+    QZO_TRY(qzo_thread_pool_open(&state->pool, options->thread_count));
+    *out = backend;
+    backend = NULL;
+cleanup:
+    if (backend != NULL) cpu_close(backend);
+    return status;
+}

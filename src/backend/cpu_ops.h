@@ -1,0 +1,62 @@
+/* The CPU backend's inner loops, one table per instruction set; private to the backend.
+ *
+ * Every table computes the same bits: sums run in a fixed order with explicit fma, 16 running sums
+ * where a reduction may be reordered (lane j takes elements j, j + 16, ...; then a fixed tree).
+ * Threading, scratch and memory belong to backend_cpu.c. */
+#ifndef QZO_BACKEND_CPU_OPS_H
+#define QZO_BACKEND_CPU_OPS_H
+
+#include "backend/backend.h"
+
+struct qzo_weight {
+    const qzo_qtensor *tensor;
+};
+
+/* One linear layer; see backend.h `linear`. */
+typedef struct cpu_linear {
+    float *out;     /* (rows, out_features) */
+    const float *x; /* (rows, in_features) */
+    const qzo_qtensor *weight;
+    const float *masters;
+    qzo_perturbation perturbation;
+    int64_t rows;
+} cpu_linear;
+
+enum {
+    CPU_UPDATE_BLOCK = 1024,  /* elements per piece of update and digest */
+    CPU_LINEAR_K_BLOCK = 256, /* inputs decoded at a time: 64 KB of 64 outputs stay in L2 */
+    CPU_LINEAR_TILE_MAX = 64, /* outputs per tile, at most */
+    CPU_ALIGNMENT_BYTES = 64
+};
+
+typedef struct cpu_ops {
+    const char *name;
+    int64_t linear_tile_rows; /* outputs per piece */
+
+    /* All tokens, outputs first_output and on, as many as fit a tile. scratch: see
+     * qzo_cpu_linear_scratch_floats. */
+    void (*linear_tile)(const cpu_linear *job, int64_t first_output, float *scratch);
+    void (*norm_row)(float *out, const float *x, const float *gain, int64_t width, float epsilon);
+    /* scores: scratch of context_max floats */
+    void (*attention_row)(float *out, const float *q, const float *k, const float *v,
+                          const qzo_attention *attention, int64_t query, float *scores);
+    void (*rope_row)(float *x, const float *table_row, int64_t head_count, int64_t head_dim);
+    void (*silu)(float *gate, const float *up, int64_t count);
+    void (*add)(float *residual, const float *x, int64_t count);
+    /* ln sum exp of a row of logits, and the largest of them */
+    double (*log_sum_exp)(const float *logits, int64_t count);
+    /* values: elements first .. first + count - 1 of a span, count <= CPU_UPDATE_BLOCK */
+    void (*update_block)(float *values, const qzo_span *span, int64_t first, int64_t count,
+                         const qzo_gain *gains, int64_t gain_count, qzo_directions directions);
+    uint64_t (*digest_block)(const float *values, const qzo_span *span, int64_t first,
+                             int64_t count);
+} cpu_ops;
+
+extern const cpu_ops qzo_cpu_ops_reference;
+extern const cpu_ops qzo_cpu_ops_avx2;
+extern const cpu_ops qzo_cpu_ops_avx512;
+
+/* Scratch of one thread for any of the tables' linear_tile. */
+int64_t qzo_cpu_linear_scratch_floats(const qzo_qtensor *weight);
+
+#endif

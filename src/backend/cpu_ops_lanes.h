@@ -1,0 +1,173 @@
+/* Plain loops of every operation but the matrix product, compiled once per instruction set by the
+ * files that include this. Private to the CPU backend.
+ *
+ * LANES running sums give the compiler something to put in a vector without changing the order that
+ * the source states. */
+#ifndef QZO_BACKEND_CPU_OPS_LANES_H
+#define QZO_BACKEND_CPU_OPS_LANES_H
+
+#include "backend/cpu_ops.h"
+#include "base/math32.h"
+#include "base/math64.h"
+#include "base/update.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+
+enum { LANES = 16 };
+
+/* Fixed tree: lane j takes j + 8, then j + 4, j + 2, j + 1. */
+static inline float lanes_sum(float lane[LANES]) {
+    for (int width = LANES / 2; width >= 1; width /= 2)
+        for (int j = 0; j < width; j++) lane[j] = lane[j] + lane[j + width];
+    return lane[0];
+}
+
+static inline float dot(const float *restrict a, const float *restrict b, int64_t count) {
+    float lane[LANES] = {0};
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (int j = 0; j < LANES; j++) lane[j] = __builtin_fmaf(a[i + j], b[i + j], lane[j]);
+    for (int j = 0; i + j < count; j++) lane[j] = __builtin_fmaf(a[i + j], b[i + j], lane[j]);
+    return lanes_sum(lane);
+}
+
+static inline void norm_row(float *restrict out, const float *restrict x,
+                            const float *restrict gain, int64_t width, float epsilon) {
+    float mean_square = dot(x, x, width) / (float)width;
+    float inverse = 1.0f / __builtin_sqrtf(mean_square + epsilon);
+    for (int64_t i = 0; i < width; i++) out[i] = x[i] * inverse * gain[i];
+}
+
+static inline void rope_row(float *restrict x, const float *restrict table_row, int64_t head_count,
+                            int64_t head_dim) {
+    int64_t half = head_dim / 2;
+    for (int64_t head = 0; head < head_count; head++) {
+        float *low = x + head * head_dim, *high = low + half;
+        for (int64_t i = 0; i < half; i++) {
+            float cosine = table_row[2 * i], sine = table_row[2 * i + 1];
+            float a = low[i], b = high[i];
+            low[i] = __builtin_fmaf(a, cosine, -(b * sine));
+            high[i] = __builtin_fmaf(b, cosine, a * sine);
+        }
+    }
+}
+
+/* The rows that one row attends to, as two ranges: prefix, then own. */
+typedef struct context_rows {
+    int64_t prefix_begin, prefix_count, own_begin, count;
+} context_rows;
+
+static inline context_rows context_of(const qzo_attention *attention, int64_t row) {
+    context_rows context = {.prefix_begin = attention->prefix_begin[row],
+                            .own_begin = attention->own_begin[row]};
+    context.prefix_count = attention->prefix_end[row] - context.prefix_begin;
+    context.count = context.prefix_count + row + 1 - context.own_begin;
+    return context;
+}
+
+static inline int64_t context_row(const context_rows *context, int64_t index) {
+    return index < context->prefix_count ? context->prefix_begin + index
+                                         : context->own_begin + index - context->prefix_count;
+}
+
+static inline void attention_head(float *restrict out, const float *restrict q,
+                                  const float *restrict k, const float *restrict v,
+                                  int64_t kv_width, int64_t head_dim, float scale,
+                                  const context_rows *context, float *restrict scores) {
+    float largest = -INFINITY;
+    for (int64_t i = 0; i < context->count; i++) {
+        scores[i] = dot(q, k + context_row(context, i) * kv_width, head_dim) * scale;
+        if (scores[i] > largest) largest = scores[i];
+    }
+    for (int64_t i = 0; i < context->count; i++) scores[i] = qzo_expf(scores[i] - largest);
+    float total = 0.0f;
+    for (int64_t i = 0; i < context->count; i++) total += scores[i];
+    for (int64_t d = 0; d < head_dim; d++) out[d] = 0.0f;
+    for (int64_t i = 0; i < context->count; i++) {
+        const float *value = v + context_row(context, i) * kv_width;
+        float weight = scores[i];
+        for (int64_t d = 0; d < head_dim; d++) out[d] = __builtin_fmaf(weight, value[d], out[d]);
+    }
+    for (int64_t d = 0; d < head_dim; d++) out[d] = out[d] / total;
+}
+
+static inline void attention_row(float *out, const float *q, const float *k, const float *v,
+                                 const qzo_attention *attention, int64_t query, float *scores) {
+    int64_t row = attention->query_rows != NULL ? attention->query_rows[query] : query;
+    context_rows context = context_of(attention, row);
+    int64_t head_dim = attention->head_dim;
+    int64_t kv_width = attention->kv_head_count * head_dim;
+    int64_t width = attention->head_count * head_dim;
+    int64_t heads_per_kv = attention->head_count / attention->kv_head_count;
+    for (int64_t head = 0; head < attention->head_count; head++) {
+        int64_t kv_offset = head / heads_per_kv * head_dim;
+        attention_head(out + query * width + head * head_dim, q + query * width + head * head_dim,
+                       k + kv_offset, v + kv_offset, kv_width, head_dim, attention->scale, &context,
+                       scores);
+    }
+}
+
+static inline void silu(float *restrict gate, const float *restrict up, int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        float value = gate[i] / (1.0f + qzo_expf(-gate[i]));
+        gate[i] = up != NULL ? value * up[i] : value;
+    }
+}
+
+static inline void add(float *restrict residual, const float *restrict x, int64_t count) {
+    for (int64_t i = 0; i < count; i++) residual[i] += x[i];
+}
+
+/* Sums of LOG_SUM_BLOCK terms in fp32 lanes, their total in double: a vocabulary of 128 thousand
+ * would lose five digits in fp32 alone. */
+enum { LOG_SUM_BLOCK = 1024 };
+
+static inline double log_sum_exp(const float *restrict logits, int64_t count) {
+    float largest = -INFINITY;
+    for (int64_t i = 0; i < count; i++)
+        if (!(logits[i] <= largest)) largest = logits[i]; /* a NaN is taken too */
+    double total = 0.0;
+    for (int64_t begin = 0; begin < count; begin += LOG_SUM_BLOCK) {
+        int64_t end = begin + LOG_SUM_BLOCK < count ? begin + LOG_SUM_BLOCK : count;
+        float lane[LANES] = {0};
+        int64_t i = begin;
+        for (; i + LANES <= end; i += LANES)
+            for (int j = 0; j < LANES; j++) lane[j] += qzo_expf(logits[i + j] - largest);
+        for (int j = 0; i + j < end; j++) lane[j] += qzo_expf(logits[i + j] - largest);
+        total += (double)lanes_sum(lane);
+    }
+    /* NaN or infinite logits must not look like a loss: qzo_log wants a normal number. */
+    if (!(total >= 1.0 && total < 1e300)) return (double)NAN;
+    return (double)largest + qzo_log(total);
+}
+
+static inline void update_block(float *restrict values, const qzo_span *span, int64_t first,
+                                int64_t count, const qzo_gain *gains, int64_t gain_count,
+                                qzo_directions directions) {
+    float z[CPU_UPDATE_BLOCK], before[CPU_UPDATE_BLOCK];
+    for (int64_t i = 0; i < count; i++) before[i] = values[i];
+    for (int64_t g = 0; g < gain_count; g++) {
+        float k = gains[g].k;
+        qzo_noise_fill(z, gains[g].seed, span->tensor_id, (uint64_t)first, count, directions);
+        for (int64_t i = 0; i < count; i++) values[i] = qzo_updated(values[i], k, z[i]);
+    }
+    float floor = span->floor;
+    if (span->constraint == QZO_CONSTRAINT_POSITIVE)
+        for (int64_t i = 0; i < count; i++) values[i] = qzo_constrained_positive(values[i], floor);
+    if (span->constraint == QZO_CONSTRAINT_KEEP_SIGN)
+        for (int64_t i = 0; i < count; i++)
+            values[i] = qzo_constrained_sign(values[i], before[i], floor);
+}
+
+static inline uint64_t digest_block(const float *restrict values, const qzo_span *span,
+                                    int64_t first, int64_t count) {
+    uint64_t sum = 0;
+    for (int64_t i = 0; i < count; i++)
+        sum += qzo_digest_mix(span->tensor_id, (uint64_t)(first + i), values[i]);
+    return sum;
+}
+
+#endif

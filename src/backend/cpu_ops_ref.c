@@ -1,0 +1,42 @@
+/* The reference: plain loops, obviously right, never tuned; every other table must give its bits.
+ */
+#include "backend/cpu_ops.h"
+
+#include <math.h>
+
+#include "backend/cpu_ops_lanes.h"
+
+/* scratch: (group_count) values, (group_count) noise, (in_features) weights of one output. */
+static void linear_row(const cpu_linear *job, int64_t output, float *scratch) {
+    const qzo_qtensor *weight = job->weight;
+    int64_t groups = weight->group_count, in_features = weight->in_features;
+    float *values = scratch, *z = values + groups, *row = z + groups;
+    if (groups > 0) {
+        const float *masters = job->masters + weight->span_offset + output * groups;
+        qzo_noise_fill(z, job->perturbation.seed, weight->tensor_id, (uint64_t)(output * groups),
+                       groups, job->perturbation.directions);
+        for (int64_t g = 0; g < groups; g++)
+            values[g] = qzo_perturbed(masters[g], job->perturbation.c, z[g]);
+    }
+    weight->format->decode_row(row, weight, output, groups > 0 ? values : NULL);
+    for (int64_t t = 0; t < job->rows; t++) {
+        float sum = 0.0f;
+        for (int64_t k = 0; k < in_features; k++)
+            sum = __builtin_fmaf(job->x[t * in_features + k], row[k], sum);
+        job->out[t * weight->out_features + output] = sum;
+    }
+}
+
+const cpu_ops qzo_cpu_ops_reference = {
+    .name = "reference",
+    .linear_tile_rows = 1,
+    .linear_tile = linear_row,
+    .norm_row = norm_row,
+    .attention_row = attention_row,
+    .rope_row = rope_row,
+    .silu = silu,
+    .add = add,
+    .log_sum_exp = log_sum_exp,
+    .update_block = update_block,
+    .digest_block = digest_block,
+};

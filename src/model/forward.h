@@ -1,0 +1,31 @@
+/* The forward pass of a decoder transformer, written once over qzo_backend_ops.
+ *
+ * A qzo_forward is a workspace for packs within its limits: everything is allocated when it opens.
+ * Values are read as fma(c, z, master) while weights are decoded; nothing is changed. */
+#ifndef QZO_MODEL_FORWARD_H
+#define QZO_MODEL_FORWARD_H
+
+#include "model/model.h"
+#include "model/pack.h"
+
+typedef struct qzo_forward qzo_forward;
+
+/* model must outlive the workspace; the caller closes it. QZO_ERR_LIMIT where limits->context
+ * exceeds the model's positions. */
+qzo_status qzo_forward_open(qzo_forward **out, const qzo_model *model,
+                            const qzo_pack_limits *limits);
+void qzo_forward_close(qzo_forward *forward); /* NULL is fine */
+
+/* Bytes that qzo_forward_open allocates for a model of this shape. */
+int64_t qzo_forward_bytes(const qzo_shape *shape, size_t activation_bytes,
+                          const qzo_pack_limits *limits);
+
+/* log_probs_host (pack->target_count): ln p of every target, in the pack's order. */
+qzo_status qzo_forward_log_probs(qzo_forward *forward, const qzo_pack *pack, const float *masters,
+                                 const qzo_perturbation *perturbation, double *log_probs_host);
+
+/* logits_host (gather_count, vocab) of the rows that the pack gathers. */
+qzo_status qzo_forward_logits(qzo_forward *forward, const qzo_pack *pack, const float *masters,
+                              const qzo_perturbation *perturbation, float *logits_host);
+
+#endif

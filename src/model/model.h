@@ -1,0 +1,55 @@
+/* A model folder and a backend to a loaded model: weights bound in their formats, norms and rotary
+ * table in the backend's memory. Loaded once per rank and shared by all its trials: nothing in it
+ * changes after loading. A trial's own state is one array of masters. */
+#ifndef QZO_MODEL_MODEL_H
+#define QZO_MODEL_MODEL_H
+
+#include "model/arch.h"
+#include "weights/model_dir.h"
+
+#include <stdint.h>
+
+typedef struct qzo_layer {
+    float *attention_norm; /* (width) */
+    float *ffn_norm;       /* (width) */
+    char *names[QZO_LINEAR_COUNT]; /* modules; the tensors borrow them */
+    qzo_qtensor tensors[QZO_LINEAR_COUNT];
+    qzo_weight *weights[QZO_LINEAR_COUNT];
+} qzo_layer;
+
+typedef struct qzo_model {
+    const qzo_arch *arch;
+    qzo_shape shape;
+    qzo_backend *backend; /* borrowed */
+    qzo_model_dir *dir;   /* owned: the codes stay in its mapping */
+    qzo_layer *layers;    /* (layer_count) */
+    qzo_qtensor embedding_tensor, head_tensor;
+    qzo_weight *embedding;
+    qzo_weight *head;
+    float *final_norm; /* (width) */
+    float *rope_table; /* (positions_max, head_dim / 2, {cos, sin}) */
+    qzo_span *spans;   /* trainable values, in the order of the layers and of qzo_linear_kind */
+    char **span_names;
+    int64_t span_count;
+    int64_t value_count;  /* masters */
+    int64_t loaded_bytes; /* in the backend's memory, without the mapping */
+} qzo_model;
+
+/* Takes ownership of dir, also on failure. */
+qzo_status qzo_model_load(qzo_model **out, qzo_model_dir *dir, qzo_backend *backend);
+void qzo_model_free(qzo_model *model); /* NULL is fine */
+
+/* The initial masters (value_count), in host memory. */
+qzo_status qzo_model_initial_values(const qzo_model *model, float *masters_host);
+
+/* Bytes that a model of this folder takes, before it is loaded. */
+typedef struct qzo_model_sizes {
+    int64_t mapped_bytes; /* codes, zeros, embeddings: in the page cache, shared by the node */
+    int64_t loaded_bytes; /* own copies: norms, rotary table */
+    int64_t value_count;  /* trainable values */
+    qzo_shape shape;
+} qzo_model_sizes;
+
+qzo_status qzo_model_measure(qzo_model_sizes *out, const qzo_model_dir *dir);
+
+#endif

@@ -1,0 +1,274 @@
+#include "optim/qspsa.h"
+
+#include "base/file_io.h"
+#include "base/host_device.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { RECORD_BYTES = 32 };
+
+struct qzo_qspsa {
+    qzo_qspsa_settings settings;
+    qzo_trainable trainable;
+    qzo_objective objective;
+    qzo_comm *comm;
+    int64_t unit_total;   /* 2 * samples * micro-batches */
+    int64_t unit_slots;   /* units that one rank computes at most */
+    int64_t record_slots; /* records that each rank sends */
+    bool units_travel;    /* the samples do not divide evenly */
+    double *unit_sums;    /* (unit_total) by unit; only this rank's until they travelled */
+    double *my_sums;      /* (unit_slots) */
+    double *all_sums;     /* (ranks, unit_slots) */
+    uint8_t *my_records;  /* (record_slots, RECORD_BYTES) */
+    uint8_t *all_records; /* (ranks, record_slots, RECORD_BYTES) */
+    qzo_record *records;  /* (samples) */
+    float *k;             /* (samples) */
+    qzo_gain *gains;      /* (samples) */
+    uint64_t digest;      /* of the masters now */
+};
+
+/* Units of a rank: [first, first of the next rank). */
+static int64_t first_unit(const qzo_qspsa *optimizer, int64_t rank) {
+    return rank * optimizer->unit_total / optimizer->comm->size;
+}
+
+qzo_status qzo_qspsa_open(qzo_qspsa **out, const qzo_qspsa_settings *settings,
+                          const qzo_trainable *trainable, const qzo_objective *objective,
+                          qzo_comm *comm) {
+    qzo_qspsa *optimizer = calloc(1, sizeof *optimizer);
+    if (optimizer == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for the optimizer");
+    int64_t samples = settings->samples_per_step, ranks = comm->size;
+    optimizer->settings = *settings;
+    optimizer->trainable = *trainable;
+    optimizer->objective = *objective;
+    optimizer->comm = comm;
+    optimizer->unit_total = 2 * samples * objective->unit_count;
+    optimizer->unit_slots = (optimizer->unit_total + ranks - 1) / ranks;
+    optimizer->record_slots = (samples + ranks - 1) / ranks;
+    optimizer->units_travel = samples % ranks != 0;
+    size_t sums = (size_t)optimizer->unit_slots,
+           record_bytes = (size_t)optimizer->record_slots * RECORD_BYTES;
+    optimizer->unit_sums = calloc((size_t)optimizer->unit_total, sizeof(double));
+    optimizer->my_sums = calloc(sums, sizeof(double));
+    optimizer->all_sums = calloc(sums * (size_t)ranks, sizeof(double));
+    optimizer->my_records = calloc(record_bytes, 1);
+    optimizer->all_records = calloc(record_bytes * (size_t)ranks, 1);
+    optimizer->records = calloc((size_t)samples, sizeof(qzo_record));
+    optimizer->k = calloc((size_t)samples, sizeof(float));
+    optimizer->gains = calloc((size_t)samples, sizeof(qzo_gain));
+    if (optimizer->unit_sums == NULL || optimizer->my_sums == NULL || optimizer->all_sums == NULL ||
+        optimizer->my_records == NULL || optimizer->all_records == NULL ||
+        optimizer->records == NULL || optimizer->k == NULL || optimizer->gains == NULL) {
+        qzo_qspsa_close(optimizer);
+        return qzo_fail(QZO_ERR_MEMORY, "out of memory for %lld samples per step",
+                        (long long)samples);
+    }
+    *out = optimizer;
+    return QZO_OK;
+}
+
+void qzo_qspsa_close(qzo_qspsa *optimizer) {
+    if (optimizer == NULL) return;
+    free(optimizer->unit_sums);
+    free(optimizer->my_sums);
+    free(optimizer->all_sums);
+    free(optimizer->my_records);
+    free(optimizer->all_records);
+    free(optimizer->records);
+    free(optimizer->k);
+    free(optimizer->gains);
+    free(optimizer);
+}
+
+static qzo_status read_digest(const qzo_trainable *trainable, uint64_t *out) {
+    return trainable->backend->ops->digest(trainable->backend, out, trainable->masters,
+                                           trainable->spans, trainable->span_count);
+}
+
+qzo_status qzo_qspsa_sync(qzo_qspsa *optimizer) {
+    return read_digest(&optimizer->trainable, &optimizer->digest);
+}
+
+/* --- records on the wire --- */
+
+static void put_float(uint8_t *at, float value) { qzo_put_u32(at, qzo_float_bits(value)); }
+static float get_float(const uint8_t *at) { return qzo_float_from_bits(qzo_get_u32(at)); }
+
+static void put_record(uint8_t *at, const qzo_record *record) {
+    qzo_put_u64(at, record->seed);
+    put_float(at + 8, record->loss_plus);
+    put_float(at + 12, record->loss_minus);
+    put_float(at + 16, record->gradient);
+    qzo_put_u32(at + 20, record->sample);
+    qzo_put_u32(at + 24, record->flags);
+    qzo_put_u32(at + 28, record->digest);
+}
+
+static qzo_record get_record(const uint8_t *at) {
+    qzo_record record = {.seed = qzo_get_u64(at),
+                         .loss_plus = get_float(at + 8),
+                         .loss_minus = get_float(at + 12),
+                         .gradient = get_float(at + 16),
+                         .sample = qzo_get_u32(at + 20),
+                         .flags = qzo_get_u32(at + 24),
+                         .digest = qzo_get_u32(at + 28)};
+    return record;
+}
+
+/* --- one step --- */
+
+static uint64_t sample_seed(const qzo_qspsa *optimizer, int64_t step, int64_t sample) {
+    return qzo_noise_seed(optimizer->settings.noise_seed, (uint64_t)step, (uint32_t)sample);
+}
+
+/* This rank's units. A failure is remembered, not returned: the others wait in the exchange. */
+static qzo_status evaluate_units(qzo_qspsa *optimizer, int64_t step) {
+    const qzo_objective *objective = &optimizer->objective;
+    int64_t first = first_unit(optimizer, optimizer->comm->rank);
+    int64_t end = first_unit(optimizer, optimizer->comm->rank + 1);
+    qzo_status status = QZO_OK;
+    for (int64_t unit = first; unit < end; unit++) {
+        int64_t sample = unit / (2 * objective->unit_count);
+        bool minus = unit / objective->unit_count % 2 != 0;
+        float eps = (float)optimizer->settings.eps;
+        qzo_perturbation perturbation = {.seed = sample_seed(optimizer, step, sample),
+                                         .c = minus ? -eps : eps,
+                                         .directions = optimizer->settings.directions};
+        double sum = (double)NAN;
+        if (status == QZO_OK)
+            status = objective->loss_sum(objective->context, &sum, step,
+                                         unit % objective->unit_count, &perturbation);
+        optimizer->unit_sums[unit] = sum;
+    }
+    return status;
+}
+
+/* All units' sums to all ranks. */
+static qzo_status exchange_units(qzo_qspsa *optimizer) {
+    const qzo_comm *comm = optimizer->comm;
+    size_t slots = (size_t)optimizer->unit_slots;
+    int64_t first = first_unit(optimizer, comm->rank);
+    int64_t end = first_unit(optimizer, comm->rank + 1);
+    memcpy(optimizer->my_sums, optimizer->unit_sums + first,
+           (size_t)(end - first) * sizeof(double));
+    qzo_status status = qzo_comm_gather(optimizer->comm, optimizer->all_sums, optimizer->my_sums,
+                                        slots * sizeof(double));
+    for (int64_t rank = 0; status == QZO_OK && rank < comm->size; rank++) {
+        first = first_unit(optimizer, rank);
+        end = first_unit(optimizer, rank + 1);
+        memcpy(optimizer->unit_sums + first, optimizer->all_sums + (size_t)rank * slots,
+               (size_t)(end - first) * sizeof(double));
+    }
+    return status;
+}
+
+static float loss_of(const qzo_qspsa *optimizer, int64_t sample, bool minus, double weight) {
+    int64_t units = optimizer->objective.unit_count;
+    const double *sums = optimizer->unit_sums + (2 * sample + (minus ? 1 : 0)) * units;
+    double total = 0.0;
+    for (int64_t unit = 0; unit < units; unit++) total += sums[unit];
+    return (float)(total / weight);
+}
+
+/* A NaN's sign and payload differ between processors and compilers; a journal's bytes must not. */
+static float one_nan(float value) {
+    return isnan(value) ? qzo_float_from_bits(0x7fc00000u) : value;
+}
+
+static qzo_record record_of(const qzo_qspsa *optimizer, int64_t step, int64_t sample,
+                            double weight) {
+    const qzo_qspsa_settings *settings = &optimizer->settings;
+    qzo_record record = {.seed = sample_seed(optimizer, step, sample),
+                         .loss_plus = one_nan(loss_of(optimizer, sample, false, weight)),
+                         .loss_minus = one_nan(loss_of(optimizer, sample, true, weight)),
+                         .sample = (uint32_t)sample};
+    double difference = (double)record.loss_plus - (double)record.loss_minus;
+    record.gradient = one_nan((float)(difference / (2.0 * settings->eps)));
+    if (!isfinite(record.loss_plus) || !isfinite(record.loss_minus))
+        record.flags |= QZO_FLAG_NOT_FINITE;
+    else if (fabs((double)record.gradient) > settings->clip)
+        record.flags |= QZO_FLAG_CLIPPED;
+    if (record.loss_plus == 0.0f && record.loss_minus == 0.0f) record.flags |= QZO_FLAG_ZERO_LOSS;
+    return record;
+}
+
+/* Every rank fills every slot, if only with flags and digest. */
+static void fill_slots(qzo_qspsa *optimizer, int64_t step, uint32_t run_flags) {
+    double weight = optimizer->objective.loss_weight(optimizer->objective.context, step);
+    for (int64_t slot = 0; slot < optimizer->record_slots; slot++) {
+        int64_t sample = optimizer->comm->rank * optimizer->record_slots + slot;
+        qzo_record record = {.sample = (uint32_t)sample, .flags = QZO_FLAG_EMPTY};
+        if (sample < optimizer->settings.samples_per_step)
+            record = record_of(optimizer, step, sample, weight);
+        record.flags |= run_flags;
+        record.digest = (uint32_t)optimizer->digest;
+        put_record(optimizer->my_records + slot * RECORD_BYTES, &record);
+    }
+}
+
+/* Slots of all ranks to records in order of samples; flags of the run are taken out of them. */
+static qzo_status collect_records(qzo_qspsa *optimizer, uint32_t *any_flags) {
+    int64_t slots = optimizer->record_slots * optimizer->comm->size, count = 0;
+    int desync_rank = -1;
+    *any_flags = 0;
+    for (int64_t slot = 0; slot < slots; slot++) {
+        qzo_record record = get_record(optimizer->all_records + slot * RECORD_BYTES);
+        *any_flags |= record.flags & QZO_FLAGS_RUN_DEPENDENT;
+        uint32_t first_digest = qzo_get_u32(optimizer->all_records + 28);
+        if (record.digest != first_digest && desync_rank < 0)
+            desync_rank = (int)(slot / optimizer->record_slots);
+        if ((record.flags & QZO_FLAG_EMPTY) != 0) continue;
+        record.flags &= ~(uint32_t)QZO_FLAGS_RUN_DEPENDENT;
+        record.digest = 0;
+        optimizer->records[count++] = record;
+    }
+    if (desync_rank >= 0)
+        return qzo_fail(QZO_ERR_DESYNC, "the masters of rank %d differ from those of rank 0",
+                        desync_rank);
+    return QZO_OK;
+}
+
+qzo_status qzo_qspsa_apply(const qzo_trainable *trainable, qzo_gain *gains_scratch,
+                           const qzo_record *records, const float *k, int64_t record_count,
+                           qzo_directions directions) {
+    for (int64_t i = 0; i < record_count; i++) {
+        gains_scratch[i].seed = records[i].seed;
+        gains_scratch[i].k = k[i];
+    }
+    return trainable->backend->ops->update(trainable->backend, trainable->masters, trainable->spans,
+                                           trainable->span_count, gains_scratch, record_count,
+                                           directions);
+}
+
+qzo_status qzo_qspsa_step(qzo_qspsa *optimizer, int64_t step, uint32_t my_flags, qzo_step *out,
+                          uint32_t *any_flags) {
+    qzo_status status = QZO_OK;
+    const qzo_qspsa_settings *settings = &optimizer->settings;
+    qzo_status evaluated = evaluate_units(optimizer, step);
+    if (evaluated != QZO_OK) my_flags |= QZO_FLAG_FAILED;
+    if (optimizer->units_travel) QZO_TRY(exchange_units(optimizer));
+    fill_slots(optimizer, step, my_flags);
+    QZO_TRY(qzo_comm_gather(optimizer->comm, optimizer->all_records, optimizer->my_records,
+                            (size_t)optimizer->record_slots * RECORD_BYTES));
+    status = collect_records(optimizer, any_flags);
+    if ((*any_flags & QZO_FLAG_FAILED) != 0)
+        return qzo_comm_worst_status(optimizer->comm, evaluated);
+    if (status != QZO_OK) goto cleanup;
+
+    double rate = settings->learning_rate *
+                  qzo_lr_factor(settings->schedule, step, settings->steps, settings->warmup_steps);
+    settings->rule->factors(optimizer->k, optimizer->records, settings->samples_per_step, rate,
+                            settings->clip);
+    QZO_TRY(qzo_qspsa_apply(&optimizer->trainable, optimizer->gains, optimizer->records,
+                            optimizer->k, settings->samples_per_step, settings->directions));
+    QZO_TRY(read_digest(&optimizer->trainable, &optimizer->digest));
+    *out = (qzo_step){.step = step,
+                      .records = optimizer->records,
+                      .k = optimizer->k,
+                      .record_count = settings->samples_per_step,
+                      .digest = optimizer->digest};
+cleanup:
+    return status;
+}

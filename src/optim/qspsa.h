@@ -1,0 +1,87 @@
+/* Q-SPSA: simultaneous perturbation (Spall 1992) of the trainable values of a quantized model (QZO,
+ * arXiv 2505.13430, Algorithm 1), with the perturbations of a step dealt to the ranks of a group.
+ *
+ * This file knows spans of values and a loss, nothing of models. A step is
+ *   for each sample s: seed = noise_seed(noise_seed, step, s)
+ *       loss+- = objective under value +- eps z(seed); gradient = (loss+ - loss-) / (2 eps)
+ *   records of all samples are exchanged; k = rule(gradient); value = fma(-k, z(seed), value) in
+ * order of samples, then the constraint once.
+ *
+ * The work is a list of units (sample, sign, micro-batch) in this order, cut into one contiguous
+ * range per rank. Where the samples divide evenly each rank holds whole samples and only records
+ * travel; otherwise a fixed-size message of unit sums (double) goes first: pairs are split, then
+ * micro-batches. Who computes a unit changes no bit: a loss is the sum of its units' sums in order.
+ */
+#ifndef QZO_OPTIM_QSPSA_H
+#define QZO_OPTIM_QSPSA_H
+
+#include "backend/backend.h"
+#include "comm/comm.h"
+#include "optim/lr_schedule.h"
+#include "optim/rules.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The loss of one step's batch, as a sum over micro-batches divided by a weight. */
+typedef struct qzo_objective {
+    void *context;
+    int64_t unit_count; /* micro-batches per evaluation */
+    /* Sum of the losses of micro-batch `unit` of step's batch. NaN is a result, not an error. */
+    qzo_status (*loss_sum)(void *context, double *sum, int64_t step, int64_t unit,
+                           const qzo_perturbation *perturbation);
+    /* What the sums of a step are divided by: examples, or answer tokens. */
+    double (*loss_weight)(void *context, int64_t step);
+} qzo_objective;
+
+typedef struct qzo_qspsa_settings {
+    int64_t steps, samples_per_step, warmup_steps;
+    double learning_rate, eps, clip;
+    uint64_t noise_seed;
+    qzo_directions directions;
+    const qzo_update_rule *rule;
+    const qzo_lr_schedule *schedule;
+} qzo_qspsa_settings;
+
+/* The trainable values of one trial; borrowed. */
+typedef struct qzo_trainable {
+    qzo_backend *backend;
+    float *masters; /* in the backend's memory */
+    const qzo_span *spans;
+    int64_t span_count;
+} qzo_trainable;
+
+/* One finished step; arrays (samples_per_step) in order of samples, owned by the optimizer. */
+typedef struct qzo_step {
+    int64_t step;              /* 1, 2, ... */
+    const qzo_record *records; /* flags that depend on the run are cleared, digest is 0 */
+    const float *k;
+    int64_t record_count;
+    uint64_t digest; /* of the masters after the step */
+} qzo_step;
+
+typedef struct qzo_qspsa qzo_qspsa;
+
+/* Allocates all that steps need. The caller closes it. comm and what trainable points to must
+ * outlive it. */
+qzo_status qzo_qspsa_open(qzo_qspsa **out, const qzo_qspsa_settings *settings,
+                          const qzo_trainable *trainable, const qzo_objective *objective,
+                          qzo_comm *comm);
+void qzo_qspsa_close(qzo_qspsa *optimizer); /* NULL is fine */
+
+/* Takes the masters as they are now (after opening, after a replay). */
+qzo_status qzo_qspsa_sync(qzo_qspsa *optimizer);
+
+/* One step, collective over the group. my_flags: QZO_FLAG_PARK where this rank wants to stop;
+ * *any_flags: the union of all ranks' run-dependent flags. QZO_ERR_DESYNC on every rank where the
+ * masters' digests differ (nothing was applied); the worst status where a rank could not evaluate.
+ */
+qzo_status qzo_qspsa_step(qzo_qspsa *optimizer, int64_t step, uint32_t my_flags, qzo_step *out,
+                          uint32_t *any_flags);
+
+/* Applies a step that a journal holds: the same update as qzo_qspsa_step's, from seeds and k. */
+qzo_status qzo_qspsa_apply(const qzo_trainable *trainable, qzo_gain *gains_scratch,
+                           const qzo_record *records, const float *k, int64_t record_count,
+                           qzo_directions directions);
+
+#endif

@@ -1,0 +1,67 @@
+#include "task/score.h"
+
+#include "base/math64.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+
+static double option_score(const qzo_scored_example *example, int64_t option) {
+    return example->log_prob_sum[option] / (double)example->answer_tokens[option];
+}
+
+/* --- losses --- */
+
+static double classification_sum(const qzo_scored_example *example) {
+    double largest = option_score(example, 0);
+    for (int64_t i = 1; i < example->option_count; i++)
+        if (!(option_score(example, i) <= largest)) largest = option_score(example, i);
+    double total = 0.0;
+    for (int64_t i = 0; i < example->option_count; i++)
+        total += qzo_exp(option_score(example, i) - largest);
+    if (!(total >= 1.0)) return (double)NAN; /* qzo_log wants a number */
+    return qzo_log(total) + largest - option_score(example, example->gold);
+}
+
+static double one(const qzo_split *split, int64_t example) {
+    (void)split, (void)example;
+    return 1.0;
+}
+
+static double lm_sum(const qzo_scored_example *example) {
+    return -example->log_prob_sum[example->gold];
+}
+
+static double gold_tokens(const qzo_split *split, int64_t example) {
+    return (double)split->answer_tokens[split->option_begin[example] + split->gold[example]];
+}
+
+static const qzo_loss classification = {"classification", false, classification_sum, one};
+static const qzo_loss lm = {"lm", true, lm_sum, gold_tokens};
+
+const qzo_loss *const qzo_losses[] = {&classification, &lm, NULL};
+
+const qzo_loss *qzo_loss_find(const char *name) {
+    for (int i = 0; qzo_losses[i] != NULL; i++)
+        if (strcmp(qzo_losses[i]->name, name) == 0) return qzo_losses[i];
+    return NULL;
+}
+
+/* --- metrics --- */
+
+static double accuracy_score(const qzo_scored_example *example) {
+    int64_t best = 0;
+    for (int64_t i = 1; i < example->option_count; i++)
+        if (option_score(example, i) > option_score(example, best)) best = i;
+    return best == example->gold ? 1.0 : 0.0;
+}
+
+static const qzo_metric accuracy = {"accuracy", accuracy_score};
+
+const qzo_metric *const qzo_metrics[] = {&accuracy, NULL};
+
+const qzo_metric *qzo_metric_find(const char *name) {
+    for (int i = 0; qzo_metrics[i] != NULL; i++)
+        if (strcmp(qzo_metrics[i]->name, name) == 0) return qzo_metrics[i];
+    return NULL;
+}

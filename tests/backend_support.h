@@ -1,0 +1,155 @@
+/* Drawn weights, activations and masters for tests of the CPU backend's inner loops. */
+#ifndef QZO_TESTS_BACKEND_SUPPORT_H
+#define QZO_TESTS_BACKEND_SUPPORT_H
+
+#include "test_support.h"
+
+#include "backend/cpu_ops.h"
+#include "base/cpu.h"
+#include "base/half.h"
+#include "base/philox.h"
+#include "weights/gptq_decode.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct test_weight {
+    qzo_qtensor tensor;
+    float *masters; /* with `offset` floats of another span before them */
+    void *first, *second, *third;
+} test_weight;
+
+enum { TEST_SPAN_OFFSET = 13 };
+
+static inline uint32_t test_word(uint32_t stream, uint64_t index) {
+    return qzo_philox(7, index, stream, QZO_PURPOSE_INIT).word[0];
+}
+
+/* count normals times scale; the caller frees. */
+static inline float *test_normals(uint32_t stream, int64_t count, float scale) {
+    float *out = malloc((size_t)(count + 1) * sizeof *out);
+    qzo_noise_fill(out, 8, stream, 0, count, QZO_DIRECTIONS_GAUSSIAN);
+    for (int64_t i = 0; i < count; i++) out[i] *= scale;
+    return out;
+}
+
+static inline uint32_t *test_words(uint32_t stream, int64_t count) {
+    uint32_t *out = malloc((size_t)count * sizeof *out);
+    for (int64_t i = 0; i < count; i++) out[i] = test_word(stream, (uint64_t)i);
+    return out;
+}
+
+/* GPTQ: drawn codes and zeros, scales of both signs; group 0: one group per row. */
+static inline test_weight test_weight_gptq(int64_t out_features, int64_t in_features, int64_t group,
+                                           bool desc_act, bool v1) {
+    int64_t groups = group == 0 ? 1 : (in_features + group - 1) / group;
+    int32_t *group_of_input = malloc((size_t)in_features * sizeof *group_of_input);
+    for (int64_t i = 0; i < in_features; i++)
+        group_of_input[i] = (int32_t)(group == 0 ? 0
+                                      : desc_act ? test_word(3, (uint64_t)i) % (uint32_t)groups
+                                                 : i / group);
+    test_weight out = {.masters = test_normals(4, TEST_SPAN_OFFSET + out_features * groups, 0.01f),
+                       .first = test_words(1, in_features / 8 * out_features),
+                       .second = test_words(2, groups * out_features / 8),
+                       .third = group_of_input};
+    out.tensor = (qzo_qtensor){.format = &qzo_quant_gptq,
+                               .name = "gptq",
+                               .out_features = out_features,
+                               .in_features = in_features,
+                               .group_count = groups,
+                               .span_offset = TEST_SPAN_OFFSET,
+                               .tensor_id = 0xabcdef01u,
+                               .as.gptq = {.codes = out.first,
+                                           .zeros = out.second,
+                                           .zero_correction = v1 ? QZO_GPTQ_V1_ZERO_CORRECTION : 0,
+                                           .group_of_input = group_of_input}};
+    return out;
+}
+
+static inline test_weight test_weight_dense(int64_t out_features, int64_t in_features,
+                                            qzo_dtype dtype) {
+    int64_t count = out_features * in_features;
+    float *values = test_normals(5, count, 0.05f);
+    test_weight out = {.masters = test_normals(6, TEST_SPAN_OFFSET, 1.0f), .first = values};
+    uint16_t *halves = malloc((size_t)count * sizeof *halves);
+    out.second = halves;
+    for (int64_t i = 0; i < count; i++)
+        halves[i] =
+            dtype == QZO_DTYPE_F16 ? qzo_float_to_fp16(values[i]) : qzo_float_to_bf16(values[i]);
+    const void *data = dtype == QZO_DTYPE_F32 ? out.first : out.second;
+    out.tensor = (qzo_qtensor){.format = &qzo_quant_dense,
+                               .name = "dense",
+                               .out_features = out_features,
+                               .in_features = in_features,
+                               .span = QZO_SPAN_NONE,
+                               .as.dense = {.name = "dense.weight",
+                                            .dtype = dtype,
+                                            .rank = 2,
+                                            .shape = {out_features, in_features},
+                                            .count = count,
+                                            .data = data,
+                                            .size_bytes = (size_t)count * qzo_dtype_bytes(dtype)}};
+    return out;
+}
+
+static inline void test_weight_release(test_weight *weight) {
+    free(weight->masters);
+    free(weight->first);
+    free(weight->second);
+    free(weight->third);
+}
+
+typedef void test_weight_visit(const test_weight *weight, const char *name);
+
+/* Every kind of weight over shapes around the tiles (16, 64 outputs; 256 inputs). */
+static inline void test_weights_visit(test_weight_visit *visit) {
+    static const int64_t gptq_shapes[][3] = {{8, 8, 8},      {24, 32, 32},  {64, 256, 32},
+                                             {72, 264, 128}, {136, 520, 0}, {128, 544, 32}};
+    static const int64_t dense_shapes[][2] = {{1, 1}, {7, 5}, {16, 256}, {65, 300}, {130, 257}};
+    static const qzo_dtype dtypes[] = {QZO_DTYPE_F32, QZO_DTYPE_F16, QZO_DTYPE_BF16};
+    char name[128];
+    for (size_t i = 0; i < sizeof gptq_shapes / sizeof *gptq_shapes; i++)
+        for (int kind = 0; kind < 4; kind++) {
+            const int64_t *shape = gptq_shapes[i];
+            test_weight weight =
+                test_weight_gptq(shape[0], shape[1], shape[2], kind % 2 != 0, kind / 2 != 0);
+            snprintf(name, sizeof name, "gptq v%d (%d, %d) groups of %d%s", kind / 2 != 0 ? 1 : 2,
+                     (int)shape[0], (int)shape[1], (int)shape[2], kind % 2 ? " permuted" : "");
+            visit(&weight, name);
+            test_weight_release(&weight);
+        }
+    for (size_t i = 0; i < sizeof dense_shapes / sizeof *dense_shapes; i++)
+        for (int kind = 0; kind < 3; kind++) {
+            test_weight weight =
+                test_weight_dense(dense_shapes[i][0], dense_shapes[i][1], dtypes[kind]);
+            snprintf(name, sizeof name, "dense %s (%d, %d)", qzo_dtype_name(dtypes[kind]),
+                     (int)dense_shapes[i][0], (int)dense_shapes[i][1]);
+            visit(&weight, name);
+            test_weight_release(&weight);
+        }
+}
+
+/* out (rows, out_features): all tiles of one table, in scratch of exactly the size that it asks
+ * for. The caller frees. */
+static inline float *test_linear(const cpu_ops *ops, const test_weight *weight, const float *x,
+                                 const qzo_perturbation *perturbation, int64_t rows) {
+    int64_t count = rows * weight->tensor.out_features;
+    float *out = malloc((size_t)(count + 1) * sizeof *out);
+    float *scratch =
+        malloc((size_t)qzo_cpu_linear_scratch_floats(&weight->tensor) * sizeof *scratch);
+    for (int64_t i = 0; i <= count; i++) out[i] = 1e30f; /* what is not written shows */
+    const cpu_linear job = {.out = out,
+                            .x = x,
+                            .weight = &weight->tensor,
+                            .masters = weight->masters,
+                            .perturbation = *perturbation,
+                            .rows = rows};
+    for (int64_t first = 0; first < weight->tensor.out_features; first += ops->linear_tile_rows)
+        ops->linear_tile(&job, first, scratch);
+    assert_true(out[count] == 1e30f);
+    free(scratch);
+    return out;
+}
+
+#endif

@@ -1,0 +1,275 @@
+/* The reference loops of the CPU backend against the same formula in double, written here from the
+ * operations' definitions in backend.h. Every limit is a bound derived in docs/error-analysis.md,
+ * "Operations"; u is half a unit in the last place of 1. */
+#include "backend_support.h"
+
+#include <math.h>
+#include <stdio.h>
+
+static const double UNIT = 0x1p-24;
+
+static const cpu_ops *const ops = &qzo_cpu_ops_reference;
+
+/* gamma(n): what n roundings in a row can do. */
+static double gamma_of(double roundings) { return roundings * UNIT / (1.0 - roundings * UNIT); }
+
+/* W[output][input] in double by the format's definition, from the file's words. */
+static double weight_value(const test_weight *weight, int64_t output, int64_t input,
+                           const qzo_perturbation *perturbation, const float *z) {
+    const qzo_qtensor *tensor = &weight->tensor;
+    if (tensor->group_count == 0) {
+        const uint8_t *data = tensor->as.dense.data;
+        int64_t index = output * tensor->in_features + input;
+        float value;
+        uint16_t half;
+        if (tensor->as.dense.dtype == QZO_DTYPE_F32) {
+            memcpy(&value, data + 4 * index, sizeof value);
+            return (double)value;
+        }
+        memcpy(&half, data + 2 * index, sizeof half);
+        return (double)(tensor->as.dense.dtype == QZO_DTYPE_F16 ? qzo_fp16_to_float(half)
+                                                                : qzo_bf16_to_float(half));
+    }
+    const qzo_gptq_tensor *gptq = &tensor->as.gptq;
+    int64_t group = gptq->group_of_input[input];
+    int64_t element = output * tensor->group_count + group;
+    uint32_t code = gptq->codes[input / 8 * tensor->out_features + output] >> input % 8 * 4 & 15;
+    uint32_t zero_word = gptq->zeros[group * (tensor->out_features / 8) + output / 8];
+    uint32_t zero = (zero_word + gptq->zero_correction) >> output % 8 * 4 & 15;
+    double scale = (double)weight->masters[TEST_SPAN_OFFSET + element];
+    scale += (double)perturbation->c * (double)z[element];
+    return scale * ((double)code - (double)zero);
+}
+
+/* Two roundings make a weight, one ends each fma. */
+static void linear_case(const test_weight *weight, const char *name) {
+    enum { ROWS = 2 };
+    const qzo_qtensor *tensor = &weight->tensor;
+    const qzo_perturbation cases[] = {
+        {.seed = 5}, {.seed = 5, .c = 1e-3f}, {.seed = 5, .c = -0.05f}};
+    int64_t values = tensor->out_features * tensor->group_count;
+    float *z = malloc((size_t)(values + 1) * sizeof *z);
+    qzo_noise_fill(z, 5, tensor->tensor_id, 0, values, QZO_DIRECTIONS_GAUSSIAN);
+    float *x = test_normals(20, ROWS * tensor->in_features, 1.0f);
+    for (int p = 0; p < 3; p++) {
+        float *actual = test_linear(ops, weight, x, &cases[p], ROWS);
+        for (int64_t t = 0; t < ROWS; t++)
+            for (int64_t o = 0; o < tensor->out_features; o++) {
+                double sum = 0.0, magnitude = 0.0;
+                for (int64_t k = 0; k < tensor->in_features; k++) {
+                    double term = (double)x[t * tensor->in_features + k] *
+                                  weight_value(weight, o, k, &cases[p], z);
+                    sum += term;
+                    magnitude += fabs(term);
+                }
+                double limit = gamma_of((double)tensor->in_features + 2.0) * magnitude;
+                qzo_test_assert_close((double)actual[t * tensor->out_features + o], sum, limit,
+                                      name);
+            }
+        free(actual);
+    }
+    free(x);
+    free(z);
+}
+
+static void linear_is_within_its_bound(void **state) {
+    (void)state;
+    test_weights_visit(linear_case);
+}
+
+static void norm_is_within_its_bound(void **state) {
+    (void)state;
+    enum { WIDTH_MAX = 300 };
+    const double epsilon = (double)1e-5f;
+    for (int64_t width = 1; width <= WIDTH_MAX; width++) {
+        float *x = test_normals(21, width, 3.0f), *gain = test_normals(22, width, 1.0f);
+        float out[WIDTH_MAX];
+        ops->norm_row(out, x, gain, width, 1e-5f);
+        double square = 0.0;
+        for (int64_t i = 0; i < width; i++) square += (double)x[i] * (double)x[i];
+        double inverse = 1.0 / sqrt(square / (double)width + epsilon);
+        /* Half of: the lanes' sums, their tree, mean and epsilon; then root, inverse, products. */
+        double relative = gamma_of(((double)width / 16.0 + 1.0 + 4.0 + 2.0) / 2.0 + 4.0);
+        for (int64_t i = 0; i < width; i++) {
+            double expected = (double)x[i] * inverse * (double)gain[i];
+            qzo_test_assert_close((double)out[i], expected, relative * fabs(expected), "norm");
+        }
+        free(x);
+        free(gain);
+    }
+}
+
+static void rope_is_within_its_bound(void **state) {
+    (void)state;
+    enum { DIM = 64, HALF = DIM / 2 };
+    float *before = test_normals(23, DIM, 1.0f), *x = test_normals(23, DIM, 1.0f);
+    float *row = test_normals(24, DIM, 0.7f);
+    ops->rope_row(x, row, 1, DIM);
+    for (int i = 0; i < HALF; i++) {
+        double a = (double)before[i], b = (double)before[i + HALF];
+        double cosine = (double)row[2 * i], sine = (double)row[2 * i + 1];
+        qzo_test_assert_close((double)x[i], a * cosine - b * sine,
+                              gamma_of(2) * (fabs(a * cosine) + fabs(b * sine)), "rope, low half");
+        qzo_test_assert_close((double)x[i + HALF], b * cosine + a * sine,
+                              gamma_of(2) * (fabs(b * cosine) + fabs(a * sine)), "rope, high half");
+    }
+    free(before);
+    free(x);
+    free(row);
+}
+
+static void silu_is_within_its_bound(void **state) {
+    (void)state;
+    enum { COUNT = 20001 };
+    float *gate = malloc(COUNT * sizeof *gate), *up = test_normals(26, COUNT, 1.0f);
+    for (int i = 0; i < COUNT; i++) gate[i] = (float)(i - COUNT / 2) * 0.02f;
+    ops->silu(gate, up, COUNT);
+    for (int i = 0; i < COUNT; i++) {
+        double x = (double)((float)(i - COUNT / 2) * 0.02f);
+        double expected = x / (1.0 + exp(-x)) * (double)up[i];
+        /* exp: 1.6 u; sum, quotient, product. Below -87 exp stays at e^88: |x| 2^-126 is left. */
+        double limit = gamma_of(4.6) * fabs(expected) + fabs(x * (double)up[i]) * 0x1p-126;
+        qzo_test_assert_close((double)gate[i], expected, limit, "silu");
+    }
+    free(gate);
+    free(up);
+}
+
+static void log_sum_exp_is_within_its_bound(void **state) {
+    (void)state;
+    static const int64_t counts[] = {1, 2, 17, 64, 1024, 1025, 32000, 128256};
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+        int64_t count = counts[c];
+        float *logits = test_normals(29, count, 4.0f);
+        double largest = -INFINITY, sum = 0.0;
+        for (int64_t i = 0; i < count; i++) largest = fmax(largest, (double)logits[i]);
+        double spread = 0.0;
+        for (int64_t i = 0; i < count; i++) {
+            sum += exp((double)logits[i] - largest);
+            spread = fmax(spread, largest - (double)logits[i]);
+        }
+        /* Each term: 1.6 u of exp and u times the argument; 64 sums per lane, a tree of 4. */
+        double limit = gamma_of(1.6 + spread + 64.0 + 4.0);
+        qzo_test_assert_close(ops->log_sum_exp(logits, count), largest + log(sum), limit,
+                              "log_sum_exp");
+        free(logits);
+    }
+}
+
+enum { CONTEXT = 90, HEADS = 4, KV_HEADS = 2, DIM = 20 };
+
+/* softmax(q k^T scale) v of the last row's head, in double; *exponent_error: the bound on what is
+ * wrong in an exponent. */
+static void attention_in_double(double out[DIM], double *exponent_error, const float *q,
+                                const float *k, const float *v, int head, float scale) {
+    double weights[CONTEXT], largest = -INFINITY, total = 0.0, score_error = 0.0, spread = 0.0;
+    int offset = head / (HEADS / KV_HEADS) * DIM;
+    for (int i = 0; i < CONTEXT; i++) {
+        double sum = 0.0, magnitude = 0.0;
+        for (int d = 0; d < DIM; d++) {
+            double term = (double)q[(CONTEXT - 1) * HEADS * DIM + head * DIM + d] *
+                          (double)k[i * KV_HEADS * DIM + offset + d] * (double)scale;
+            sum += term;
+            magnitude += fabs(term);
+        }
+        weights[i] = sum;
+        largest = fmax(largest, sum);
+        score_error = fmax(score_error, gamma_of(DIM / 16 + 1 + 4 + 1) * magnitude);
+    }
+    for (int d = 0; d < DIM; d++) out[d] = 0.0;
+    for (int i = 0; i < CONTEXT; i++) {
+        spread = fmax(spread, largest - weights[i]);
+        total += weights[i] = exp(weights[i] - largest);
+    }
+    for (int i = 0; i < CONTEXT; i++)
+        for (int d = 0; d < DIM; d++)
+            out[d] += weights[i] / total * (double)v[i * KV_HEADS * DIM + offset + d];
+    *exponent_error = 2.0 * score_error + UNIT * spread;
+}
+
+static void attention_is_within_its_bound(void **state) {
+    (void)state;
+    int32_t zeros[CONTEXT] = {0};
+    const float scale = 0.22360679775f;
+    const qzo_attention attention = {.prefix_begin = zeros,
+                                     .prefix_end = zeros,
+                                     .own_begin = zeros,
+                                     .context_max = CONTEXT,
+                                     .head_count = HEADS,
+                                     .kv_head_count = KV_HEADS,
+                                     .head_dim = DIM,
+                                     .scale = scale};
+    float *q = test_normals(30, CONTEXT * HEADS * DIM, 1.0f), scores[CONTEXT];
+    float *k = test_normals(31, CONTEXT * KV_HEADS * DIM, 1.0f);
+    float *v = test_normals(32, CONTEXT * KV_HEADS * DIM, 1.0f);
+    static float out[CONTEXT * HEADS * DIM];
+    double largest_value = 0.0;
+    for (int i = 0; i < CONTEXT * KV_HEADS * DIM; i++)
+        largest_value = fmax(largest_value, fabs((double)v[i]));
+    ops->attention_row(out, q, k, v, &attention, CONTEXT - 1, scores);
+    for (int head = 0; head < HEADS; head++) {
+        double expected[DIM], exponent_error;
+        attention_in_double(expected, &exponent_error, q, k, v, head, scale);
+        /* A weight is off by e; numerator and denominator each, then their sums and the quotient.
+         */
+        double relative = expm1(exponent_error) + gamma_of(1.6 + CONTEXT);
+        double limit = (2.0 * relative + 2.0 * UNIT) * largest_value;
+        for (int d = 0; d < DIM; d++)
+            qzo_test_assert_close((double)out[(CONTEXT - 1) * HEADS * DIM + head * DIM + d],
+                                  expected[d], limit, "attention");
+    }
+    free(q);
+    free(k);
+    free(v);
+}
+
+/* The order of the records is part of the promise: one fma each, then the constraint once. */
+static void update_is_one_fma_per_record_in_order(void **state) {
+    (void)state;
+    enum { COUNT = 500 };
+    const qzo_span span = {.tensor_id = 9, .constraint = QZO_CONSTRAINT_POSITIVE, .floor = 1e-3f};
+    const qzo_gain gains[] = {{31, 0.02f}, {32, -0.03f}, {33, 0.01f}};
+    float *values = test_normals(35, COUNT, 0.05f), *expected = test_normals(35, COUNT, 0.05f);
+    ops->update_block(values, &span, 6, COUNT, gains, 3, QZO_DIRECTIONS_RADEMACHER);
+    int at_floor = 0;
+    for (int i = 0; i < COUNT; i++) {
+        for (int g = 0; g < 3; g++) {
+            float z;
+            qzo_noise_fill(&z, gains[g].seed, 9, 6 + (uint64_t)i, 1, QZO_DIRECTIONS_RADEMACHER);
+            expected[i] = fmaf(-gains[g].k, z, expected[i]);
+        }
+        if (!(expected[i] > 1e-3f)) {
+            expected[i] = 1e-3f;
+            at_floor++;
+        }
+    }
+    assert_memory_equal(values, expected, COUNT * sizeof *values);
+    assert_in_range(at_floor, 1, COUNT - 1); /* both sides of the constraint were seen */
+    free(values);
+    free(expected);
+}
+
+static void keep_sign_holds_the_sign_before_the_step(void **state) {
+    (void)state;
+    const qzo_span span = {.tensor_id = 9, .constraint = QZO_CONSTRAINT_KEEP_SIGN, .floor = 0.01f};
+    const qzo_gain gains[] = {{31, 1.0f}, {32, 1.0f}};
+    float values[200], before[200];
+    for (int i = 0; i < 200; i++) before[i] = values[i] = i % 2 == 0 ? 0.1f : -0.1f;
+    ops->update_block(values, &span, 0, 200, gains, 2, QZO_DIRECTIONS_GAUSSIAN);
+    for (int i = 0; i < 200; i++)
+        assert_true(before[i] > 0.0f ? values[i] >= 0.01f : values[i] <= -0.01f);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(linear_is_within_its_bound),
+        cmocka_unit_test(norm_is_within_its_bound),
+        cmocka_unit_test(rope_is_within_its_bound),
+        cmocka_unit_test(silu_is_within_its_bound),
+        cmocka_unit_test(log_sum_exp_is_within_its_bound),
+        cmocka_unit_test(attention_is_within_its_bound),
+        cmocka_unit_test(update_is_one_fma_per_record_in_order),
+        cmocka_unit_test(keep_sign_holds_the_sign_before_the_step),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
