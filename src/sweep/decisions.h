@@ -1,0 +1,69 @@
+/* DIR/decisions.qzj: what the sweep was asked and what its scheduler decided, appended before it is
+ * acted on. Written by rank 0 alone; the frames of base/frames.h.
+ *
+ *   GRID      JSON text: {"name", "swept": [keys], "trials": [{"id", "model", "task", "values":
+ *             [texts]}]}: the trials asked for, in grid order, with the places of model and task. A
+ *             new one follows whenever the list differs from the last.
+ *   DISPATCH  u32 trial (index in the last GRID), u32 group: the trial starts or resumes there
+ *   OUTCOME   u32 trial, u32 qzo_status: it ended (QZO_OK, diverged, failed) or was parked
+ *
+ * Frames of other types are skipped, so that later schedulers can add theirs. */
+#ifndef QZO_SWEEP_DECISIONS_H
+#define QZO_SWEEP_DECISIONS_H
+
+#include "base/status.h"
+#include "sweep/grid.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum {
+    QZO_DECISION_GRID = 1,
+    QZO_DECISION_DISPATCH = 2,
+    QZO_DECISION_OUTCOME = 3
+} qzo_decision_type;
+
+/* One trial of a listed grid. */
+typedef struct qzo_listed_trial {
+    qzo_digest id;
+    char *model_path, *task_path; /* absolute */
+    char **values;                /* (swept_count) */
+} qzo_listed_trial;
+
+/* The last GRID frame. */
+typedef struct qzo_listing {
+    char *name;
+    char **swept_keys;
+    int64_t swept_count;
+    qzo_listed_trial *trials;
+    int64_t trial_count;
+} qzo_listing;
+
+/* The listing of an output folder; an empty one (trial_count 0) where there is no file yet, or
+ * where a torn or damaged file holds none. The caller frees it. */
+qzo_status qzo_listing_load(qzo_listing **out, const char *folder);
+
+/* From a GRID frame's text; name stands in messages. */
+qzo_status qzo_listing_parse(qzo_listing **out, const char *text, size_t text_bytes,
+                             const char *name);
+
+/* Whether both list the same trials with the same keys and values; names and places aside. */
+bool qzo_listing_equal(const qzo_listing *a, const qzo_listing *b);
+void qzo_listing_free(qzo_listing *listing); /* NULL is fine */
+
+typedef struct qzo_decisions qzo_decisions;
+
+/* Opens DIR/decisions.qzj for appending, a torn tail cut (a damaged one kept beside it as
+ * decisions.damaged). The caller closes it. */
+qzo_status qzo_decisions_open(qzo_decisions **out, const char *folder);
+
+/* Appends a GRID frame unless the last one is the same. *changed: whether trials, keys or values
+ * differ from the last one's (a model that only moved is written down, but changes nothing). */
+qzo_status qzo_decisions_grid(qzo_decisions *decisions, const char *name, const qzo_grid *grid,
+                              bool *changed);
+qzo_status qzo_decisions_dispatch(qzo_decisions *decisions, int64_t trial, int group);
+qzo_status qzo_decisions_outcome(qzo_decisions *decisions, int64_t trial, qzo_status outcome);
+qzo_status qzo_decisions_sync(qzo_decisions *decisions);
+qzo_status qzo_decisions_close(qzo_decisions *decisions); /* syncs; NULL is fine */
+
+#endif

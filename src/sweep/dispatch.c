@@ -1,0 +1,336 @@
+#include "sweep/dispatch.h"
+
+#include "base/file_io.h"
+#include "base/log.h"
+#include "sweep/results.h"
+#include "trial/trial.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+typedef enum { KIND_WANT = 1, KIND_PARK = 2, KIND_RUN = 3, KIND_STOP = 4 } message_kind;
+
+enum { NO_TRIAL = -1, PATH_BYTES = 4096, LINE_BYTES = 512 };
+
+static const double PROGRESS_PERIOD_SECONDS = 1.0;
+static const struct timespec POLL_PAUSE = {.tv_nsec = 200000};
+
+typedef enum { LEADER_RUNNING, LEADER_WAITING, LEADER_STOPPED } leader_state;
+
+typedef struct dispatcher {
+    const qzo_dispatch_settings *settings;
+    qzo_comm *group;
+    int group_index, group_count;
+    qzo_workbench bench;
+    bool park; /* this rank knows that the job is to stop */
+    bool park_sent;
+    int64_t trial; /* of this group now */
+    double progress_at;
+    /* rank 0 of the world */
+    leader_state *leaders; /* (group_count) */
+    int own_answer;        /* message_kind for group 0; 0: none yet */
+    int64_t own_trial;
+    qzo_status worst; /* what stopped the run; QZO_OK so far */
+} dispatcher;
+
+static double now_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static bool is_world_root(const dispatcher *d) { return d->settings->world->rank == 0; }
+static bool leads(const dispatcher *d) { return d->group->rank == 0; }
+
+static int64_t group_size(const dispatcher *d) {
+    int64_t size = d->settings->world->size, wanted = d->settings->ranks_per_trial;
+    return wanted == QZO_RANKS_ALL || wanted > size ? size : wanted;
+}
+
+static int leader_rank(const dispatcher *d, int group) { return (int)(group * group_size(d)); }
+
+static qzo_message message_of(message_kind kind, int64_t trial, qzo_status status) {
+    qzo_message message = {{0}};
+    qzo_put_u32(message.bytes, (uint32_t)kind);
+    qzo_put_u64(message.bytes + 4, (uint64_t)trial);
+    qzo_put_u32(message.bytes + 12, (uint32_t)status);
+    return message;
+}
+
+/* --- rank 0: decisions --- */
+
+static void note_error(dispatcher *d, qzo_status status) {
+    if (status != QZO_OK && status != QZO_ERR_INTERRUPTED)
+        qzo_log_error("%s; the run stops", qzo_error_message());
+    if (status > d->worst) d->worst = status;
+}
+
+/* Tells the running groups, once, to stop at their next boundary. */
+static void start_parking(dispatcher *d) {
+    if (d->park) return;
+    d->park = true;
+    qzo_log_info("parking all trials");
+    qzo_message message = message_of(KIND_PARK, NO_TRIAL, QZO_OK);
+    for (int group = 1; group < d->group_count; group++)
+        if (d->leaders[group] == LEADER_RUNNING)
+            note_error(d, qzo_comm_send(d->settings->world, leader_rank(d, group), &message));
+}
+
+static double score_for_scheduler(const qzo_trial_summary *summary, const qzo_trial_spec *spec) {
+    double value =
+        strcmp(spec->metric_name, "dev_score") == 0 ? summary->dev_score : summary->dev_loss;
+    return strcmp(spec->metric_goal, "maximize") == 0 ? -value : value;
+}
+
+/* A group's trial is over. status: QZO_OK ended (its journal says how), else parked or an error. */
+static void take_result(dispatcher *d, int64_t trial, qzo_status status) {
+    const qzo_dispatch_settings *s = d->settings;
+    const qzo_grid_trial *entry = &s->grid->trials[trial];
+    qzo_trial_summary summary = {.dev_score = (double)NAN, .dev_loss = (double)NAN};
+    qzo_status outcome = status;
+    if (status == QZO_OK) {
+        qzo_journal_file file = {0};
+        char *path = qzo_journal_path(s->folder, &entry->id);
+        qzo_status read = path != NULL ? qzo_journal_load(&file, path) : QZO_ERR_MEMORY;
+        if (read == QZO_OK) read = qzo_trial_summarize(&summary, &file);
+        qzo_journal_release(&file);
+        free(path);
+        note_error(d, read);
+        if (read == QZO_OK && summary.outcome == QZO_OUTCOME_DIVERGED) outcome = QZO_ERR_DIVERGED;
+        if (read == QZO_OK && summary.outcome == QZO_OUTCOME_FAILED) outcome = QZO_ERR_CONFIG;
+        qzo_log_info("trial %lld/%lld %s after %lld steps: dev %.4g (zero-shot %.4g), test %.4g",
+                     (long long)trial + 1, (long long)s->grid->trial_count,
+                     qzo_outcome_name(summary.outcome), (long long)summary.steps, summary.dev_score,
+                     summary.zero_shot_dev, summary.test_score);
+    }
+    note_error(d, qzo_decisions_outcome(s->decisions, trial, outcome));
+    s->scheduler->report(s->scheduler_state, trial, outcome,
+                         score_for_scheduler(&summary, &entry->spec));
+    qzo_trial_summary_release(&summary);
+    if (status != QZO_OK) { /* parked, or an error of the machine: no group goes on */
+        if (status > d->worst) d->worst = status;
+        start_parking(d);
+    }
+}
+
+static void answer(dispatcher *d, int group, message_kind kind, int64_t trial) {
+    d->leaders[group] = kind == KIND_RUN ? LEADER_RUNNING : LEADER_STOPPED;
+    if (group == 0) {
+        d->own_answer = (int)kind;
+        d->own_trial = trial;
+        return;
+    }
+    qzo_message message = message_of(kind, trial, QZO_OK);
+    note_error(d, qzo_comm_send(d->settings->world, leader_rank(d, group), &message));
+}
+
+static void assign_waiting(dispatcher *d) {
+    const qzo_dispatch_settings *s = d->settings;
+    for (int group = 0; group < d->group_count; group++) {
+        int64_t trial = NO_TRIAL;
+        if (d->leaders[group] != LEADER_WAITING) continue;
+        if (d->park || s->scheduler->done(s->scheduler_state)) {
+            answer(d, group, KIND_STOP, NO_TRIAL);
+        } else if (s->scheduler->next(s->scheduler_state, &trial)) {
+            note_error(d, qzo_decisions_dispatch(s->decisions, trial, group));
+            if (d->worst != QZO_OK) { /* the decision is not on disk: do not act on it */
+                start_parking(d);
+                answer(d, group, KIND_STOP, NO_TRIAL);
+            } else {
+                answer(d, group, KIND_RUN, trial);
+            }
+        }
+    }
+}
+
+/* Everything that waits for rank 0; quick, and never blocks. */
+static void serve(dispatcher *d) {
+    bool received = true;
+    if (d->settings->should_park != NULL && d->settings->should_park()) start_parking(d);
+    while (received) {
+        qzo_message message;
+        int from = 0;
+        note_error(d, qzo_comm_poll(d->settings->world, &received, &from, &message));
+        if (!received) break;
+        uint32_t kind = qzo_get_u32(message.bytes);
+        int64_t trial = (int64_t)qzo_get_u64(message.bytes + 4);
+        int group = (int)(from / group_size(d));
+        if (kind == KIND_PARK) start_parking(d);
+        if (kind != KIND_WANT) continue;
+        d->leaders[group] = LEADER_WAITING;
+        if (trial != NO_TRIAL) take_result(d, trial, (qzo_status)qzo_get_u32(message.bytes + 12));
+    }
+    assign_waiting(d);
+}
+
+/* --- every leader: asking for work --- */
+
+static message_kind ask_root(dispatcher *d, int64_t last, qzo_status last_status, int64_t *trial) {
+    if (last != NO_TRIAL) take_result(d, last, last_status);
+    d->leaders[0] = LEADER_WAITING;
+    d->own_answer = 0;
+    for (;;) {
+        serve(d);
+        if (d->own_answer != 0) break;
+        nanosleep(&POLL_PAUSE, NULL);
+    }
+    *trial = d->own_trial;
+    return (message_kind)d->own_answer;
+}
+
+static void send_park(dispatcher *d) {
+    if (d->park_sent) return;
+    d->park_sent = true;
+    qzo_message message = message_of(KIND_PARK, NO_TRIAL, QZO_OK);
+    note_error(d, qzo_comm_send(d->settings->world, 0, &message));
+}
+
+/* The next control message from rank 0; false where there is none. */
+static bool poll_root(dispatcher *d, message_kind *kind, int64_t *trial) {
+    qzo_message message;
+    bool received = false;
+    int from = 0;
+    note_error(d, qzo_comm_poll(d->settings->world, &received, &from, &message));
+    if (!received) return false;
+    *kind = (message_kind)qzo_get_u32(message.bytes);
+    *trial = (int64_t)qzo_get_u64(message.bytes + 4);
+    if (*kind == KIND_PARK) d->park = true;
+    return true;
+}
+
+static message_kind ask_by_message(dispatcher *d, int64_t last, qzo_status last_status,
+                                   int64_t *trial) {
+    qzo_message message = message_of(KIND_WANT, last, last_status);
+    note_error(d, qzo_comm_send(d->settings->world, 0, &message));
+    message_kind kind = KIND_WANT;
+    while (d->worst == QZO_OK || d->worst == QZO_ERR_INTERRUPTED) {
+        if (poll_root(d, &kind, trial)) {
+            if (kind == KIND_RUN || kind == KIND_STOP) return kind;
+        } else {
+            if (d->settings->should_park != NULL && d->settings->should_park()) send_park(d);
+            nanosleep(&POLL_PAUSE, NULL);
+        }
+    }
+    return KIND_STOP; /* the transport is broken */
+}
+
+/* --- hooks of the running trial --- */
+
+static bool hook_should_park(void *context) {
+    const dispatcher *d = context;
+    return d->park || (d->settings->should_park != NULL && d->settings->should_park());
+}
+
+static void hook_poll(void *context) {
+    dispatcher *d = context;
+    message_kind kind;
+    int64_t trial;
+    if (is_world_root(d))
+        serve(d);
+    else if (leads(d))
+        while (poll_root(d, &kind, &trial)) {
+        }
+}
+
+static void hook_progress(void *context, const qzo_trial_progress *progress) {
+    dispatcher *d = context;
+    const qzo_grid *grid = d->settings->grid;
+    double now = now_seconds();
+    if (!progress->evaluated && now - d->progress_at < PROGRESS_PERIOD_SECONDS) return;
+    d->progress_at = now;
+    char values[LINE_BYTES] = "";
+    for (int64_t i = 0; i < grid->swept_count; i++) {
+        size_t used = strlen(values);
+        snprintf(values + used, sizeof values - used, " %s=%s", grid->swept_keys[i],
+                 grid->trials[d->trial].values[i]);
+    }
+    char measured[LINE_BYTES] = "";
+    if (!isnan(progress->loss)) snprintf(measured, sizeof measured, ", loss %.4f", progress->loss);
+    size_t used = strlen(measured);
+    if (!isnan(progress->dev_score))
+        snprintf(measured + used, sizeof measured - used, ", dev %.4f", progress->dev_score);
+    qzo_log_info("trial %lld/%lld%s: step %lld/%lld%s", (long long)d->trial + 1,
+                 (long long)grid->trial_count, values, (long long)progress->step,
+                 (long long)progress->steps, measured);
+}
+
+/* --- the loop of every rank --- */
+
+static qzo_status run_trial(dispatcher *d, int64_t trial) {
+    const qzo_grid_trial *entry = &d->settings->grid->trials[trial];
+    char id[QZO_DIGEST_TEXT_BYTES], timing[PATH_BYTES];
+    qzo_outcome outcome = QZO_OUTCOME_FAILED;
+    qzo_digest_text(id, &entry->id);
+    char *journal = qzo_journal_path(d->settings->folder, &entry->id);
+    if (journal == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for a path");
+    snprintf(timing, sizeof timing, "%s/timing/%s.jsonl", d->settings->folder, id);
+    qzo_trial_files files = {.journal_path = journal, .timing_path = timing};
+    qzo_trial_hooks hooks = {.context = d,
+                             .should_park = hook_should_park,
+                             .poll = hook_poll,
+                             .progress = hook_progress};
+    d->trial = trial;
+    d->progress_at = now_seconds();
+    qzo_status status = qzo_trial_run(&outcome, &entry->spec, &d->bench, d->group, &files, &hooks);
+    if (status != QZO_OK && status != QZO_ERR_INTERRUPTED) {
+        qzo_fail_context(status, "trial %lld (%s)", (long long)trial + 1, id);
+        if (leads(d)) qzo_log_error("%s", qzo_error_message());
+    }
+    free(journal);
+    return status;
+}
+
+static qzo_status work(dispatcher *d) {
+    qzo_status status = QZO_OK, last_status = QZO_OK;
+    int64_t last = NO_TRIAL;
+    for (;;) {
+        int64_t told[2] = {KIND_STOP, NO_TRIAL}; /* kind, trial */
+        if (is_world_root(d))
+            told[0] = ask_root(d, last, last_status, &told[1]);
+        else if (leads(d))
+            told[0] = ask_by_message(d, last, last_status, &told[1]);
+        QZO_TRY(qzo_comm_broadcast(d->group, told, sizeof told, 0));
+        if (told[0] != KIND_RUN) break;
+        last = told[1];
+        last_status = run_trial(d, last);
+    }
+    while (is_world_root(d)) { /* the other groups still work */
+        bool all_stopped = true;
+        for (int group = 0; group < d->group_count; group++)
+            all_stopped &= d->leaders[group] == LEADER_STOPPED;
+        if (all_stopped) break;
+        serve(d);
+        nanosleep(&POLL_PAUSE, NULL);
+    }
+    status = last_status; /* with its message; the worst of all ranks is taken by the caller */
+    if (d->worst > status) status = d->worst;
+    if (is_world_root(d) && status == QZO_OK && d->park &&
+        !d->settings->scheduler->done(d->settings->scheduler_state))
+        status = qzo_fail(QZO_ERR_INTERRUPTED, "parked between trials, work is left");
+cleanup:
+    return status;
+}
+
+qzo_status qzo_dispatch(const qzo_dispatch_settings *settings) {
+    qzo_status status = QZO_OK;
+    dispatcher d = {.settings = settings, .trial = NO_TRIAL};
+    int64_t size = group_size(&d);
+    d.group_index = (int)(settings->world->rank / size);
+    d.group_count = (int)((settings->world->size + size - 1) / size);
+    d.leaders = calloc((size_t)d.group_count, sizeof *d.leaders);
+    if (d.leaders == NULL)
+        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %d groups", d.group_count);
+    QZO_TRY(qzo_comm_worst_status(settings->world, status));
+    QZO_TRY(qzo_comm_split(settings->world, &d.group, d.group_index, settings->world->rank));
+    qzo_workbench_init(&d.bench, settings->backend);
+    status = work(&d);
+    status = qzo_comm_worst_status(settings->world, status);
+cleanup:
+    qzo_workbench_release(&d.bench);
+    qzo_comm_close(d.group);
+    free(d.leaders);
+    return status;
+}

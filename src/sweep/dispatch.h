@@ -1,0 +1,38 @@
+/* Trials to groups of ranks, as groups become free. Rank 0 of the world decides, between the units
+ * of work of its own trial; no rank is set aside for it.
+ *
+ * Control messages (qzo_message) between rank 0 and the leaders (rank 0) of the other groups:
+ *   WANT  leader to 0: the group is free; carries how its last trial ended
+ *   PARK  leader to 0: a signal asks this job to stop; 0 to leader: stop at the next boundary
+ *   RUN   0 to leader: this trial     STOP  0 to leader: no more work
+ * Within a group the leader broadcasts what it was told. Every decision is in decisions.qzj before
+ * it is sent. */
+#ifndef QZO_SWEEP_DISPATCH_H
+#define QZO_SWEEP_DISPATCH_H
+
+#include "comm/comm.h"
+#include "sweep/decisions.h"
+#include "sweep/grid.h"
+#include "sweep/scheduler.h"
+#include "trial/workbench.h"
+
+#include <stdbool.h>
+
+typedef struct qzo_dispatch_settings {
+    qzo_comm *world;
+    int64_t ranks_per_trial; /* QZO_RANKS_ALL or a count; the last group may be smaller */
+    const qzo_grid *grid;
+    const char *folder;
+    qzo_backend *backend;
+    const qzo_scheduler_ops *scheduler;
+    qzo_decisions *decisions;  /* rank 0 */
+    void *scheduler_state;     /* rank 0: trials that ended earlier are reported already */
+    bool (*should_park)(void); /* a signal came; NULL: never */
+} qzo_dispatch_settings;
+
+/* Runs all trials that are left; collective over the world, the same status on all ranks:
+ * QZO_ERR_INTERRUPTED where some were parked, or the error that stopped the run. Trials that
+ * diverged or failed are no error here: their journals say so. */
+qzo_status qzo_dispatch(const qzo_dispatch_settings *settings);
+
+#endif

@@ -1,0 +1,291 @@
+#include "sweep/run.h"
+
+#include "base/file_io.h"
+#include "base/log.h"
+#include "sweep/contents.h"
+#include "sweep/decisions.h"
+#include "sweep/dispatch.h"
+#include "sweep/grid.h"
+#include "sweep/results.h"
+#include "sweep/scheduler.h"
+#include "sweep/sweep_spec.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PATH_BYTES = 4096, BUILD_BYTES = 256, NAMED_TRIALS_MAX = 20 };
+
+static const size_t SWEEP_FILE_BYTES_MAX = (size_t)1 << 20;
+
+typedef struct run {
+    const qzo_run_settings *settings;
+    qzo_sweep_spec *sweep;
+    qzo_contents contents; /* rank 0 */
+    qzo_grid *grid;
+    qzo_folder_lock *lock;    /* rank 0 */
+    qzo_decisions *decisions; /* rank 0 */
+    const qzo_scheduler_ops *scheduler;
+    void *scheduler_state; /* rank 0 */
+    qzo_run_report *report;
+} run;
+
+static bool is_root(const run *r) { return r->settings->world->rank == 0; }
+
+/* --- ranks must be alike --- */
+
+/* A world of mixed programs or arithmetic would compute losses that depend on the rank. */
+static qzo_status check_builds(const run *r) {
+    qzo_comm *world = r->settings->world;
+    const qzo_backend *backend = r->settings->backend;
+    char mine[BUILD_BYTES] = "", *all = calloc((size_t)world->size, BUILD_BYTES);
+    if (all == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for %d ranks", world->size);
+    snprintf(mine, sizeof mine, "%s, %s", r->settings->version, backend->ops->arithmetic(backend));
+    qzo_status status = qzo_comm_gather(world, all, mine, BUILD_BYTES);
+    for (int rank = 1; status == QZO_OK && rank < world->size; rank++)
+        if (strncmp(all, all + (size_t)rank * BUILD_BYTES, BUILD_BYTES) != 0)
+            status = qzo_fail(QZO_ERR_ENVIRONMENT, "rank 0 is \"%s\", rank %d is \"%s\"", all, rank,
+                              all + (size_t)rank * BUILD_BYTES);
+    free(all);
+    return status;
+}
+
+/* --- the sweep file: read by rank 0, the same bytes for all --- */
+
+static qzo_status read_sweep(run *r) {
+    qzo_status status = QZO_OK;
+    qzo_comm *world = r->settings->world;
+    char *text = NULL, *folder = NULL;
+    size_t text_bytes = 0;
+    if (is_root(r))
+        status = qzo_file_read(&text, &text_bytes, r->settings->sweep_path, SWEEP_FILE_BYTES_MAX);
+    QZO_TRY(qzo_comm_worst_status(world, status));
+    QZO_TRY(qzo_comm_broadcast(world, &text_bytes, sizeof text_bytes, 0));
+    if (!is_root(r)) text = calloc(1, text_bytes + 1);
+    folder = qzo_path_folder(r->settings->sweep_path);
+    if (text == NULL || folder == NULL)
+        status = qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", r->settings->sweep_path);
+    QZO_TRY(qzo_comm_worst_status(world, status));
+    QZO_TRY(qzo_comm_broadcast(world, text, text_bytes, 0));
+    status = qzo_sweep_spec_parse(&r->sweep, text, text_bytes, r->settings->sweep_path, folder);
+    QZO_TRY(qzo_comm_worst_status(world, status));
+cleanup:
+    free(text);
+    free(folder);
+    return status;
+}
+
+/* Rank 0 reads the contents; every rank expands in the same order, so the broadcasts meet. */
+static qzo_status shared_digest(qzo_digest *out, const char *path, bool is_model, void *context) {
+    run *r = context;
+    qzo_status status = QZO_OK;
+    if (is_root(r)) status = qzo_contents_digest(out, path, is_model, &r->contents);
+    status = qzo_comm_worst_status(r->settings->world, status);
+    if (status != QZO_OK) return status;
+    return qzo_comm_broadcast(r->settings->world, out, sizeof *out, 0);
+}
+
+/* --- before anything starts --- */
+
+static qzo_status check_trial(const run *r, const qzo_trial_spec *spec) {
+    qzo_memory_plan plan;
+    const qzo_content *model = qzo_contents_find(&r->contents, spec->model_path, true);
+    const qzo_content *task = qzo_contents_find(&r->contents, spec->task_path, false);
+    if (model != NULL && model->status != QZO_OK)
+        return qzo_fail(model->status, "%s", model->message);
+    if (task != NULL && task->status != QZO_OK) return qzo_fail(task->status, "%s", task->message);
+    return qzo_workbench_measure(&plan, spec);
+}
+
+/* A sweep of which no trial can run is a mistake of its file: nothing is started. One check per
+ * model and task; a trial that cannot run beside others that can is marked as failed later. */
+static qzo_status check_any_runs(const run *r) {
+    qzo_status first = QZO_OK;
+    char message[1024] = "";
+    for (int64_t i = 0; i < r->grid->trial_count; i++) {
+        const qzo_trial_spec *spec = &r->grid->trials[i].spec;
+        const qzo_trial_spec *before = i > 0 ? &r->grid->trials[i - 1].spec : NULL;
+        if (before != NULL && strcmp(before->model_path, spec->model_path) == 0 &&
+            strcmp(before->task_path, spec->task_path) == 0)
+            continue;
+        qzo_status status = check_trial(r, spec);
+        if (status == QZO_OK) return QZO_OK;
+        if (first != QZO_OK) continue;
+        first = status;
+        snprintf(message, sizeof message, "%.1000s", qzo_error_message());
+    }
+    return first == QZO_OK ? QZO_OK : qzo_fail(first, "%s", message);
+}
+
+static qzo_status create_folders(const run *r) {
+    static const char *const parts[] = {"", "/trials", "/timing", "/log", "/cache"};
+    char path[PATH_BYTES];
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        snprintf(path, sizeof path, "%s%s", r->settings->out_folder, parts[i]);
+        qzo_status status = qzo_folder_create(path);
+        if (status != QZO_OK) return status;
+    }
+    return QZO_OK;
+}
+
+static bool listing_has(const qzo_listing *listing, const qzo_digest *id) {
+    for (int64_t i = 0; i < listing->trial_count; i++)
+        if (qzo_digest_equal(&listing->trials[i].id, id)) return true;
+    return false;
+}
+
+static bool grid_has(const qzo_grid *grid, const qzo_digest *id) {
+    for (int64_t i = 0; i < grid->trial_count; i++)
+        if (qzo_digest_equal(&grid->trials[i].id, id)) return true;
+    return false;
+}
+
+static void name_trial(const char *what, const qzo_digest *id, char *const *keys_or_null,
+                       const char *const *grid_keys, char *const *values, int64_t count) {
+    char id_text[QZO_DIGEST_TEXT_BYTES], line[1024] = "";
+    qzo_digest_text(id_text, id);
+    for (int64_t i = 0; i < count; i++) {
+        size_t used = strlen(line);
+        snprintf(line + used, sizeof line - used, " %s=%s",
+                 keys_or_null != NULL ? keys_or_null[i] : grid_keys[i], values[i]);
+    }
+    qzo_log_info("%s: %s%s", what, id_text, line);
+}
+
+/* What a changed sweep file adds and drops; nothing of it is deleted. */
+static void report_changes(const run *r, const qzo_listing *listing) {
+    int64_t added = 0, dropped = 0;
+    for (int64_t i = 0; i < r->grid->trial_count; i++) {
+        const qzo_grid_trial *trial = &r->grid->trials[i];
+        if (listing_has(listing, &trial->id) || ++added > NAMED_TRIALS_MAX) continue;
+        name_trial("new trial", &trial->id, NULL, (const char *const *)r->grid->swept_keys,
+                   trial->values, r->grid->swept_count);
+    }
+    for (int64_t i = 0; i < listing->trial_count; i++) {
+        const qzo_listed_trial *trial = &listing->trials[i];
+        if (grid_has(r->grid, &trial->id) || ++dropped > NAMED_TRIALS_MAX) continue;
+        name_trial("no longer asked for, results kept", &trial->id, listing->swept_keys, NULL,
+                   trial->values, listing->swept_count);
+    }
+    if (added > 0 || dropped > 0)
+        qzo_log_info("the sweep file changed: %lld new trials, %lld no longer asked for",
+                     (long long)added, (long long)dropped);
+}
+
+static qzo_status write_sweep_copy(const run *r) {
+    char path[PATH_BYTES];
+    snprintf(path, sizeof path, "%s/sweep.yaml", r->settings->out_folder);
+    return qzo_file_replace(path, r->sweep->text, r->sweep->text_bytes);
+}
+
+/* Rank 0: folder, lock, decisions. */
+static qzo_status open_folder(run *r) {
+    qzo_status status = QZO_OK;
+    qzo_listing *listing = NULL;
+    bool took_over = false, changed = false;
+    QZO_TRY(create_folders(r));
+    QZO_TRY(qzo_folder_lock_take(&r->lock, r->settings->out_folder, r->settings->job, &took_over));
+    if (took_over)
+        qzo_log_warn("%s/lock was left by a process that is gone: taken over",
+                     r->settings->out_folder);
+    QZO_TRY(qzo_listing_load(&listing, r->settings->out_folder));
+    if (listing->trial_count > 0) report_changes(r, listing);
+    QZO_TRY(qzo_decisions_open(&r->decisions, r->settings->out_folder));
+    QZO_TRY(qzo_decisions_grid(r->decisions, r->sweep->name, r->grid, &changed));
+    QZO_TRY(write_sweep_copy(r));
+cleanup:
+    qzo_listing_free(listing);
+    return status;
+}
+
+/* Rank 0: tells the scheduler what earlier runs ended. */
+static qzo_status report_ended(run *r) {
+    qzo_status status = QZO_OK;
+    qzo_results *results = NULL;
+    QZO_TRY(r->scheduler->create(&r->scheduler_state, r->grid->trial_count));
+    QZO_TRY(qzo_results_load(&results, r->settings->out_folder));
+    for (int64_t i = 0; i < results->row_count; i++) {
+        const qzo_trial_summary *summary = &results->rows[i].summary;
+        if (!summary->ended) continue;
+        qzo_status outcome = summary->outcome == QZO_OUTCOME_DIVERGED ? QZO_ERR_DIVERGED
+                             : summary->outcome == QZO_OUTCOME_FAILED ? QZO_ERR_CONFIG
+                                                                      : QZO_OK;
+        r->scheduler->report(r->scheduler_state, i, outcome, summary->dev_loss);
+        r->report->ended_before++;
+    }
+cleanup:
+    qzo_results_free(results);
+    return status;
+}
+
+static qzo_status store_results(const run *r) {
+    qzo_status status = QZO_OK;
+    qzo_results *results = NULL;
+    QZO_TRY(qzo_results_load(&results, r->settings->out_folder));
+    QZO_TRY(qzo_results_store(results, r->settings->out_folder));
+cleanup:
+    qzo_results_free(results);
+    return status;
+}
+
+static qzo_status start(run *r) {
+    qzo_status status = QZO_OK;
+    qzo_comm *world = r->settings->world;
+    QZO_TRY(qzo_comm_worst_status(world, check_builds(r)));
+    QZO_TRY(read_sweep(r));
+    status = qzo_grid_expand(&r->grid, r->sweep, shared_digest, r);
+    QZO_TRY(qzo_comm_worst_status(world, status));
+    r->report->trial_count = r->grid->trial_count;
+    if (is_root(r)) {
+        if (r->grid->duplicate_count > 0)
+            qzo_log_warn("%lld combinations repeat an earlier trial and are left out",
+                         (long long)r->grid->duplicate_count);
+        status = check_any_runs(r);
+        if (status == QZO_OK) status = open_folder(r);
+        if (status == QZO_OK) status = report_ended(r);
+    }
+    QZO_TRY(qzo_comm_worst_status(world, status));
+    QZO_TRY(qzo_comm_broadcast(world, &r->report->ended_before, sizeof r->report->ended_before, 0));
+cleanup:
+    return status;
+}
+
+qzo_status qzo_sweep_run(qzo_run_report *out, const qzo_run_settings *settings) {
+    qzo_status status = QZO_OK;
+    char path[PATH_BYTES];
+    run r = {.settings = settings, .report = out, .scheduler = qzo_scheduler_find("fifo")};
+    *out = (qzo_run_report){0};
+    QZO_TRY(start(&r));
+    snprintf(path, sizeof path, "%s/log/rank-%d.log", settings->out_folder, settings->world->rank);
+    qzo_log_open(path);
+    if (out->ended_before < out->trial_count) {
+        qzo_dispatch_settings dispatch = {.world = settings->world,
+                                          .ranks_per_trial = r.sweep->ranks_per_trial,
+                                          .grid = r.grid,
+                                          .folder = settings->out_folder,
+                                          .backend = settings->backend,
+                                          .scheduler = r.scheduler,
+                                          .decisions = r.decisions,
+                                          .scheduler_state = r.scheduler_state,
+                                          .should_park = settings->should_park};
+        status = qzo_dispatch(&dispatch);
+    }
+    if (is_root(&r)) { /* the view is rebuilt however the run ended */
+        char message[1024];
+        snprintf(message, sizeof message, "%.1000s", qzo_error_message());
+        qzo_status stored = store_results(&r);
+        if (status == QZO_OK)
+            status = stored;
+        else
+            qzo_fail(status, "%s", message);
+    }
+    status = qzo_comm_worst_status(settings->world, status);
+cleanup:
+    if (r.scheduler_state != NULL) r.scheduler->destroy(r.scheduler_state);
+    qzo_decisions_close(r.decisions);
+    qzo_folder_lock_release(r.lock);
+    qzo_grid_free(r.grid);
+    qzo_contents_release(&r.contents);
+    qzo_sweep_spec_free(r.sweep);
+    return status;
+}

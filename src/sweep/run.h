@@ -1,0 +1,31 @@
+/* One `qzo run`: a sweep file and an output folder, on all ranks of a world. What the folder
+ * already holds is kept and continued; what the file no longer asks for is kept too. */
+#ifndef QZO_SWEEP_RUN_H
+#define QZO_SWEEP_RUN_H
+
+#include "backend/backend.h"
+#include "comm/comm.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct qzo_run_settings {
+    const char *sweep_path;
+    const char *out_folder;
+    const char *job;     /* the scheduler's number of this job, or NULL */
+    const char *version; /* of the program; ranks with different ones are refused */
+    qzo_comm *world;
+    qzo_backend *backend;
+    bool (*should_park)(void);
+} qzo_run_settings;
+
+/* What was there and what was done; on all ranks. */
+typedef struct qzo_run_report {
+    int64_t trial_count;
+    int64_t ended_before; /* trials that earlier runs had ended */
+} qzo_run_report;
+
+/* Collective; the same status on all ranks. QZO_OK: every trial has ended, its journal says how. */
+qzo_status qzo_sweep_run(qzo_run_report *out, const qzo_run_settings *settings);
+
+#endif

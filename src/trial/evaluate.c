@@ -1,0 +1,70 @@
+#include "trial/evaluate.h"
+
+#include <stdlib.h>
+
+/* One chunk's result as it travels between ranks of one machine type: 32 bytes. */
+typedef struct chunk_result {
+    qzo_sums sums;
+    int32_t park;
+    int32_t failed;
+} chunk_result;
+
+typedef struct evaluation {
+    qzo_workbench *bench;
+    const qzo_split *split;
+    int64_t eval_batch, chunk_count;
+    int64_t *examples; /* (eval_batch) */
+} evaluation;
+
+static qzo_status evaluate_chunk(const evaluation *e, qzo_sums *out, int64_t chunk) {
+    static const qzo_perturbation clean = {0};
+    *out = (qzo_sums){0};
+    if (chunk >= e->chunk_count) return QZO_OK;
+    int64_t first = chunk * e->eval_batch, left = e->split->example_count - first;
+    int64_t count = left < e->eval_batch ? left : e->eval_batch;
+    for (int64_t i = 0; i < count; i++) e->examples[i] = first + i;
+    return qzo_workbench_evaluate(e->bench, out, e->split, e->examples, count, false, &clean);
+}
+
+qzo_status qzo_evaluate_split(double *score, double *loss, qzo_workbench *bench, qzo_comm *group,
+                              const qzo_split *split, int64_t eval_batch, qzo_status my_status,
+                              const qzo_trial_hooks *hooks) {
+    qzo_sums total = {0};
+    evaluation e = {.bench = bench,
+                    .split = split,
+                    .eval_batch = eval_batch,
+                    .chunk_count = (split->example_count + eval_batch - 1) / eval_batch,
+                    .examples = malloc((size_t)eval_batch * sizeof *e.examples)};
+    chunk_result *all = calloc((size_t)group->size, sizeof *all);
+    qzo_status status = my_status;
+    if (status == QZO_OK && (e.examples == NULL || all == NULL))
+        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %lld examples", (long long)eval_batch);
+    bool park = false, failed = all == NULL;
+    for (int64_t chunk = 0; !failed && !park && chunk < e.chunk_count; chunk += group->size) {
+        chunk_result mine = {.failed = status != QZO_OK};
+        if (status == QZO_OK) {
+            hooks->poll(hooks->context);
+            status = evaluate_chunk(&e, &mine.sums, chunk + group->rank);
+            mine.failed = status != QZO_OK;
+            mine.park = hooks->should_park(hooks->context);
+        }
+        qzo_status gathered = qzo_comm_gather(group, all, &mine, sizeof mine);
+        if (gathered != QZO_OK) status = gathered;
+        for (int rank = 0; gathered == QZO_OK && rank < group->size; rank++) {
+            total.loss += all[rank].sums.loss;
+            total.weight += all[rank].sums.weight;
+            total.score += all[rank].sums.score;
+            park |= all[rank].park != 0;
+            failed |= all[rank].failed != 0;
+        }
+        failed |= gathered != QZO_OK;
+    }
+    free(e.examples);
+    free(all);
+    status = qzo_comm_worst_status(group, status);
+    if (status != QZO_OK) return status;
+    if (park) return qzo_fail(QZO_ERR_INTERRUPTED, "parked during an evaluation");
+    *score = total.score / (double)split->example_count;
+    *loss = total.loss / total.weight;
+    return QZO_OK;
+}

@@ -1,0 +1,181 @@
+#include "trial/replay.h"
+
+#include "base/noise.h"
+#include "task/task_file.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+void qzo_progress_release(qzo_progress *progress) {
+    free(progress->arithmetic);
+    *progress = (qzo_progress){0};
+}
+
+qzo_status qzo_masters_digest(uint64_t *out, const qzo_trainable *trainable) {
+    return trainable->backend->ops->digest(trainable->backend, out, trainable->masters,
+                                           trainable->spans, trainable->span_count);
+}
+
+bool qzo_step_collapsed(const qzo_step *step) {
+    for (int64_t i = 0; i < step->record_count; i++)
+        if ((step->records[i].flags & (QZO_FLAG_NOT_FINITE | QZO_FLAG_ZERO_LOSS)) != 0) return true;
+    return false;
+}
+
+static int directions_of(const char *name) {
+    int directions = 0;
+    while (strcmp(qzo_directions_name(directions), name) != 0) directions++;
+    return directions;
+}
+
+/* Room for one step, and where the replay stands. */
+typedef struct replay {
+    qzo_workbench *bench;
+    const qzo_trial_spec *spec;
+    qzo_record *records;
+    float *k;
+    qzo_gain *gains;
+    qzo_directions directions;
+    qzo_progress *progress;
+} replay;
+
+static qzo_status copy_masters(qzo_workbench *bench, float *out, const float *in) {
+    return bench->backend->ops->copy(bench->backend, out, in,
+                                     (size_t)bench->model->value_count * sizeof(float));
+}
+
+static qzo_status set_arithmetic(qzo_progress *progress, const char *text, size_t text_bytes) {
+    free(progress->arithmetic);
+    progress->arithmetic = strndup(text, text_bytes);
+    return progress->arithmetic != NULL ? QZO_OK
+                                        : qzo_fail(QZO_ERR_MEMORY, "out of memory for a text");
+}
+
+static qzo_status take_header(replay *r, const qzo_frame *frame) {
+    qzo_status status = QZO_OK;
+    qzo_journal_header header;
+    char *texts = NULL;
+    uint64_t digest = 0;
+    qzo_digest identity = qzo_trial_spec_identity(r->spec);
+    QZO_TRY(qzo_header_decode(&header, &texts, frame));
+    if (!qzo_digest_equal(&header.identity, &identity)) {
+        status = qzo_fail(QZO_ERR_FORMAT, "the journal belongs to another trial");
+        goto cleanup;
+    }
+    r->progress->has_header = true;
+    QZO_TRY(set_arithmetic(r->progress, header.arithmetic, strlen(header.arithmetic)));
+    if (header.value_count == 0) goto cleanup; /* a trial that failed before its model was loaded */
+    QZO_TRY(qzo_masters_digest(&digest, &r->bench->trainable));
+    if (header.value_count != (uint64_t)r->bench->model->value_count ||
+        header.initial_digest != digest)
+        status = qzo_fail(QZO_ERR_FORMAT,
+                          "the journal starts from %llu values with digest %016llx, the model has "
+                          "%lld with digest %016llx",
+                          (unsigned long long)header.value_count,
+                          (unsigned long long)header.initial_digest,
+                          (long long)r->bench->model->value_count, (unsigned long long)digest);
+    r->progress->digest = digest;
+cleanup:
+    free(texts);
+    return status;
+}
+
+static qzo_status take_step(replay *r, const qzo_frame *frame, int64_t until_step, bool *stop) {
+    qzo_status status = QZO_OK;
+    qzo_step step;
+    QZO_TRY(qzo_step_decode(&step, r->records, r->k, r->spec->samples_per_step, frame));
+    if (step.step > until_step) {
+        *stop = true;
+        return QZO_OK;
+    }
+    if (step.step != r->progress->last_step + 1) {
+        status = qzo_fail(QZO_ERR_FORMAT, "the journal has step %lld after step %lld",
+                          (long long)step.step, (long long)r->progress->last_step);
+        goto cleanup;
+    }
+    QZO_TRY(qzo_qspsa_apply(&r->bench->trainable, r->gains, step.records, step.k, step.record_count,
+                            r->directions));
+    r->progress->last_step = step.step;
+    r->progress->digest = step.digest;
+    r->progress->collapsed = qzo_step_collapsed(&step);
+cleanup:
+    return status;
+}
+
+static qzo_status take_evaluation(replay *r, const qzo_frame *frame) {
+    qzo_evaluation evaluation;
+    qzo_progress *progress = r->progress;
+    qzo_status status = qzo_evaluation_decode(&evaluation, frame);
+    if (status != QZO_OK) return status;
+    if (evaluation.split == QZO_SPLIT_TEST) {
+        progress->has_test = true;
+        return QZO_OK;
+    }
+    progress->last_dev_step = evaluation.step;
+    if (progress->best_step >= 0 &&
+        !qzo_evaluation_better(&evaluation, progress->best_score, progress->best_loss,
+                               r->spec->metric_name, r->spec->metric_goal))
+        return QZO_OK;
+    progress->best_step = evaluation.step;
+    progress->best_score = evaluation.score;
+    progress->best_loss = evaluation.loss;
+    return copy_masters(r->bench, r->bench->best, r->bench->masters);
+}
+
+static qzo_status take_other(replay *r, const qzo_frame *frame) {
+    if (frame->type == QZO_FRAME_END) {
+        qzo_end end;
+        qzo_status status = qzo_end_decode(&end, frame);
+        if (status != QZO_OK) return status;
+        r->progress->ended = true;
+        r->progress->outcome = end.outcome;
+    } else if (frame->type == QZO_FRAME_CHANGE) {
+        int64_t step = 0;
+        const char *text = NULL;
+        size_t text_bytes = 0;
+        qzo_status status = qzo_change_decode(&step, &text, &text_bytes, frame);
+        return status == QZO_OK ? set_arithmetic(r->progress, text, text_bytes) : status;
+    }
+    return QZO_OK; /* frames of later versions are skipped */
+}
+
+qzo_status qzo_replay(qzo_progress *out, qzo_workbench *bench, const qzo_journal_file *file,
+                      const qzo_trial_spec *spec, int64_t until_step) {
+    qzo_status status = QZO_OK;
+    size_t samples = (size_t)spec->samples_per_step;
+    qzo_frame_reader reader;
+    qzo_frame frame;
+    bool stop = false;
+    replay r = {.bench = bench,
+                .spec = spec,
+                .records = calloc(samples, sizeof(qzo_record)),
+                .k = calloc(samples, sizeof(float)),
+                .gains = calloc(samples, sizeof(qzo_gain)),
+                .directions = (qzo_directions)directions_of(spec->directions),
+                .progress = out};
+    *out = (qzo_progress){
+        .last_dev_step = -1, .best_step = -1, .best_score = (double)NAN, .best_loss = (double)NAN};
+    if (r.records == NULL || r.k == NULL || r.gains == NULL) {
+        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %zu records", samples);
+        goto cleanup;
+    }
+    QZO_TRY(copy_masters(bench, bench->masters, bench->initial));
+    QZO_TRY(qzo_masters_digest(&out->digest, &bench->trainable));
+    qzo_frame_reader_start(&reader, file->bytes, file->valid_bytes, QZO_JOURNAL_MAGIC);
+    while (!stop && qzo_frame_next(&reader, &frame)) {
+        if (!out->has_header)
+            QZO_TRY(take_header(&r, &frame));
+        else if (frame.type == QZO_FRAME_STEP)
+            QZO_TRY(take_step(&r, &frame, until_step, &stop));
+        else if (frame.type == QZO_FRAME_EVAL)
+            QZO_TRY(take_evaluation(&r, &frame));
+        else
+            QZO_TRY(take_other(&r, &frame));
+    }
+cleanup:
+    free(r.records);
+    free(r.k);
+    free(r.gains);
+    return status;
+}

@@ -1,0 +1,435 @@
+/* Ranks run the same code in lockstep; only rank 0 of the group touches files. An error of one rank
+ * is carried to all by the next exchange (the objective returns it, the record says FAILED), so
+ * that nobody waits for a rank that gave up. */
+#include "trial/trial.h"
+
+#include "base/log.h"
+#include "task/order.h"
+#include "trial/evaluate.h"
+#include "trial/replay.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+typedef struct trial {
+    const qzo_trial_spec *spec;
+    qzo_digest identity;
+    qzo_workbench *bench;
+    qzo_comm *group;
+    const qzo_trial_files *files;
+    const qzo_trial_hooks *hooks;
+    qzo_progress progress;
+    qzo_journal *journal;      /* rank 0 */
+    qzo_status journal_status; /* rank 0: of the last append; carried by the next exchange */
+    qzo_order *order;
+    qzo_qspsa *optimizer;
+    int64_t *batch;     /* (batch): examples of drawn_step */
+    int64_t drawn_step; /* 0: none */
+    double loss, dev_score, dev_loss;
+    double started_at, step_seconds, evaluation_seconds;
+    bool repaired; /* a desync was repaired at this step */
+} trial;
+
+static double now_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static bool leads(const trial *t) { return t->group->rank == 0; }
+
+/* --- the objective that the optimizer sees --- */
+
+static qzo_status loss_sum(void *context, double *sum, int64_t step, int64_t unit,
+                           const qzo_perturbation *perturbation) {
+    trial *t = context;
+    qzo_sums sums;
+    if (t->journal_status != QZO_OK) return t->journal_status;
+    t->hooks->poll(t->hooks->context);
+    if (t->drawn_step != step) {
+        qzo_order_draw(t->order, t->batch, step, t->spec->batch);
+        t->drawn_step = step;
+    }
+    int64_t first = unit * t->spec->micro_batch, left = t->spec->batch - first;
+    int64_t count = left < t->spec->micro_batch ? left : t->spec->micro_batch;
+    qzo_status status =
+        qzo_workbench_evaluate(t->bench, &sums, &t->bench->task->splits[QZO_SPLIT_TRAIN],
+                               t->batch + first, count, t->bench->loss->gold_only, perturbation);
+    *sum = sums.loss;
+    return status;
+}
+
+static double loss_weight(void *context, int64_t step) {
+    trial *t = context;
+    double weight = 0.0;
+    if (t->drawn_step != step) {
+        qzo_order_draw(t->order, t->batch, step, t->spec->batch);
+        t->drawn_step = step;
+    }
+    for (int64_t i = 0; i < t->spec->batch; i++)
+        weight += t->bench->loss->weight(&t->bench->task->splits[QZO_SPLIT_TRAIN], t->batch[i]);
+    return weight;
+}
+
+static qzo_directions directions_of(const char *name) {
+    int directions = 0;
+    while (strcmp(qzo_directions_name(directions), name) != 0) directions++;
+    return (qzo_directions)directions;
+}
+
+static qzo_status open_optimizer(trial *t) {
+    const qzo_trial_spec *spec = t->spec;
+    qzo_qspsa_settings settings = {.steps = spec->steps,
+                                   .samples_per_step = spec->samples_per_step,
+                                   .warmup_steps = spec->warmup_steps,
+                                   .learning_rate = spec->learning_rate,
+                                   .eps = spec->eps,
+                                   .clip = spec->clip,
+                                   .noise_seed = spec->noise_seed,
+                                   .directions = directions_of(spec->directions),
+                                   .rule = qzo_update_rule_find(spec->update_rule),
+                                   .schedule = qzo_lr_schedule_find(spec->schedule)};
+    qzo_objective objective = {.context = t,
+                               .unit_count =
+                                   (spec->batch + spec->micro_batch - 1) / spec->micro_batch,
+                               .loss_sum = loss_sum,
+                               .loss_weight = loss_weight};
+    qzo_status status = QZO_OK;
+    t->batch = malloc((size_t)spec->batch * sizeof *t->batch);
+    if (t->batch == NULL)
+        return qzo_fail(QZO_ERR_MEMORY, "out of memory for a batch of %lld",
+                        (long long)spec->batch);
+    QZO_TRY(qzo_order_open(&t->order, spec->data_seed,
+                           t->bench->task->splits[QZO_SPLIT_TRAIN].example_count));
+    QZO_TRY(qzo_qspsa_open(&t->optimizer, &settings, &t->bench->trainable, &objective, t->group));
+cleanup:
+    return status;
+}
+
+/* --- timing: whatever may differ between two runs of the same trial --- */
+
+static void write_timing(const trial *t, int64_t step, const char *event) {
+    FILE *file = fopen(t->files->timing_path, "a");
+    if (file == NULL) return; /* a figure less is no reason to stop a trial */
+    fprintf(file,
+            "{\"event\": \"%s\", \"step\": %lld, \"ranks\": %d, \"seconds\": %.6f, "
+            "\"step_seconds\": %.6f, \"evaluation_seconds\": %.6f, \"wait_seconds\": %.6f, "
+            "\"bytes_sent\": %llu}\n",
+            event, (long long)step, t->group->size, now_seconds() - t->started_at, t->step_seconds,
+            t->evaluation_seconds, t->group->wait_seconds,
+            (unsigned long long)t->group->bytes_sent);
+    fclose(file);
+}
+
+static void report_progress(const trial *t, int64_t step, bool evaluated) {
+    qzo_trial_progress progress = {.step = step,
+                                   .steps = t->spec->steps,
+                                   .loss = t->loss,
+                                   .dev_score = t->dev_score,
+                                   .dev_loss = t->dev_loss,
+                                   .seconds = now_seconds() - t->started_at,
+                                   .evaluated = evaluated};
+    if (leads(t)) t->hooks->progress(t->hooks->context, &progress);
+}
+
+/* --- the journal, on rank 0 --- */
+
+static const char *arithmetic_of(const trial *t) {
+    return t->bench->backend->ops->arithmetic(t->bench->backend);
+}
+
+static qzo_status append_header(const trial *t, uint64_t value_count, uint64_t initial_digest) {
+    char *settings = qzo_trial_spec_canonical(t->spec);
+    if (settings == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for the settings");
+    qzo_journal_header header = {.identity = t->identity,
+                                 .model_digest = t->spec->model_digest,
+                                 .task_digest = t->spec->task_digest,
+                                 .value_count = value_count,
+                                 .initial_digest = initial_digest,
+                                 .settings = settings,
+                                 .arithmetic = arithmetic_of(t)};
+    qzo_status status = qzo_journal_header_append(t->journal, &header);
+    free(settings);
+    return status;
+}
+
+/* Rank 0 reads the file; its bytes go to all, so that no rank depends on what a shared file system
+ * shows it at the moment. */
+static qzo_status load_everywhere(trial *t, qzo_journal_file *out) {
+    qzo_status status = QZO_OK;
+    *out = (qzo_journal_file){0};
+    if (leads(t)) status = qzo_journal_load(out, t->files->journal_path);
+    QZO_TRY(qzo_comm_worst_status(t->group, status));
+    uint64_t size_bytes = out->valid_bytes;
+    QZO_TRY(qzo_comm_broadcast(t->group, &size_bytes, sizeof size_bytes, 0));
+    if (size_bytes == 0) return QZO_OK;
+    uint8_t *bytes = leads(t) ? out->bytes : malloc(size_bytes);
+    status = bytes != NULL ? QZO_OK : qzo_fail(QZO_ERR_MEMORY, "out of memory for a journal");
+    QZO_TRY(qzo_comm_worst_status(t->group, status));
+    QZO_TRY(qzo_comm_broadcast(t->group, bytes, size_bytes, 0));
+    if (!leads(t)) qzo_journal_adopt(out, bytes, size_bytes);
+cleanup:
+    return status;
+}
+
+/* Rank 0 opens the journal where the replay ended and writes what its start lacks. */
+static qzo_status open_journal(trial *t, const qzo_journal_file *file) {
+    qzo_status status = QZO_OK;
+    QZO_TRY(qzo_journal_open(&t->journal, t->files->journal_path, file, t->spec->samples_per_step));
+    if (!t->progress.has_header) {
+        QZO_TRY(append_header(t, (uint64_t)t->bench->model->value_count, t->progress.digest));
+    } else if (strcmp(t->progress.arithmetic, arithmetic_of(t)) != 0) {
+        qzo_log_warn("resuming with arithmetic \"%s\" after \"%s\"", arithmetic_of(t),
+                     t->progress.arithmetic);
+        QZO_TRY(qzo_journal_change_append(t->journal, t->progress.last_step, arithmetic_of(t)));
+    }
+    if (file->tail != QZO_TAIL_CLEAN)
+        qzo_log_warn("%s: %s after step %lld; continuing from there", t->files->journal_path,
+                     file->tail == QZO_TAIL_TORN ? "torn" : "damaged",
+                     (long long)t->progress.last_step);
+cleanup:
+    return status;
+}
+
+static qzo_status replay_and_check(trial *t, const qzo_journal_file *file) {
+    qzo_status status = QZO_OK;
+    uint64_t digest = 0;
+    qzo_progress_release(&t->progress);
+    QZO_TRY(qzo_replay(&t->progress, t->bench, file, t->spec, INT64_MAX));
+    QZO_TRY(qzo_masters_digest(&digest, &t->bench->trainable));
+    if (digest != t->progress.digest)
+        status = qzo_fail(QZO_ERR_DESYNC,
+                          "the journal records digest %016llx after step %lld, replaying it gives "
+                          "%016llx",
+                          (unsigned long long)t->progress.digest, (long long)t->progress.last_step,
+                          (unsigned long long)digest);
+cleanup:
+    if (status != QZO_OK) qzo_fail_context(status, "%s", t->files->journal_path);
+    return status;
+}
+
+/* --- phases; each ends with the same status on all ranks --- */
+
+static qzo_status resume(trial *t) {
+    qzo_status status = QZO_OK;
+    qzo_journal_file file = {0};
+    QZO_TRY(load_everywhere(t, &file));
+    status = replay_and_check(t, &file);
+    if (status == QZO_OK && leads(t) && !t->progress.ended) status = open_journal(t, &file);
+    QZO_TRY(qzo_comm_worst_status(t->group, status));
+    if (t->progress.ended) goto cleanup;
+    status = open_optimizer(t);
+    if (status == QZO_OK) status = qzo_qspsa_sync(t->optimizer);
+    QZO_TRY(qzo_comm_worst_status(t->group, status));
+cleanup:
+    qzo_journal_release(&file);
+    return status;
+}
+
+/* Evaluates the current masters on dev at `step`; keeps them where they are the best so far. */
+static qzo_status evaluate_dev(trial *t, int64_t step) {
+    qzo_status status = QZO_OK;
+    double begin = now_seconds();
+    qzo_evaluation evaluation = {.step = step, .split = QZO_SPLIT_DEV};
+    QZO_TRY(qzo_evaluate_split(&evaluation.score, &evaluation.loss, t->bench, t->group,
+                               &t->bench->task->splits[QZO_SPLIT_DEV], t->spec->eval_batch,
+                               t->journal_status, t->hooks));
+    if (leads(t)) t->journal_status = qzo_journal_evaluation_append(t->journal, &evaluation);
+    t->progress.last_dev_step = step;
+    t->dev_score = evaluation.score;
+    t->dev_loss = evaluation.loss;
+    if (t->progress.best_step < 0 ||
+        qzo_evaluation_better(&evaluation, t->progress.best_score, t->progress.best_loss,
+                              t->spec->metric_name, t->spec->metric_goal)) {
+        t->progress.best_step = step;
+        t->progress.best_score = evaluation.score;
+        t->progress.best_loss = evaluation.loss;
+        QZO_TRY(t->bench->backend->ops->copy(t->bench->backend, t->bench->best, t->bench->masters,
+                                             (size_t)t->bench->model->value_count * sizeof(float)));
+    }
+    t->evaluation_seconds += now_seconds() - begin;
+    if (leads(t)) write_timing(t, step, "dev");
+    report_progress(t, step, true);
+cleanup:
+    return status;
+}
+
+/* The masters of the best step on test, once. */
+static qzo_status evaluate_test(trial *t) {
+    qzo_status status = QZO_OK;
+    double begin = now_seconds();
+    qzo_evaluation evaluation = {.step = t->progress.best_step, .split = QZO_SPLIT_TEST};
+    const qzo_split *split = &t->bench->task->splits[QZO_SPLIT_TEST];
+    if (t->progress.has_test || split->example_count == 0) return QZO_OK;
+    QZO_TRY(t->bench->backend->ops->copy(t->bench->backend, t->bench->masters, t->bench->best,
+                                         (size_t)t->bench->model->value_count * sizeof(float)));
+    QZO_TRY(qzo_evaluate_split(&evaluation.score, &evaluation.loss, t->bench, t->group, split,
+                               t->spec->eval_batch, t->journal_status, t->hooks));
+    if (leads(t)) t->journal_status = qzo_journal_evaluation_append(t->journal, &evaluation);
+    t->evaluation_seconds += now_seconds() - begin;
+cleanup:
+    return status;
+}
+
+/* The ranks' masters differ: all rebuild them from the journal, once per step. */
+static qzo_status repair(trial *t) {
+    qzo_status status = QZO_OK;
+    qzo_journal_file file = {0};
+    char reason[512];
+    snprintf(reason, sizeof reason, "%.500s", qzo_error_message());
+    if (t->repaired) return qzo_fail(QZO_ERR_DESYNC, "%s, also after a replay", reason);
+    t->repaired = true;
+    if (leads(t)) qzo_log_error("%s; all ranks replay the journal", reason);
+    QZO_TRY(load_everywhere(t, &file));
+    status = replay_and_check(t, &file);
+    QZO_TRY(qzo_comm_worst_status(t->group, status));
+    QZO_TRY(qzo_qspsa_sync(t->optimizer));
+cleanup:
+    qzo_journal_release(&file);
+    return status;
+}
+
+static double mean_loss(const qzo_step *step) {
+    double sum = 0.0;
+    for (int64_t i = 0; i < step->record_count; i++)
+        sum += 0.5 * ((double)step->records[i].loss_plus + (double)step->records[i].loss_minus);
+    return sum / (double)step->record_count;
+}
+
+static bool evaluates_after(const qzo_trial_spec *spec, int64_t step) {
+    return step % spec->evaluate_every == 0 || step == spec->steps;
+}
+
+/* One step and what follows it. QZO_ERR_INTERRUPTED: some rank asked to park. */
+static qzo_status run_step(trial *t, int64_t step) {
+    qzo_status status = QZO_OK;
+    qzo_step done;
+    uint32_t any_flags = 0;
+    double begin = now_seconds();
+    uint32_t my_flags = t->hooks->should_park(t->hooks->context) ? QZO_FLAG_PARK : 0;
+    status = qzo_qspsa_step(t->optimizer, step, my_flags, &done, &any_flags);
+    if (status == QZO_ERR_DESYNC) {
+        QZO_TRY(repair(t));
+        QZO_TRY(qzo_qspsa_step(t->optimizer, step, my_flags, &done, &any_flags));
+    }
+    if (status != QZO_OK) goto cleanup;
+    t->repaired = false;
+    if (leads(t)) t->journal_status = qzo_journal_step_append(t->journal, &done);
+    t->progress.last_step = step;
+    t->progress.collapsed = qzo_step_collapsed(&done);
+    t->loss = mean_loss(&done);
+    t->step_seconds += now_seconds() - begin;
+    report_progress(t, step, false);
+    if (!t->progress.collapsed && evaluates_after(t->spec, step)) QZO_TRY(evaluate_dev(t, step));
+    if ((any_flags & QZO_FLAG_PARK) != 0 && step < t->spec->steps && !t->progress.collapsed)
+        status = qzo_fail(QZO_ERR_INTERRUPTED, "parked after step %lld", (long long)step);
+cleanup:
+    return status;
+}
+
+static qzo_status run_steps(trial *t) {
+    qzo_status status = QZO_OK;
+    int64_t last = t->progress.last_step;
+    bool evaluated = t->progress.last_dev_step == last;
+    if (!t->progress.collapsed && !evaluated && (last == 0 || evaluates_after(t->spec, last)))
+        QZO_TRY(evaluate_dev(t, last));
+    for (int64_t step = last + 1; step <= t->spec->steps && !t->progress.collapsed; step++)
+        QZO_TRY(run_step(t, step));
+cleanup:
+    return status;
+}
+
+static qzo_status end_trial(trial *t, qzo_outcome outcome, const char *text) {
+    qzo_status status = t->journal_status;
+    if (leads(t) && status == QZO_OK)
+        status = qzo_journal_end_append(t->journal, t->progress.last_step, outcome, text);
+    if (leads(t)) write_timing(t, t->progress.last_step, qzo_outcome_name(outcome));
+    return qzo_comm_worst_status(t->group, status);
+}
+
+static qzo_status train(trial *t, qzo_outcome *outcome) {
+    qzo_status status = QZO_OK;
+    QZO_TRY(run_steps(t));
+    *outcome = t->progress.collapsed ? QZO_OUTCOME_DIVERGED : QZO_OUTCOME_FINISHED;
+    if (!t->progress.collapsed) QZO_TRY(evaluate_test(t));
+    char text[128] = "";
+    if (t->progress.collapsed)
+        snprintf(text, sizeof text, "step %lld: the loss is not finite, or exactly zero",
+                 (long long)t->progress.last_step);
+    QZO_TRY(end_trial(t, *outcome, text));
+cleanup:
+    return status;
+}
+
+/* Whether an error is the trial's own fault: its model, its task, its settings. */
+static bool is_of_trial(qzo_status status) {
+    return status == QZO_ERR_CONFIG || status == QZO_ERR_FORMAT || status == QZO_ERR_UNSUPPORTED ||
+           status == QZO_ERR_LIMIT || status == QZO_ERR_NOT_FOUND;
+}
+
+/* A trial that cannot even be prepared: a journal that says so, and nothing else. */
+static qzo_status record_failure(trial *t, qzo_outcome *outcome, const char *reason) {
+    qzo_status status = QZO_OK;
+    qzo_journal_file file = {0};
+    *outcome = QZO_OUTCOME_FAILED;
+    if (leads(t)) {
+        QZO_TRY(qzo_journal_load(&file, t->files->journal_path));
+        QZO_TRY(qzo_journal_open(&t->journal, t->files->journal_path, &file, 0));
+        if (file.frame_count == 0) QZO_TRY(append_header(t, 0, 0));
+        QZO_TRY(qzo_journal_end_append(t->journal, 0, QZO_OUTCOME_FAILED, reason));
+        qzo_log_error("trial failed: %s", reason);
+    }
+cleanup:
+    qzo_journal_release(&file);
+    return qzo_comm_worst_status(t->group, status);
+}
+
+static qzo_status prepare(trial *t, qzo_outcome *outcome, bool *failed) {
+    qzo_status status = qzo_workbench_prepare(t->bench, t->spec);
+    status = qzo_comm_worst_status(t->group, status);
+    *failed = is_of_trial(status);
+    if (!*failed) return status;
+    char reason[1024];
+    snprintf(reason, sizeof reason, "%.1000s", qzo_error_message());
+    return record_failure(t, outcome, reason);
+}
+
+qzo_status qzo_trial_run(qzo_outcome *outcome, const qzo_trial_spec *spec, qzo_workbench *bench,
+                         qzo_comm *group, const qzo_trial_files *files,
+                         const qzo_trial_hooks *hooks) {
+    qzo_status status = QZO_OK;
+    bool failed = false;
+    trial t = {.spec = spec,
+               .identity = qzo_trial_spec_identity(spec),
+               .bench = bench,
+               .group = group,
+               .files = files,
+               .hooks = hooks,
+               .loss = (double)NAN,
+               .dev_score = (double)NAN,
+               .dev_loss = (double)NAN,
+               .started_at = now_seconds()};
+    group->wait_seconds = 0.0;
+    group->bytes_sent = 0;
+    QZO_TRY(prepare(&t, outcome, &failed));
+    if (failed) goto cleanup;
+    QZO_TRY(resume(&t));
+    if (t.progress.ended) {
+        *outcome = t.progress.outcome;
+        goto cleanup;
+    }
+    QZO_TRY(train(&t, outcome));
+cleanup:
+    if (leads(&t) && status == QZO_ERR_INTERRUPTED)
+        write_timing(&t, t.progress.last_step, "parked");
+    qzo_status closed = qzo_journal_close(t.journal);
+    if (status == QZO_OK) status = closed;
+    qzo_qspsa_close(t.optimizer);
+    qzo_order_close(t.order);
+    free(t.batch);
+    qzo_progress_release(&t.progress);
+    return status;
+}

@@ -1,0 +1,433 @@
+/* The table of settings, their text forms and the identity of a trial. See trial_spec.h.
+ *
+ * Adding a setting is a field in qzo_trial_spec and a line here; the sweep file, the canonical text
+ * and the table in sweeps/README.md (a test compares them) follow. A line that stands in the
+ * canonical text changes every identity: finished trials of older sweeps would run again. */
+#include "trial/trial_spec.h"
+
+#include "base/check.h"
+#include "base/noise.h"
+#include "base/suggest.h"
+#include "optim/lr_schedule.h"
+#include "optim/rules.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FOUND_BYTES = 64, SETTING_TEXT_BYTES = 64, CHOICES_MAX = 32, CANONICAL_BYTES_MAX = 4096 };
+
+/* Ample for any sensible trial, small enough that products of two stay far from overflow. */
+#define STEPS_MAX   1e9
+#define COUNT_MAX   1e6
+#define SAMPLES_MAX 65536.0
+#define NUMBER_MAX  1e6
+
+static const char *update_rule_choice(int index) {
+    int count = 0;
+    while (qzo_update_rules[count]) count++;
+    return index < count ? qzo_update_rules[index]->name : NULL;
+}
+
+static const char *schedule_choice(int index) {
+    int count = 0;
+    while (qzo_lr_schedules[count]) count++;
+    return index < count ? qzo_lr_schedules[index]->name : NULL;
+}
+
+static const char *metric_name_choice(int index) {
+    static const char *const names[] = {"dev_loss", "dev_score"};
+    return index < 2 ? names[index] : NULL;
+}
+
+static const char *metric_goal_choice(int index) {
+    static const char *const names[] = {"minimize", "maximize"};
+    return index < 2 ? names[index] : NULL;
+}
+
+#define AT(field) offsetof(qzo_trial_spec, field)
+#define PATH(key, field, help)                                                                     \
+    {                                                                                              \
+        key, NULL, QZO_SECTION_TOP, QZO_SETTING_PATH, AT(field), 0, 0, false, NULL, NULL, false,   \
+            "", help                                                                               \
+    }
+#define INT(field, min, max, default_text, unit, help)                                             \
+    {                                                                                              \
+#field, NULL, QZO_SECTION_TRAIN, QZO_SETTING_INT, AT(field), min, max, false,              \
+            default_text, NULL, true, unit, help                                                   \
+    }
+#define NUMBER(field, alias, max, above_zero, default_text, help)                                  \
+    {                                                                                              \
+#field, alias, QZO_SECTION_TRAIN, QZO_SETTING_NUMBER, AT(field), 0, max, above_zero,       \
+            default_text, NULL, true, "", help                                                     \
+    }
+#define CHOICE(field, section, default_text, choice, help)                                         \
+    {                                                                                              \
+#field, NULL, section, QZO_SETTING_CHOICE, AT(field), 0, 0, false, default_text, choice,   \
+            true, "", help                                                                         \
+    }
+#define SEED(field, default_text, in_identity, help)                                               \
+    {                                                                                              \
+#field, NULL, QZO_SECTION_TRAIN, QZO_SETTING_SEED, AT(field), 0, 0, false, default_text,   \
+            NULL, in_identity, "", help                                                            \
+    }
+
+const qzo_setting qzo_settings[] = {
+    PATH("model", model_path, "folder of the quantized model"),
+    PATH("task", task_path, "prepared task file (*.qzt)"),
+    INT(steps, 1, STEPS_MAX, "20000", "steps", "updates of the scales"),
+    INT(batch, 1, COUNT_MAX, "16", "examples", "examples that the losses of a step are taken over"),
+    INT(micro_batch, 0, COUNT_MAX, "=batch", "examples", "examples per forward pass; 0: batch"),
+    INT(samples_per_step, 1, SAMPLES_MAX, "1", "perturbations", "perturbations averaged by a step"),
+    NUMBER(learning_rate, NULL, NUMBER_MAX, false, "1e-7", "factor of an update"),
+    CHOICE(schedule, QZO_SECTION_TRAIN, "constant", schedule_choice,
+           "learning rate over the steps"),
+    INT(warmup_steps, 0, STEPS_MAX, "0", "steps", "steps of a linear rise of the learning rate"),
+    NUMBER(eps, "zo_eps", NUMBER_MAX, true, "1e-3", "size of a perturbation"),
+    NUMBER(clip, NULL, INFINITY, true, "100", "bound on the projected gradient"),
+    NUMBER(floor, NULL, NUMBER_MAX, false, "1e-7", "smallest value of a positive scale"),
+    CHOICE(directions, QZO_SECTION_TRAIN, "gaussian", qzo_directions_name,
+           "kind of random direction z"),
+    CHOICE(perturbation, QZO_SECTION_TRAIN, "absolute", qzo_perturbation_name,
+           "how z acts on a scale"),
+    CHOICE(update_rule, QZO_SECTION_TRAIN, "plain", update_rule_choice, "gradients to updates"),
+    INT(evaluate_every, 0, STEPS_MAX, "4000", "steps",
+        "steps between evaluations; 0: only at the end"),
+    INT(eval_batch, 1, COUNT_MAX, "16", "examples", "examples per forward pass of an evaluation"),
+    SEED(seed, "0", false, "chooses data order and directions"),
+    SEED(data_seed, "=seed", true, "chooses the data order alone"),
+    SEED(noise_seed, "=seed", true, "chooses the directions alone"),
+    CHOICE(metric_name, QZO_SECTION_METRIC, "dev_loss", metric_name_choice,
+           "what tells the best step"),
+    CHOICE(metric_goal, QZO_SECTION_METRIC, "minimize", metric_goal_choice,
+           "which way it is better"),
+    {0},
+};
+
+const qzo_setting *qzo_setting_find(const char *key) {
+    for (const qzo_setting *s = qzo_settings; s->key; s++)
+        if (strcmp(s->key, key) == 0 || (s->alias && strcmp(s->alias, key) == 0)) return s;
+    return NULL;
+}
+
+/* --- one setting ------------------------------------------------------------------------------ */
+
+static void *field_of(qzo_trial_spec *spec, const qzo_setting *setting) {
+    return (char *)spec + setting->offset;
+}
+
+static const void *const_field_of(const qzo_trial_spec *spec, const qzo_setting *setting) {
+    return (const char *)spec + setting->offset;
+}
+
+void qzo_setting_expected(char out[QZO_SETTING_EXPECTED_BYTES], const qzo_setting *setting) {
+    size_t size = QZO_SETTING_EXPECTED_BYTES, used = 0;
+    switch (setting->kind) {
+    case QZO_SETTING_INT:
+        snprintf(out, size, "an integer from %.0f to %.0f", setting->min, setting->max);
+        break;
+    case QZO_SETTING_SEED: snprintf(out, size, "an integer from 0 to %" PRIu64, UINT64_MAX); break;
+    case QZO_SETTING_NUMBER:
+        used = (size_t)snprintf(out, size, "a number %s %g",
+                                setting->min_exclusive ? ">" : ">=", setting->min);
+        if (isinf(setting->max))
+            snprintf(out + used, size - used, ", or .inf or none for no bound");
+        else
+            snprintf(out + used, size - used, " and <= %.0f", setting->max);
+        break;
+    case QZO_SETTING_CHOICE:
+        out[0] = '\0';
+        for (int i = 0; setting->choice(i) && used < size; i++) {
+            const char *before = i == 0 ? "" : setting->choice(i + 1) ? ", " : " or ";
+            used += (size_t)snprintf(out + used, size - used, "%s%s", before, setting->choice(i));
+        }
+        break;
+    case QZO_SETTING_PATH: snprintf(out, size, "a path"); break;
+    }
+}
+
+/* The text as it may stand in a message: bounded, one line. */
+static void found_text(char out[FOUND_BYTES], const char *text) {
+    if (text[0] == '\0') {
+        snprintf(out, FOUND_BYTES, "nothing");
+        return;
+    }
+    bool is_cut = strlen(text) > 40;
+    int length = snprintf(out, FOUND_BYTES, "\"%.*s%s\"", 40, text, is_cut ? "..." : "");
+    for (int i = 0; i < length; i++)
+        if ((unsigned char)out[i] < ' ' || out[i] == 127) out[i] = '?';
+}
+
+static qzo_status fail_found(const qzo_setting *setting, const char *text) {
+    char expected[QZO_SETTING_EXPECTED_BYTES], found[FOUND_BYTES];
+    qzo_setting_expected(expected, setting);
+    found_text(found, text);
+    const char *choices[CHOICES_MAX], *near = NULL;
+    size_t count = 0;
+    if (setting->kind == QZO_SETTING_CHOICE) {
+        while (count < CHOICES_MAX && (choices[count] = setting->choice((int)count))) count++;
+        near = qzo_suggest(text, choices, count);
+    }
+    return qzo_fail(QZO_ERR_CONFIG, "expected %s, found %s%s%s%s", expected, found,
+                    near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
+}
+
+/* Decimal digits without a leading zero, which YAML 1.1 would read as octal. */
+static bool read_u64(uint64_t *out, const char *text) {
+    size_t digits = strspn(text, "0123456789");
+    if (digits == 0 || text[digits] != '\0' || (digits > 1 && text[0] == '0')) return false;
+    errno = 0;
+    unsigned long long value = strtoull(text, NULL, 10);
+    *out = (uint64_t)value;
+    return errno == 0;
+}
+
+/* [sign] digits [. digits] [e [sign] digits], with a digit before or after the point. strtod alone
+ * would also read hexadecimal, "nan" and leading blanks. A value that a double cannot hold (too
+ * large, or too small to be told from 0) is no number here. */
+static bool read_decimal(double *out, const char *text) {
+    const char *at = text + (text[0] == '-' || text[0] == '+');
+    size_t before = strspn(at, "0123456789"), after = 0;
+    at += before;
+    if (*at == '.') {
+        after = strspn(at + 1, "0123456789");
+        at += 1 + after;
+    }
+    if (before + after == 0) return false;
+    if (*at == 'e' || *at == 'E') {
+        at += 1 + (at[1] == '-' || at[1] == '+');
+        size_t exponent = strspn(at, "0123456789");
+        if (exponent == 0) return false;
+        at += exponent;
+    }
+    if (*at != '\0') return false;
+    errno = 0;
+    *out = strtod(text, NULL) + 0.0; /* -0 and 0 are one value and must be one identity */
+    return errno == 0;
+}
+
+static bool is_infinity(const char *text) {
+    static const char *const spellings[] = {".inf",  ".Inf",  ".INF", "+.inf",
+                                            "+.Inf", "+.INF", "inf",  "none"};
+    for (size_t i = 0; i < sizeof spellings / sizeof spellings[0]; i++)
+        if (strcmp(text, spellings[i]) == 0) return true;
+    return false;
+}
+
+static bool read_number(double *out, const qzo_setting *setting, const char *text) {
+    double value = 0;
+    if (isinf(setting->max) && is_infinity(text)) {
+        *out = INFINITY;
+        return true;
+    }
+    if (!read_decimal(&value, text) || value < setting->min || value > setting->max) return false;
+    /* eps and clip meet fp32 values: what is 0 there is as impossible as 0. */
+    if (setting->min_exclusive && (value == setting->min || (float)value == 0.0f)) return false;
+    *out = value;
+    return true;
+}
+
+static qzo_status read_path(char **field, const qzo_setting *setting, const char *text) {
+    if (text[0] == '\0') return fail_found(setting, text);
+    char *copy = strdup(text);
+    if (!copy) return qzo_fail(QZO_ERR_MEMORY, "no memory for a path");
+    free(*field);
+    *field = copy;
+    return QZO_OK;
+}
+
+qzo_status qzo_setting_read(qzo_trial_spec *spec, const qzo_setting *setting, const char *text) {
+    void *field = field_of(spec, setting);
+    uint64_t integer = 0;
+    switch (setting->kind) {
+    case QZO_SETTING_INT:
+        if (!read_u64(&integer, text) || (double)integer < setting->min ||
+            (double)integer > setting->max)
+            return fail_found(setting, text);
+        *(int64_t *)field = (int64_t)integer;
+        return QZO_OK;
+    case QZO_SETTING_SEED:
+        if (!read_u64(&integer, text)) return fail_found(setting, text);
+        *(uint64_t *)field = integer;
+        if (setting->offset == AT(data_seed)) spec->has_data_seed = true;
+        if (setting->offset == AT(noise_seed)) spec->has_noise_seed = true;
+        return QZO_OK;
+    case QZO_SETTING_NUMBER:
+        return read_number(field, setting, text) ? QZO_OK : fail_found(setting, text);
+    case QZO_SETTING_CHOICE:
+        for (int i = 0; setting->choice(i); i++)
+            if (strcmp(setting->choice(i), text) == 0) {
+                *(const char **)field = setting->choice(i);
+                return QZO_OK;
+            }
+        return fail_found(setting, text);
+    case QZO_SETTING_PATH: return read_path(field, setting, text);
+    }
+    return qzo_fail(QZO_ERR_CONFIG, "the setting %s has no known kind", setting->key);
+}
+
+/* Numbers with so many digits: 9 as tables print them, 17 to tell any two doubles apart. */
+static char *text_of(const qzo_trial_spec *spec, const qzo_setting *setting, int digits) {
+    const void *field = const_field_of(spec, setting);
+    char text[SETTING_TEXT_BYTES];
+    const char *name = NULL;
+    switch (setting->kind) {
+    case QZO_SETTING_INT: snprintf(text, sizeof text, "%" PRId64, *(const int64_t *)field); break;
+    case QZO_SETTING_SEED: snprintf(text, sizeof text, "%" PRIu64, *(const uint64_t *)field); break;
+    case QZO_SETTING_NUMBER:
+        snprintf(text, sizeof text, "%.*g", digits, *(const double *)field);
+        break;
+    case QZO_SETTING_CHOICE: /* a path's field holds a pointer to text as well */
+    case QZO_SETTING_PATH: name = *(const char *const *)field; return strdup(name ? name : "");
+    }
+    return strdup(text);
+}
+
+char *qzo_setting_text(const qzo_trial_spec *spec, const qzo_setting *setting) {
+    return text_of(spec, setting, 9);
+}
+
+/* --- a whole spec ----------------------------------------------------------------------------- */
+
+void qzo_trial_spec_defaults(qzo_trial_spec *out) {
+    *out = (qzo_trial_spec){0};
+    for (const qzo_setting *s = qzo_settings; s->key; s++) {
+        if (!s->default_text || s->default_text[0] == '=') continue;
+        qzo_status status = qzo_setting_read(out, s, s->default_text);
+        QZO_ASSERT(status == QZO_OK);
+    }
+}
+
+qzo_status qzo_trial_spec_complete(qzo_trial_spec *spec) {
+    if (!spec->has_data_seed) spec->data_seed = spec->seed;
+    if (!spec->has_noise_seed) spec->noise_seed = spec->seed;
+    if (spec->micro_batch == 0) spec->micro_batch = spec->batch;
+    if (spec->evaluate_every == 0 || spec->evaluate_every > spec->steps)
+        spec->evaluate_every = spec->steps;
+    if (spec->micro_batch > spec->batch)
+        return qzo_fail(QZO_ERR_CONFIG,
+                        "expected micro_batch <= batch, found micro_batch %" PRId64
+                        " and batch %" PRId64,
+                        spec->micro_batch, spec->batch);
+    if (spec->warmup_steps >= spec->steps)
+        return qzo_fail(QZO_ERR_CONFIG,
+                        "expected warmup_steps < steps, found warmup_steps %" PRId64
+                        " and steps %" PRId64,
+                        spec->warmup_steps, spec->steps);
+    if (strcmp(spec->metric_name, "dev_loss") == 0 && strcmp(spec->metric_goal, "maximize") == 0)
+        return qzo_fail(QZO_ERR_CONFIG, "expected goal minimize with metric dev_loss, found "
+                                        "maximize: the best step would be the worst one");
+    return QZO_OK;
+}
+
+qzo_status qzo_trial_spec_copy(qzo_trial_spec *out, const qzo_trial_spec *spec) {
+    qzo_trial_spec copy = *spec;
+    copy.model_path = spec->model_path ? strdup(spec->model_path) : NULL;
+    copy.task_path = spec->task_path ? strdup(spec->task_path) : NULL;
+    if ((spec->model_path && !copy.model_path) || (spec->task_path && !copy.task_path)) {
+        qzo_trial_spec_release(&copy);
+        return qzo_fail(QZO_ERR_MEMORY, "no memory to copy the settings of a trial");
+    }
+    *out = copy;
+    return QZO_OK;
+}
+
+void qzo_trial_spec_release(qzo_trial_spec *spec) {
+    free(spec->model_path);
+    free(spec->task_path);
+    *spec = (qzo_trial_spec){0};
+}
+
+/* --- canonical text and identity -------------------------------------------------------------- */
+
+char *qzo_trial_spec_canonical(const qzo_trial_spec *spec) {
+    char text[CANONICAL_BYTES_MAX];
+    size_t used = 0;
+    for (const qzo_setting *s = qzo_settings; s->key; s++) {
+        if (!s->in_identity) continue;
+        char *value = text_of(spec, s, 17);
+        if (!value) return NULL;
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s=%s\n", s->key, value);
+        free(value);
+        QZO_ASSERT(used < sizeof text); /* keys, choices and digits are bounded by the table */
+    }
+    char model[QZO_DIGEST_TEXT_BYTES], task[QZO_DIGEST_TEXT_BYTES];
+    qzo_digest_text(model, &spec->model_digest);
+    qzo_digest_text(task, &spec->task_digest);
+    used += (size_t)snprintf(text + used, sizeof text - used, "model=%s\ntask=%s\n", model, task);
+    QZO_ASSERT(used < sizeof text);
+    return strdup(text);
+}
+
+static qzo_status read_digest(qzo_digest *out, const char *text) {
+    if (strlen(text) != 32 || strspn(text, "0123456789abcdef") != 32)
+        return qzo_fail(QZO_ERR_CONFIG,
+                        "expected 32 lower-case hexadecimal digits, found \"%.40s\"", text);
+    for (size_t i = 0; i < 16; i++) {
+        char pair[3] = {text[2 * i], text[2 * i + 1], '\0'};
+        out->bytes[i] = (uint8_t)strtoul(pair, NULL, 16);
+    }
+    return QZO_OK;
+}
+
+/* One line, already split at its '='; is_seen has a bit per setting. */
+static qzo_status read_canonical_line(qzo_trial_spec *spec, const char *key, const char *value,
+                                      uint64_t *is_seen) {
+    const qzo_setting *setting = qzo_setting_find(key);
+    bool is_model = strcmp(key, "model") == 0, is_task = strcmp(key, "task") == 0;
+    if (!setting || (!setting->in_identity && !is_model && !is_task) ||
+        strcmp(setting->key, key) != 0)
+        return qzo_fail(QZO_ERR_CONFIG, "settings of a trial: unknown key \"%.40s\"", key);
+    uint64_t bit = UINT64_C(1) << (setting - qzo_settings);
+    if (*is_seen & bit)
+        return qzo_fail(QZO_ERR_CONFIG, "settings of a trial: %s stands there twice", key);
+    *is_seen |= bit;
+    qzo_status status = is_model  ? read_digest(&spec->model_digest, value)
+                        : is_task ? read_digest(&spec->task_digest, value)
+                                  : qzo_setting_read(spec, setting, value);
+    return status == QZO_OK ? status : qzo_fail_context(status, "settings of a trial: %s", key);
+}
+
+qzo_status qzo_trial_spec_parse(qzo_trial_spec *out, const char *canonical) {
+    qzo_status status = QZO_OK;
+    qzo_trial_spec spec;
+    uint64_t is_seen = 0;
+    qzo_trial_spec_defaults(&spec);
+    char *text = strdup(canonical);
+    if (!text) return qzo_fail(QZO_ERR_MEMORY, "no memory for the settings of a trial");
+    for (char *line = text; *line;) {
+        char *end = strchr(line, '\n'), *equals = strchr(line, '=');
+        if (!end || !equals || equals > end) {
+            status =
+                qzo_fail(QZO_ERR_CONFIG,
+                         "settings of a trial: expected lines key=value, found \"%.40s\"", line);
+            goto cleanup;
+        }
+        *end = *equals = '\0';
+        QZO_TRY(read_canonical_line(&spec, line, equals + 1, &is_seen));
+        line = end + 1;
+    }
+    for (const qzo_setting *s = qzo_settings; s->key; s++) {
+        bool is_needed = s->in_identity || s->kind == QZO_SETTING_PATH; /* paths: digests */
+        if (is_needed && !(is_seen & (UINT64_C(1) << (s - qzo_settings)))) {
+            status = qzo_fail(QZO_ERR_CONFIG, "settings of a trial: %s is missing", s->key);
+            goto cleanup;
+        }
+    }
+    QZO_TRY(qzo_trial_spec_complete(&spec));
+    *out = spec;
+cleanup:
+    free(text);
+    return status;
+}
+
+qzo_digest qzo_trial_spec_identity(const qzo_trial_spec *spec) {
+    char *text = qzo_trial_spec_canonical(spec);
+    QZO_ASSERT(text != NULL); /* a few hundred bytes: without them nothing works */
+    qzo_digest identity = qzo_digest_of(text, strlen(text));
+    free(text);
+    return identity;
+}

@@ -1,0 +1,114 @@
+/* All settings of one trial. One table names every setting with its type, range, default and unit:
+ * the YAML parser, the canonical text, the printed configuration and sweeps/README.md come from it.
+ *
+ * A trial's identity is the 128-bit digest of its canonical text: every setting that can change the
+ * journal, and the digests of the model's and the task's contents; no paths, names, ranks, threads.
+ */
+#ifndef QZO_TRIAL_TRIAL_SPEC_H
+#define QZO_TRIAL_TRIAL_SPEC_H
+
+#include "base/digest.h"
+#include "base/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct qzo_trial_spec {
+    char *model_path;        /* resolved; not part of the identity */
+    char *task_path;         /* resolved; not part of the identity */
+    qzo_digest model_digest; /* zero until known, and where the model is unreadable */
+    qzo_digest task_digest;
+    int64_t steps;
+    int64_t batch;            /* examples per step */
+    int64_t micro_batch;      /* examples per forward pass; 0 in a file means batch */
+    int64_t samples_per_step; /* perturbations per step */
+    int64_t evaluate_every;   /* steps; 0 in a file means steps (only at the end) */
+    int64_t eval_batch;       /* examples per evaluation chunk */
+    int64_t warmup_steps;
+    double learning_rate;
+    double eps;
+    double clip;            /* INFINITY: none */
+    double floor;           /* smallest value of a positive scale */
+    const char *directions; /* names of registries; static strings */
+    const char *perturbation;
+    const char *update_rule;
+    const char *schedule;
+    const char *metric_name; /* chooses the best step: "dev_loss" | "dev_score" */
+    const char *metric_goal; /* "minimize" | "maximize" */
+    uint64_t seed;           /* data and noise, unless overridden */
+    uint64_t data_seed;
+    uint64_t noise_seed;
+    bool has_data_seed; /* false: data_seed = seed */
+    bool has_noise_seed;
+} qzo_trial_spec;
+
+typedef enum {
+    QZO_SETTING_INT,    /* int64_t in [min, max] */
+    QZO_SETTING_SEED,   /* uint64_t */
+    QZO_SETTING_NUMBER, /* double in [min, max]; INFINITY (".inf", "none") only where max is it */
+    QZO_SETTING_CHOICE, /* const char *: one of a registry's names */
+    QZO_SETTING_PATH    /* char *: relative to the sweep file */
+} qzo_setting_kind;
+
+/* Where a sweep file may say it. */
+typedef enum {
+    QZO_SECTION_TOP,   /* the top level, or parameters */
+    QZO_SECTION_TRAIN, /* train, or parameters */
+    QZO_SECTION_METRIC /* metric, where the key stands without its "metric_" */
+} qzo_section;
+
+typedef struct qzo_setting {
+    const char *key;
+    const char *alias; /* another spelling that is read ("zo_eps" for eps), or NULL */
+    qzo_section section;
+    qzo_setting_kind kind;
+    size_t offset;   /* in qzo_trial_spec */
+    double min, max; /* of INT and NUMBER; min_exclusive where 0 itself makes no sense */
+    bool min_exclusive;
+    const char *default_text; /* NULL: required; "=KEY": as KEY, by qzo_trial_spec_complete */
+    const char *(*choice)(int index); /* of CHOICE; NULL past the last */
+    bool in_identity;                 /* stands in the canonical text */
+    const char *unit;                 /* "steps", "examples", "" */
+    const char *help;                 /* one line */
+} qzo_setting;
+
+/* Ends with a NULL key. */
+extern const qzo_setting qzo_settings[];
+
+enum { QZO_SETTING_EXPECTED_BYTES = 256 };
+
+/* By key or alias; NULL where there is none. */
+const qzo_setting *qzo_setting_find(const char *key);
+
+/* What a setting takes, for messages and tables: "an integer from 1 to 1000000". */
+void qzo_setting_expected(char out[QZO_SETTING_EXPECTED_BYTES], const qzo_setting *setting);
+
+/* Reads text into the field of setting. On error QZO_ERR_CONFIG and a sentence that says what was
+ * expected and found, without file and place (the caller adds them). PATH: the text is stored as it
+ * is; the spec owns a copy. */
+qzo_status qzo_setting_read(qzo_trial_spec *spec, const qzo_setting *setting, const char *text);
+
+/* The field as text (fresh, the caller frees it): %.9g for numbers, as tables print them. */
+char *qzo_setting_text(const qzo_trial_spec *spec, const qzo_setting *setting);
+
+/* All defaults; required ones are zero. */
+void qzo_trial_spec_defaults(qzo_trial_spec *out);
+
+/* Fills what follows from other settings (micro_batch, evaluate_every, seeds) and checks what two
+ * settings say together (micro_batch <= batch, warmup_steps < steps). */
+qzo_status qzo_trial_spec_complete(qzo_trial_spec *spec);
+
+qzo_status qzo_trial_spec_copy(qzo_trial_spec *out, const qzo_trial_spec *spec);
+void qzo_trial_spec_release(qzo_trial_spec *spec); /* safe on a zeroed spec */
+
+/* "key=value\n" of everything in the identity in the table's order; numbers as %.17g; then
+ * "model=HEX\ntask=HEX\n". Fresh; the caller frees it. Read back by qzo_trial_spec_parse. */
+char *qzo_trial_spec_canonical(const qzo_trial_spec *spec);
+
+/* The inverse (paths stay NULL): a journal's header is enough to replay. Refuses unknown keys. */
+qzo_status qzo_trial_spec_parse(qzo_trial_spec *out, const char *canonical);
+
+qzo_digest qzo_trial_spec_identity(const qzo_trial_spec *spec);
+
+#endif

@@ -1,0 +1,355 @@
+#include "trial/workbench.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void qzo_workbench_init(qzo_workbench *out, qzo_backend *backend) {
+    *out = (qzo_workbench){.backend = backend};
+}
+
+/* --- sizes --- */
+
+/* Points rows and lengths at the options of one example; returns how many. */
+static int64_t list_options(const qzo_split *split, int64_t example, bool gold_only,
+                            const int32_t **rows, int64_t *lengths, const int32_t **answers) {
+    int64_t begin = split->option_begin[example], end = split->option_begin[example + 1];
+    if (gold_only) {
+        begin += split->gold[example];
+        end = begin + 1;
+    }
+    for (int64_t option = begin; option < end; option++) {
+        rows[option - begin] = split->tokens + split->token_begin[option];
+        lengths[option - begin] = split->token_begin[option + 1] - split->token_begin[option];
+    }
+    *answers = split->answer_tokens + begin;
+    return end - begin;
+}
+
+static int64_t most_options(const qzo_task *task) {
+    int64_t most = 1;
+    for (int s = 0; s < QZO_SPLIT_COUNT; s++) {
+        const qzo_split *split = &task->splits[s];
+        for (int64_t e = 0; e < split->example_count; e++) {
+            int64_t count = split->option_begin[e + 1] - split->option_begin[e];
+            if (count > most) most = count;
+        }
+    }
+    return most;
+}
+
+static int descending(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x < y) - (x > y);
+}
+
+static int64_t sum_of_largest(int64_t *values, int64_t count, int64_t taken) {
+    qsort(values, (size_t)count, sizeof *values, descending);
+    int64_t sum = 0;
+    for (int64_t i = 0; i < taken; i++) sum += values[i < count ? i : count - 1];
+    return sum;
+}
+
+enum { ROWS, GATHERS, TARGETS, OPTIONS, DIMENSIONS };
+
+/* Raises limits to what any `batch` examples of the split need: for each dimension the sum of the
+ * batch largest (a batch over the end of an epoch may repeat an example: the largest is repeated
+ * where there are fewer examples than a batch has). */
+static qzo_status raise_limits(qzo_pack_limits *limits, const qzo_split *split, int64_t batch,
+                               bool gold_only, int64_t options_max) {
+    qzo_status status = QZO_OK;
+    int64_t count = split->example_count;
+    if (count == 0) return QZO_OK;
+    const int32_t **rows = malloc((size_t)options_max * sizeof *rows);
+    int64_t *lengths = malloc((size_t)options_max * sizeof *lengths);
+    int64_t *needs = malloc((size_t)count * DIMENSIONS * sizeof *needs);
+    if (rows == NULL || lengths == NULL || needs == NULL) {
+        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %lld examples", (long long)count);
+        goto cleanup;
+    }
+    for (int64_t e = 0; e < count; e++) {
+        qzo_pack_limits need;
+        const int32_t *answers = NULL;
+        int64_t options = list_options(split, e, gold_only, rows, lengths, &answers);
+        qzo_pack_measure(&need, options, rows, lengths, answers);
+        needs[ROWS * count + e] = need.rows;
+        needs[GATHERS * count + e] = need.gathers;
+        needs[TARGETS * count + e] = need.targets;
+        needs[OPTIONS * count + e] = need.options;
+        if (need.context > limits->context) limits->context = need.context;
+    }
+    int64_t *const limit_of[DIMENSIONS] = {&limits->rows, &limits->gathers, &limits->targets,
+                                           &limits->options};
+    for (int d = 0; d < DIMENSIONS; d++) {
+        int64_t sum = sum_of_largest(needs + d * count, count, batch);
+        if (sum > *limit_of[d]) *limit_of[d] = sum;
+    }
+cleanup:
+    free(rows);
+    free(lengths);
+    free(needs);
+    return status;
+}
+
+static qzo_status limits_of(qzo_pack_limits *out, const qzo_task *task, const qzo_loss *loss,
+                            const qzo_trial_spec *spec) {
+    qzo_status status = QZO_OK;
+    int64_t options_max = most_options(task);
+    *out = (qzo_pack_limits){0};
+    QZO_TRY(raise_limits(out, &task->splits[QZO_SPLIT_TRAIN], spec->micro_batch, loss->gold_only,
+                         options_max));
+    QZO_TRY(raise_limits(out, &task->splits[QZO_SPLIT_DEV], spec->eval_batch, false, options_max));
+    QZO_TRY(raise_limits(out, &task->splits[QZO_SPLIT_TEST], spec->eval_batch, false, options_max));
+cleanup:
+    return status;
+}
+
+/* --- what must fit together --- */
+
+static qzo_status check_fit(const qzo_shape *shape, int64_t value_count, const qzo_task *task,
+                            const qzo_pack_limits *limits, const qzo_trial_spec *spec) {
+    if (value_count == 0)
+        return qzo_fail(QZO_ERR_CONFIG,
+                        "%s: the model has nothing to train: none of its weights is quantized "
+                        "(tools/quantize_gptq.py makes a GPTQ folder of it)",
+                        spec->model_path);
+    if (task->vocab_size > shape->vocab)
+        return qzo_fail(QZO_ERR_CONFIG,
+                        "%s was prepared for a vocabulary of %lld tokens, the model %s has %lld",
+                        spec->task_path, (long long)task->vocab_size, spec->model_path,
+                        (long long)shape->vocab);
+    if (limits->context > shape->positions_max)
+        return qzo_fail(QZO_ERR_CONFIG,
+                        "%s has a row of %lld tokens, the model %s has %lld positions: prepare the "
+                        "task with --max-length %lld",
+                        spec->task_path, (long long)limits->context, spec->model_path,
+                        (long long)shape->positions_max, (long long)shape->positions_max);
+    return QZO_OK;
+}
+
+static qzo_status find_scoring(const qzo_loss **loss, const qzo_metric **metric,
+                               const qzo_task *task, const char *path) {
+    *loss = qzo_loss_find(task->loss);
+    *metric = qzo_metric_find(task->metric);
+    if (*loss == NULL)
+        return qzo_fail(QZO_ERR_UNSUPPORTED, "%s: loss \"%s\" is not known", path, task->loss);
+    if (*metric == NULL)
+        return qzo_fail(QZO_ERR_UNSUPPORTED, "%s: metric \"%s\" is not known", path, task->metric);
+    return QZO_OK;
+}
+
+/* --- loading --- */
+
+static void drop_workspace(qzo_workbench *bench) {
+    qzo_forward_close(bench->forward);
+    qzo_pack_release(&bench->pack);
+    free(bench->log_probs);
+    free(bench->option_sums);
+    free(bench->rows);
+    free(bench->lengths);
+    bench->forward = NULL;
+    bench->log_probs = bench->option_sums = NULL;
+    bench->rows = NULL;
+    bench->lengths = NULL;
+    bench->limits = (qzo_pack_limits){0};
+}
+
+static void drop_model(qzo_workbench *bench) {
+    drop_workspace(bench);
+    bench->backend->ops->release(bench->backend, bench->initial);
+    bench->backend->ops->release(bench->backend, bench->masters);
+    bench->backend->ops->release(bench->backend, bench->best);
+    bench->initial = bench->masters = bench->best = NULL;
+    qzo_model_free(bench->model);
+    bench->model = NULL;
+    free(bench->model_path);
+    bench->model_path = NULL;
+}
+
+static void drop_task(qzo_workbench *bench) {
+    qzo_task_close(bench->task);
+    bench->task = NULL;
+    free(bench->task_path);
+    bench->task_path = NULL;
+}
+
+void qzo_workbench_release(qzo_workbench *bench) {
+    if (bench->backend == NULL) return;
+    drop_model(bench);
+    drop_task(bench);
+    *bench = (qzo_workbench){0};
+}
+
+static qzo_status load_masters(qzo_workbench *bench) {
+    qzo_status status = QZO_OK;
+    qzo_backend *backend = bench->backend;
+    size_t size_bytes = (size_t)bench->model->value_count * sizeof(float);
+    float **const arrays[] = {&bench->initial, &bench->masters, &bench->best};
+    float *host = malloc(size_bytes > 0 ? size_bytes : 1);
+    if (host == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for %zu bytes", size_bytes);
+    QZO_TRY(qzo_model_initial_values(bench->model, host));
+    for (int i = 0; i < 3; i++) {
+        void *memory = NULL;
+        QZO_TRY(backend->ops->allocate(backend, &memory, size_bytes));
+        *arrays[i] = memory;
+    }
+    QZO_TRY(backend->ops->upload(backend, bench->initial, host, size_bytes));
+    bench->trainable = (qzo_trainable){.backend = backend,
+                                       .masters = bench->masters,
+                                       .spans = bench->model->spans,
+                                       .span_count = bench->model->span_count};
+cleanup:
+    free(host);
+    return status;
+}
+
+qzo_status qzo_workbench_load_model(qzo_workbench *bench, const char *path) {
+    qzo_status status = QZO_OK;
+    qzo_model_dir *dir = NULL;
+    if (bench->model != NULL && strcmp(bench->model_path, path) == 0) return QZO_OK;
+    drop_model(bench);
+    QZO_TRY(qzo_model_dir_open(&dir, path));
+    QZO_TRY(qzo_model_load(&bench->model, dir, bench->backend));
+    QZO_TRY(load_masters(bench));
+    bench->model_path = strdup(path);
+    if (bench->model_path == NULL) status = qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", path);
+cleanup:
+    if (status != QZO_OK) drop_model(bench);
+    return status;
+}
+
+static qzo_status load_task(qzo_workbench *bench, const char *path) {
+    qzo_status status = QZO_OK;
+    if (bench->task != NULL && strcmp(bench->task_path, path) == 0) return QZO_OK;
+    drop_workspace(bench);
+    drop_task(bench);
+    QZO_TRY(qzo_task_open(&bench->task, path));
+    QZO_TRY(find_scoring(&bench->loss, &bench->metric, bench->task, path));
+    bench->options_max = most_options(bench->task);
+    bench->task_path = strdup(path);
+    if (bench->task_path == NULL) status = qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", path);
+cleanup:
+    if (status != QZO_OK) drop_task(bench);
+    return status;
+}
+
+static qzo_status open_workspace(qzo_workbench *bench, const qzo_pack_limits *limits) {
+    qzo_status status = QZO_OK;
+    if (bench->forward != NULL && memcmp(&bench->limits, limits, sizeof *limits) == 0)
+        return QZO_OK;
+    drop_workspace(bench);
+    size_t options = (size_t)bench->options_max;
+    bench->log_probs = calloc((size_t)limits->targets, sizeof(double));
+    bench->option_sums = calloc(options, sizeof(double));
+    bench->rows = calloc(options, sizeof *bench->rows);
+    bench->lengths = calloc(options, sizeof *bench->lengths);
+    if (bench->log_probs == NULL || bench->option_sums == NULL || bench->rows == NULL ||
+        bench->lengths == NULL) {
+        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %zu options", options);
+        goto cleanup;
+    }
+    QZO_TRY(qzo_pack_create(&bench->pack, limits));
+    QZO_TRY(qzo_forward_open(&bench->forward, bench->model, limits));
+    bench->limits = *limits;
+cleanup:
+    if (status != QZO_OK) drop_workspace(bench);
+    return status;
+}
+
+qzo_status qzo_workbench_prepare(qzo_workbench *bench, const qzo_trial_spec *spec) {
+    qzo_status status = QZO_OK;
+    qzo_pack_limits limits;
+    QZO_TRY(qzo_workbench_load_model(bench, spec->model_path));
+    QZO_TRY(load_task(bench, spec->task_path));
+    QZO_TRY(limits_of(&limits, bench->task, bench->loss, spec));
+    QZO_TRY(check_fit(&bench->model->shape, bench->model->value_count, bench->task, &limits, spec));
+    QZO_TRY(open_workspace(bench, &limits));
+cleanup:
+    return status;
+}
+
+qzo_status qzo_workbench_measure(qzo_memory_plan *out, const qzo_trial_spec *spec) {
+    qzo_status status = QZO_OK;
+    qzo_model_dir *dir = NULL;
+    qzo_task *task = NULL;
+    qzo_model_sizes sizes;
+    qzo_pack_limits limits;
+    const qzo_loss *loss = NULL;
+    const qzo_metric *metric = NULL;
+    QZO_TRY(qzo_model_dir_open(&dir, spec->model_path));
+    QZO_TRY(qzo_model_measure(&sizes, dir));
+    QZO_TRY(qzo_task_open(&task, spec->task_path));
+    QZO_TRY(find_scoring(&loss, &metric, task, spec->task_path));
+    QZO_TRY(limits_of(&limits, task, loss, spec));
+    QZO_TRY(check_fit(&sizes.shape, sizes.value_count, task, &limits, spec));
+    *out = (qzo_memory_plan){.mapped_bytes = sizes.mapped_bytes,
+                             .loaded_bytes = sizes.loaded_bytes,
+                             .masters_bytes = 3 * sizes.value_count * (int64_t)sizeof(float),
+                             .activation_bytes =
+                                 qzo_forward_bytes(&sizes.shape, sizeof(float), &limits),
+                             .value_count = sizes.value_count,
+                             .row_max = limits.rows};
+cleanup:
+    qzo_task_close(task);
+    qzo_model_dir_close(dir);
+    return status;
+}
+
+/* --- evaluating --- */
+
+qzo_status qzo_workbench_pack(qzo_workbench *bench, const qzo_split *split, const int64_t *examples,
+                              int64_t count, bool gold_only) {
+    qzo_pack_clear(&bench->pack);
+    for (int64_t i = 0; i < count; i++) {
+        const int32_t *answers = NULL;
+        int64_t options =
+            list_options(split, examples[i], gold_only, bench->rows, bench->lengths, &answers);
+        qzo_status status =
+            qzo_pack_add(&bench->pack, options, bench->rows, bench->lengths, answers);
+        if (status != QZO_OK) return status;
+    }
+    qzo_pack_finish(&bench->pack);
+    return QZO_OK;
+}
+
+/* The example's part of the pack's log-probabilities; *option is its first, moved behind its last.
+ */
+static qzo_scored_example scored(qzo_workbench *bench, const qzo_split *split, int64_t example,
+                                 bool gold_only, int64_t *option) {
+    int64_t begin = split->option_begin[example];
+    qzo_scored_example out = {.option_count = split->option_begin[example + 1] - begin,
+                              .log_prob_sum = bench->option_sums,
+                              .answer_tokens = split->answer_tokens + begin,
+                              .gold = split->gold[example]};
+    if (gold_only) {
+        out.answer_tokens += out.gold;
+        out.option_count = 1;
+        out.gold = 0;
+    }
+    for (int64_t i = 0; i < out.option_count; i++, (*option)++) {
+        double sum = 0.0;
+        int64_t end = bench->pack.option_target_begin[*option + 1];
+        for (int64_t t = bench->pack.option_target_begin[*option]; t < end; t++)
+            sum += bench->log_probs[t];
+        bench->option_sums[i] = sum;
+    }
+    return out;
+}
+
+qzo_status qzo_workbench_evaluate(qzo_workbench *bench, qzo_sums *out, const qzo_split *split,
+                                  const int64_t *examples, int64_t count, bool gold_only,
+                                  const qzo_perturbation *perturbation) {
+    qzo_status status = QZO_OK;
+    int64_t option = 0;
+    *out = (qzo_sums){0};
+    QZO_TRY(qzo_workbench_pack(bench, split, examples, count, gold_only));
+    QZO_TRY(qzo_forward_log_probs(bench->forward, &bench->pack, bench->masters, perturbation,
+                                  bench->log_probs));
+    for (int64_t i = 0; i < count; i++) {
+        qzo_scored_example example = scored(bench, split, examples[i], gold_only, &option);
+        out->loss += bench->loss->sum(&example);
+        out->weight += bench->loss->weight(split, examples[i]);
+        if (!gold_only) out->score += bench->metric->score(&example);
+    }
+cleanup:
+    return status;
+}

@@ -1,0 +1,71 @@
+/* What one rank keeps from trial to trial: the loaded model, the task, the masters and the
+ * workspaces. A trial with the same model, task and shapes allocates nothing. */
+#ifndef QZO_TRIAL_WORKBENCH_H
+#define QZO_TRIAL_WORKBENCH_H
+
+#include "model/forward.h"
+#include "optim/qspsa.h"
+#include "task/score.h"
+#include "trial/trial_spec.h"
+
+#include <stdbool.h>
+
+typedef struct qzo_workbench {
+    qzo_backend *backend; /* borrowed */
+    qzo_model *model;
+    char *model_path;
+    qzo_task *task;
+    char *task_path;
+    const qzo_loss *loss;
+    const qzo_metric *metric;
+    float *initial, *masters, *best; /* (value_count) in the backend's memory */
+    qzo_trainable trainable;         /* of masters */
+    qzo_pack_limits limits;
+    qzo_pack pack;
+    qzo_forward *forward;
+    double *log_probs;    /* (limits.targets) */
+    double *option_sums;  /* (options_max): one example's */
+    const int32_t **rows; /* (options_max): one question's tokens */
+    int64_t *lengths;     /* (options_max) */
+    int64_t options_max;  /* of any example of the task */
+} qzo_workbench;
+
+/* backend must outlive the workbench. */
+void qzo_workbench_init(qzo_workbench *out, qzo_backend *backend);
+void qzo_workbench_release(qzo_workbench *bench); /* safe on a zeroed workbench */
+
+/* Loads what the trial needs and is not there yet. A model without trainable values, a task with
+ * other tokens than the model, or a longer row than its positions: QZO_ERR_CONFIG says which. */
+qzo_status qzo_workbench_prepare(qzo_workbench *bench, const qzo_trial_spec *spec);
+
+/* The model and its masters alone: enough to replay a journal. */
+qzo_status qzo_workbench_load_model(qzo_workbench *bench, const char *path);
+
+/* Packs `count` examples of a split; with gold_only the others' options are left out. */
+qzo_status qzo_workbench_pack(qzo_workbench *bench, const qzo_split *split, const int64_t *examples,
+                              int64_t count, bool gold_only);
+
+/* Sums over the packed examples, in their order: losses, their weights, metric scores (a gold_only
+ * pack scores 0). */
+typedef struct qzo_sums {
+    double loss, weight, score;
+} qzo_sums;
+
+qzo_status qzo_workbench_evaluate(qzo_workbench *bench, qzo_sums *out, const qzo_split *split,
+                                  const int64_t *examples, int64_t count, bool gold_only,
+                                  const qzo_perturbation *perturbation);
+
+/* What a trial will take on each rank, without loading it: for `qzo plan` and the checks before a
+ * sweep. The same errors as prepare. */
+typedef struct qzo_memory_plan {
+    int64_t mapped_bytes;     /* the files, in the page cache, shared by the ranks of a node */
+    int64_t loaded_bytes;     /* norms, rotary table */
+    int64_t masters_bytes;    /* initial, current and best values */
+    int64_t activation_bytes; /* workspace of the forward pass */
+    int64_t value_count;
+    int64_t row_max; /* packed tokens of the largest forward pass */
+} qzo_memory_plan;
+
+qzo_status qzo_workbench_measure(qzo_memory_plan *out, const qzo_trial_spec *spec);
+
+#endif
