@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAME_BYTES = 512 };
+enum { NAME_BYTES = QZO_MODULE_NAME_BYTES };
 
 /* The smallest value of a positive scale (the paper's code clamps there). */
 static const float SCALE_FLOOR = 1e-7f;
@@ -131,8 +131,10 @@ static qzo_status load_layer(qzo_model *model, int64_t index) {
         int64_t out_features = 0, in_features = 0;
         layer_module(module, model->arch, index, model->arch->linears[kind]);
         linear_shape(&out_features, &in_features, &model->shape, (qzo_linear_kind)kind);
-        QZO_TRY(
-            qzo_qtensor_bind(&layer->tensors[kind], model->dir, module, out_features, in_features));
+        layer->names[kind] = strdup(module);
+        if (layer->names[kind] == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: no memory", module);
+        QZO_TRY(qzo_qtensor_bind(&layer->tensors[kind], model->dir, layer->names[kind],
+                                 out_features, in_features));
         QZO_TRY(add_span(model, &layer->tensors[kind]));
         QZO_TRY(model->backend->ops->weight_load(model->backend, &layer->weights[kind],
                                                  &layer->tensors[kind]));
@@ -231,11 +233,20 @@ qzo_status qzo_model_initial_values(const qzo_model *model, float *masters_host)
     return QZO_OK;
 }
 
+qzo_status qzo_model_bind_linear(qzo_qtensor *out, char module[QZO_MODULE_NAME_BYTES],
+                                 const qzo_model_dir *dir, const qzo_arch *arch,
+                                 const qzo_shape *shape, int64_t layer, qzo_linear_kind kind) {
+    int64_t out_features = 0, in_features = 0;
+    layer_module(module, arch, layer, arch->linears[kind]);
+    linear_shape(&out_features, &in_features, shape, kind);
+    return qzo_qtensor_bind(out, dir, module, out_features, in_features);
+}
+
 qzo_status qzo_model_measure(qzo_model_sizes *out, const qzo_model_dir *dir) {
     qzo_status status = QZO_OK;
     const qzo_arch *arch = NULL;
     qzo_qtensor tensor = {0};
-    char module[NAME_BYTES];
+    char module[QZO_MODULE_NAME_BYTES];
     *out = (qzo_model_sizes){0};
     QZO_TRY(qzo_arch_find(&arch, qzo_model_dir_config(dir), qzo_model_dir_path(dir)));
     QZO_TRY(arch->read_shape(&out->shape, qzo_model_dir_config(dir), qzo_model_dir_path(dir)));
@@ -243,11 +254,9 @@ qzo_status qzo_model_measure(qzo_model_sizes *out, const qzo_model_dir *dir) {
         out->mapped_bytes += (int64_t)qzo_model_dir_at(dir, i)->size_bytes;
     for (int64_t i = 0; i < out->shape.layer_count; i++)
         for (int kind = 0; kind < QZO_LINEAR_COUNT; kind++) {
-            int64_t out_features = 0, in_features = 0;
-            layer_module(module, arch, i, arch->linears[kind]);
-            linear_shape(&out_features, &in_features, &out->shape, (qzo_linear_kind)kind);
-            QZO_TRY(qzo_qtensor_bind(&tensor, dir, module, out_features, in_features));
-            out->value_count += out_features * tensor.group_count;
+            QZO_TRY(qzo_model_bind_linear(&tensor, module, dir, arch, &out->shape, i,
+                                          (qzo_linear_kind)kind));
+            out->value_count += tensor.out_features * tensor.group_count;
             qzo_qtensor_release(&tensor);
         }
     int64_t norms = (2 * out->shape.layer_count + 1) * out->shape.width;

@@ -52,4 +52,12 @@ typedef struct qzo_model_sizes {
 
 qzo_status qzo_model_measure(qzo_model_sizes *out, const qzo_model_dir *dir);
 
+enum { QZO_MODULE_NAME_BYTES = 512 };
+
+/* Binds one linear layer of a folder without loading it. out->name is `module`, filled here. The
+ * caller releases the tensor. */
+qzo_status qzo_model_bind_linear(qzo_qtensor *out, char module[QZO_MODULE_NAME_BYTES],
+                                 const qzo_model_dir *dir, const qzo_arch *arch,
+                                 const qzo_shape *shape, int64_t layer, qzo_linear_kind kind);
+
 #endif

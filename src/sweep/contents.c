@@ -51,7 +51,7 @@ qzo_status qzo_contents_digest(qzo_digest *out, const char *path, bool is_model,
     if (fresh.path == NULL) return fail_memory(path);
     fresh.status = read_digest(&fresh.digest, path, is_model);
     if (fresh.status != QZO_OK) {
-        fresh.digest = (qzo_digest){0};
+        fresh.digest = qzo_digest_of(path, strlen(path)); /* two unreadable paths are two trials */
         fresh.message = strdup(qzo_error_message());
     }
     /* Running out of memory says nothing about the file. */

@@ -1,6 +1,6 @@
 /* Digests of models' and tasks' contents for the expansion of a sweep. Every byte is read once per
- * path, however many expansions ask. A path that cannot be read gets the zero digest and its reason
- * is kept: its trials fail one by one, and a sweep of nothing else can say why. */
+ * path, however many expansions ask. A path that cannot be read gets the digest of its own text and
+ * its reason is kept: its trials fail one by one, and a sweep of nothing else can say why. */
 #ifndef QZO_SWEEP_CONTENTS_H
 #define QZO_SWEEP_CONTENTS_H
 
@@ -13,7 +13,7 @@
 typedef struct qzo_content {
     char *path;
     bool is_model;
-    qzo_digest digest; /* zero where status is not QZO_OK */
+    qzo_digest digest; /* of the path's text where status is not QZO_OK */
     qzo_status status;
     char *message; /* why it cannot be read; NULL where it can */
 } qzo_content;

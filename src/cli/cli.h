@@ -1,0 +1,57 @@
+/* The commands and what they share. Only this layer prints, reads the environment or exits.
+ *
+ * A command writes data to stdout and returns the program's exit code. Where it fails, it returns
+ * qzo_exit_report(status), which prints the stored sentence on stderr. */
+#ifndef QZO_CLI_CLI_H
+#define QZO_CLI_CLI_H
+
+#include "base/status.h"
+#include "cli/options.h"
+#include "comm/comm.h"
+#include "sweep/results.h"
+
+#include <stdio.h>
+
+enum {
+    QZO_EXIT_OK = 0,
+    QZO_EXIT_TRIALS = 1, /* some trial diverged or failed */
+    QZO_EXIT_USAGE = 2,  /* usage, configuration, an unreadable model or task */
+    QZO_EXIT_ENVIRONMENT = 3,
+    QZO_EXIT_DESYNC = 70,
+    QZO_EXIT_INTERRUPTED = 75
+};
+
+/* src/cli/cmd_*.c */
+int qzo_cmd_plan(const qzo_options *options);
+int qzo_cmd_run(const qzo_options *options);
+int qzo_cmd_report(const qzo_options *options);
+int qzo_cmd_replay(const qzo_options *options);
+int qzo_cmd_journal(const qzo_options *options);
+int qzo_cmd_diff(const qzo_options *options);
+int qzo_cmd_inspect(const qzo_options *options);
+int qzo_cmd_generate(const qzo_options *options);
+
+/* --- src/cli/output.c --- */
+
+int qzo_exit_code(qzo_status status);
+
+/* Prints "qzo: SENTENCE" where status is an error, and at --log-level debug where it came from;
+ * flushes stdout. A stdout that could not be written is an error too. Returns the exit code. */
+int qzo_exit_report(qzo_status status, const qzo_options *options);
+
+/* --- src/cli/table.c --- */
+
+/* The table of trials for people: aligned columns. */
+void qzo_table_print(FILE *stream, const qzo_results *results);
+void qzo_table_print_csv(FILE *stream, const qzo_results *results);
+qzo_status qzo_table_print_json(FILE *stream, const qzo_results *results);
+
+/* --- src/cli/environment.c: the only place that reads environment variables --- */
+
+/* How the program was started. */
+qzo_launch qzo_environment_launch(void);
+
+/* The job's number under Slurm, for the lock's text; NULL elsewhere. */
+const char *qzo_environment_job(void);
+
+#endif

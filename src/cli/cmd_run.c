@@ -1,0 +1,108 @@
+/* qzo run SWEEP.yaml --out DIR: alone, under mpirun or under srun. */
+#include "cli/cli.h"
+
+#include "base/log.h"
+#include "sweep/results.h"
+#include "sweep/run.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+/* A handler may do nothing more than this; the flag travels in the next record. */
+static volatile sig_atomic_t park_requested;
+
+static void request_park(int number) {
+    (void)number;
+    park_requested = 1;
+}
+
+static bool should_park(void) { return park_requested != 0; }
+
+/* USR2 and TERM park; USR1 too, since some sites send it. */
+static void watch_signals(void) {
+    static const int numbers[] = {SIGTERM, SIGUSR1, SIGUSR2};
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = request_park;
+    action.sa_flags = SA_RESTART;
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        sigaction(numbers[i], &action, NULL);
+    signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error of write, like a full disk */
+}
+
+static qzo_status open_world(qzo_comm **world, qzo_backend **backend, const qzo_options *options) {
+    qzo_status status = QZO_OK;
+    qzo_launch launch = qzo_environment_launch();
+    int local_rank = 0, local_size = 1;
+    QZO_TRY(qzo_comm_world_open(world, &launch));
+    qzo_log_configure(options->log_level, (*world)->rank, (*world)->size);
+    watch_signals(); /* after MPI_Init, which may set its own */
+    QZO_TRY(qzo_comm_local_rank(*world, &local_rank, &local_size));
+    qzo_backend_options backend_options = {.thread_count = qzo_threads(options, local_size),
+                                           .local_rank = local_rank};
+    status = qzo_backend_open(backend, options->backend_name, &backend_options);
+    QZO_TRY(qzo_comm_worst_status(*world, status));
+    if ((*world)->rank == 0)
+        qzo_log_info("%d ranks, %d threads each, backend %s (%s)", (*world)->size,
+                     backend_options.thread_count, (*backend)->ops->name,
+                     (*backend)->ops->arithmetic(*backend));
+cleanup:
+    return status;
+}
+
+/* On rank 0: the table, and the exit code that the trials' outcomes give. */
+static int show_results(const qzo_options *options, const qzo_run_report *report) {
+    qzo_results *results = NULL;
+    qzo_status status = qzo_results_load(&results, options->out_folder);
+    if (status != QZO_OK) return qzo_exit_report(status, options);
+    int code = QZO_EXIT_OK;
+    for (int64_t i = 0; i < results->row_count; i++) {
+        const qzo_trial_summary *summary = &results->rows[i].summary;
+        if (summary->ended &&
+            (summary->outcome == QZO_OUTCOME_DIVERGED || summary->outcome == QZO_OUTCOME_FAILED))
+            code = QZO_EXIT_TRIALS;
+    }
+    if (!options->quiet) {
+        if (report->ended_before == report->trial_count)
+            printf("All %lld trials had ended already: nothing to do.\n",
+                   (long long)report->trial_count);
+        qzo_table_print(stdout, results);
+    }
+    qzo_results_free(results);
+    return fflush(stdout) == 0 ? code : QZO_EXIT_ENVIRONMENT;
+}
+
+int qzo_cmd_run(const qzo_options *options) {
+    qzo_status status = QZO_OK;
+    qzo_comm *world = NULL;
+    qzo_backend *backend = NULL;
+    qzo_run_report report;
+    int32_t code = 0;
+    QZO_TRY(open_world(&world, &backend, options));
+    qzo_run_settings settings = {.sweep_path = options->sweep_path,
+                                 .out_folder = options->out_folder,
+                                 .job = qzo_environment_job(),
+                                 .version = QZO_VERSION " " QZO_COMMIT,
+                                 .world = world,
+                                 .backend = backend,
+                                 .should_park = should_park};
+    status = qzo_sweep_run(&report, &settings);
+    if (status == QZO_ERR_INTERRUPTED && world->rank == 0)
+        qzo_log_info("parked: run the same command again to continue");
+    else
+        QZO_TRY(status);
+    if (status == QZO_OK && world->rank == 0) code = show_results(options, &report);
+    if (status == QZO_OK) QZO_TRY(qzo_comm_broadcast(world, &code, sizeof code, 0));
+cleanup:
+    if (status == QZO_ERR_INTERRUPTED)
+        code = QZO_EXIT_INTERRUPTED;
+    else if (status != QZO_OK) /* all ranks hold the same sentence: one prints it */
+        code = world == NULL || world->rank == 0 ? qzo_exit_report(status, options)
+                                                 : qzo_exit_code(status);
+    qzo_log_open(NULL);
+    qzo_backend_close(backend);
+    qzo_comm_close(world);
+    return code;
+}

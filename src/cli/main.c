@@ -1,0 +1,38 @@
+/* Picks the command and leaves with its exit code. */
+#include "cli/cli.h"
+
+#include "backend/backend.h"
+#include "base/cpu.h"
+
+#include <signal.h>
+
+static void print_version(void) {
+    printf("qzo %s\ncommit %s\ncompiler %s\nbackends", QZO_VERSION, QZO_COMMIT, QZO_COMPILER);
+    for (const qzo_backend_entry *entry = qzo_backends; entry->name != NULL; entry++)
+        printf(" %s", entry->name);
+    printf(" (%s)\ntransports local", qzo_cpu_name(qzo_cpu()));
+#ifdef QZO_HAVE_MPI
+    printf(" MPI");
+#endif
+    printf("\n");
+}
+
+int main(int argc, char **argv) {
+    qzo_options options;
+    qzo_status status = qzo_options_parse(&options, argc, argv);
+    if (status != QZO_OK) return qzo_exit_report(status, &options);
+    if (options.help) {
+        qzo_options_help(stdout, options.command);
+        return qzo_exit_report(QZO_OK, &options);
+    }
+    if (options.version) {
+        print_version();
+        return qzo_exit_report(QZO_OK, &options);
+    }
+    qzo_log_configure(options.log_level, 0, 1);
+    qzo_options_log(&options);
+    /* A sweep outlives whoever read its output; other commands end with their reader, as `| head`
+     * expects. */
+    if (options.command->run == qzo_cmd_run) signal(SIGPIPE, SIG_IGN);
+    return options.command->run(&options);
+}

@@ -1,0 +1,374 @@
+#include "cli/options.h"
+
+#include "base/suggest.h"
+#include "cli/cli.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <sched.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OPTIONS_MAX = 32, WORDS_MAX = 64, FIRST_KEY = 256 };
+
+/* --- the tables --- */
+
+const qzo_command qzo_commands[] = {
+    {"plan", "SWEEP.yaml", "trials, steps and memory per rank of a sweep; no work", qzo_cmd_plan},
+    {"run", "SWEEP.yaml", "run or resume a sweep; alone, under mpirun or srun", qzo_cmd_run},
+    {"report", "DIR", "the table of trials of an output folder", qzo_cmd_report},
+    {"replay", "DIR TRIAL", "rebuild a trial's scales from its journal", qzo_cmd_replay},
+    {"journal", "DIR TRIAL", "print a trial's journal", qzo_cmd_journal},
+    {"diff", "DIR TRIAL TRIAL", "the first step at which two journals differ", qzo_cmd_diff},
+    {"inspect", "MODEL", "tensors, formats, trainable values and sizes of a model folder",
+     qzo_cmd_inspect},
+    {"generate", "MODEL", "continue token ids greedily and print the text", qzo_cmd_generate},
+    {NULL, NULL, NULL, NULL},
+};
+
+/* Positional arguments: the words of a command's `arguments`, in order. */
+static const struct {
+    const char *word;
+    size_t offset;
+} positionals[] = {
+    {"SWEEP.yaml", offsetof(qzo_options, sweep_path)},
+    {"DIR", offsetof(qzo_options, folder)},
+    {"TRIAL", offsetof(qzo_options, trial)},
+    {"MODEL", offsetof(qzo_options, model_path)},
+};
+
+typedef enum { KIND_FLAG, KIND_TEXT, KIND_INT, KIND_CHOICE } option_kind;
+
+typedef struct option_entry {
+    const char *name; /* without "--" */
+    option_kind kind;
+    size_t offset;
+    const char *argument; /* as help shows it; of CHOICE: the words, with | between */
+    int64_t min, max;     /* of INT */
+    const char *commands; /* " plan run ": which commands take it; NULL: all */
+    bool required;
+    const char *help;
+} option_entry;
+
+static const char LEVELS[] = "error|warn|info|debug";
+
+static const option_entry entries[] = {
+    {"out", KIND_TEXT, offsetof(qzo_options, out_folder), "DIR", 0, 0, " run ", true,
+     "output folder; an existing one is resumed"},
+    {"ranks", KIND_INT, offsetof(qzo_options, rank_count), "N", 1, 1 << 20, " plan ", false,
+     "how many ranks the job will have (default: 1)"},
+    {"ids", KIND_TEXT, offsetof(qzo_options, ids_path), "FILE", 0, 0, " generate ", true,
+     "the prompt's token ids: decimal text, or little-endian int32"},
+    {"max-new", KIND_INT, offsetof(qzo_options, new_count), "N", 1, 1 << 24, " generate ", true,
+     "how many tokens to add"},
+    {"print-ids", KIND_FLAG, offsetof(qzo_options, print_ids), NULL, 0, 0, " generate ", false,
+     "print token ids instead of text"},
+    {"stop-at-eos", KIND_FLAG, offsetof(qzo_options, stop_at_eos), NULL, 0, 0, " generate ", false,
+     "stop after the model's end-of-text token"},
+    {"step", KIND_INT, offsetof(qzo_options, step), "N", 0, INT64_MAX, " replay ", false,
+     "rebuild the scales after this step (default: the last one)"},
+    {"check", KIND_FLAG, offsetof(qzo_options, check), NULL, 0, 0, " replay ", false,
+     "compare with the recorded digest; exit code 70 where it differs"},
+    {"model", KIND_TEXT, offsetof(qzo_options, model_path), "PATH", 0, 0, " replay ", false,
+     "the model folder, where it moved since the run"},
+    {"csv", KIND_FLAG, offsetof(qzo_options, csv), NULL, 0, 0, " report journal ", false,
+     "print CSV"},
+    {"json", KIND_FLAG, offsetof(qzo_options, json), NULL, 0, 0, " plan report inspect ", false,
+     "print JSON"},
+    {"threads", KIND_INT, offsetof(qzo_options, thread_count), "N", 1, 4096,
+     " run replay generate ", false, "threads per rank (default: the host's cores / its ranks)"},
+    {"backend", KIND_CHOICE, offsetof(qzo_options, backend_name), "auto|cpu", 0, 0,
+     " run replay generate ", false, "what computes (default: auto)"},
+    {"quiet", KIND_FLAG, offsetof(qzo_options, quiet), NULL, 0, 0, " run ", false,
+     "no table at the end"},
+    {"log-level", KIND_CHOICE, offsetof(qzo_options, log_level_name), LEVELS, 0, 0, NULL, false,
+     "what goes to stderr (default: info)"},
+    {"help", KIND_FLAG, offsetof(qzo_options, help), NULL, 0, 0, NULL, false, "print this help"},
+};
+enum { ENTRY_COUNT = sizeof entries / sizeof *entries };
+
+static const struct argp_option program_options[] = {
+    {"help", FIRST_KEY, NULL, 0, "print this help", 0},
+    {"version", FIRST_KEY + 1, NULL, 0, "print version, commit, compiler and backends", 0},
+    {0},
+};
+
+/* --- looking things up --- */
+
+/* Whether `word` stands in a list of words with blanks around each. */
+static bool lists(const char *list, const char *word) {
+    size_t length = strlen(word);
+    for (const char *at = strstr(list, word); at != NULL; at = strstr(at + 1, word))
+        if (at > list && at[-1] == ' ' && at[length] == ' ') return true;
+    return false;
+}
+
+static bool takes(const qzo_command *command, const option_entry *entry) {
+    return entry->commands == NULL || lists(entry->commands, command->name);
+}
+
+static void *field(qzo_options *options, size_t offset) { return (char *)options + offset; }
+
+/* argp's options of a command; the key of entries[i] is FIRST_KEY + i. */
+static void build_options(struct argp_option out[OPTIONS_MAX], const qzo_command *command) {
+    memset(out, 0, OPTIONS_MAX * sizeof *out);
+    for (int i = 0, count = 0; i < ENTRY_COUNT; i++) {
+        if (!takes(command, &entries[i])) continue;
+        out[count++] = (struct argp_option){.name = entries[i].name,
+                                            .key = FIRST_KEY + i,
+                                            .arg = entries[i].argument,
+                                            .doc = entries[i].help};
+    }
+}
+
+/* --- reading values --- */
+
+static qzo_status read_int(int64_t *out, const option_entry *entry, const char *text) {
+    char *end = NULL;
+    errno = 0;
+    long long value = strtoll(text, &end, 10);
+    if (end == text || *end != '\0' || errno != 0 || value < entry->min || value > entry->max)
+        return entry->max == INT64_MAX
+                   ? qzo_fail(QZO_ERR_USAGE,
+                              "--%s: expected an integer of at least %" PRId64 ", found '%s'",
+                              entry->name, entry->min, text)
+                   : qzo_fail(QZO_ERR_USAGE,
+                              "--%s: expected an integer from %" PRId64 " to %" PRId64
+                              ", found '%s'",
+                              entry->name, entry->min, entry->max, text);
+    *out = value;
+    return QZO_OK;
+}
+
+/* The place of `text` among the words of `choices`, -1 where it is none of them. */
+static int choice_index(const char *choices, const char *text) {
+    size_t length = strlen(text);
+    int index = 0;
+    for (const char *at = choices;; at++, index++) {
+        size_t word = strcspn(at, "|");
+        if (word == length && memcmp(at, text, length) == 0) return index;
+        at += word;
+        if (*at == '\0') return -1;
+    }
+}
+
+static qzo_status read_option(qzo_options *options, const option_entry *entry, char *text) {
+    switch (entry->kind) {
+    case KIND_FLAG: *(bool *)field(options, entry->offset) = true; return QZO_OK;
+    case KIND_INT: return read_int(field(options, entry->offset), entry, text);
+    case KIND_CHOICE:
+        if (choice_index(entry->argument, text) < 0)
+            return qzo_fail(QZO_ERR_USAGE, "--%s: expected %s, found '%s'", entry->name,
+                            entry->argument, text);
+        break;
+    case KIND_TEXT:
+        if (text[0] == '\0') return qzo_fail(QZO_ERR_USAGE, "--%s: empty", entry->name);
+        break;
+    }
+    *(const char **)field(options, entry->offset) = text;
+    return QZO_OK;
+}
+
+/* Puts the next positional argument into its field. */
+static qzo_status read_positional(qzo_options *options, const char *text, int index) {
+    const char *word = options->command->arguments;
+    for (int i = 0; i < index && word != NULL; i++) {
+        word = strchr(word, ' ');
+        if (word != NULL) word++;
+    }
+    if (word == NULL)
+        return qzo_fail(QZO_ERR_USAGE, "%s takes %s, found '%s' after that", options->command->name,
+                        options->command->arguments, text);
+    size_t length = strcspn(word, " ");
+    for (size_t i = 0; i < sizeof positionals / sizeof *positionals; i++) {
+        const char **at = field(options, positionals[i].offset);
+        if (strlen(positionals[i].word) != length || memcmp(positionals[i].word, word, length) != 0)
+            continue;
+        if (at == &options->trial && options->trial != NULL) at = &options->other_trial;
+        *at = text;
+    }
+    return QZO_OK;
+}
+
+/* --- parsing --- */
+
+/* argp's state of one command line. */
+typedef struct parse {
+    qzo_options *options;
+    int positional_count;
+    qzo_status status;
+} parse;
+
+static error_t parse_key(int key, char *argument, struct argp_state *state) {
+    parse *p = state->input;
+    if (key >= FIRST_KEY && key < FIRST_KEY + ENTRY_COUNT)
+        p->status = read_option(p->options, &entries[key - FIRST_KEY], argument);
+    else if (key == ARGP_KEY_ARG)
+        p->status = read_positional(p->options, argument, p->positional_count++);
+    else
+        return ARGP_ERR_UNKNOWN;
+    return p->status == QZO_OK ? 0 : EINVAL;
+}
+
+static qzo_status fail_unknown(const char *kind, const char *word, const char *const *known,
+                               size_t count, const char *prefix) {
+    const char *near = qzo_suggest(word, known, count);
+    if (near != NULL)
+        return qzo_fail(QZO_ERR_USAGE, "unknown %s '%s%s'; did you mean '%s%s'?", kind, prefix,
+                        word, prefix, near);
+    return qzo_fail(QZO_ERR_USAGE, "unknown %s '%s%s'; `qzo --help` lists them", kind, prefix,
+                    word);
+}
+
+/* getopt's own messages name no nearest word and accept abbreviations, which would break as soon as
+ * a new option shares the prefix: so words with dashes are looked at before argp sees them. */
+static qzo_status check_words(const struct argp_option *options, int argc, char **argv) {
+    const char *known[OPTIONS_MAX];
+    size_t count = 0;
+    while (options[count].name != NULL) {
+        known[count] = options[count].name;
+        count++;
+    }
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (argv[i][0] != '-' || argv[i][1] == '\0') continue;
+        if (argv[i][1] != '-')
+            return qzo_fail(QZO_ERR_USAGE, "unknown option '%s'; options begin with two dashes",
+                            argv[i]);
+        char name[QZO_SUGGEST_WORD_BYTES_MAX];
+        size_t length = strcspn(argv[i] + 2, "="), found = 0;
+        bool has_value = argv[i][2 + length] == '=';
+        if (length >= sizeof name) length = sizeof name - 1;
+        memcpy(name, argv[i] + 2, length);
+        name[length] = '\0';
+        while (found < count && strcmp(known[found], name) != 0) found++;
+        if (found == count) return fail_unknown("option", name, known, count, "--");
+        if (options[found].arg == NULL && has_value)
+            return qzo_fail(QZO_ERR_USAGE, "--%s takes no value", name);
+        if (options[found].arg != NULL && !has_value && ++i == argc)
+            return qzo_fail(QZO_ERR_USAGE, "--%s: expected %s, found nothing", name,
+                            options[found].arg);
+    }
+    return QZO_OK;
+}
+
+/* What must be there is there. */
+static qzo_status check_complete(const qzo_options *options, int positional_count) {
+    int wanted = 1;
+    for (const char *at = options->command->arguments; *at != '\0'; at++) wanted += *at == ' ';
+    if (positional_count < wanted)
+        return qzo_fail(QZO_ERR_USAGE, "expected `qzo %s %s`, found %d of these %d words",
+                        options->command->name, options->command->arguments, positional_count,
+                        wanted);
+    for (int i = 0; i < ENTRY_COUNT; i++) {
+        const char *const *at =
+            (const char *const *)(const void *)((const char *)options + entries[i].offset);
+        bool missing = entries[i].kind == KIND_TEXT && *at == NULL;
+        if (entries[i].kind == KIND_INT)
+            missing = *(const int64_t *)(const void *)at < entries[i].min;
+        if (entries[i].required && missing && takes(options->command, &entries[i]))
+            return qzo_fail(QZO_ERR_USAGE, "%s needs --%s %s: %s", options->command->name,
+                            entries[i].name, entries[i].argument, entries[i].help);
+    }
+    if (options->csv && options->json)
+        return qzo_fail(QZO_ERR_USAGE, "--csv and --json exclude each other");
+    return QZO_OK;
+}
+
+static qzo_status parse_command(qzo_options *out, int argc, char **argv) {
+    struct argp_option options[OPTIONS_MAX];
+    build_options(options, out->command);
+    qzo_status status = check_words(options, argc, argv);
+    if (status != QZO_OK) return status;
+    struct argp argp = {.options = options, .parser = parse_key};
+    parse state = {.options = out};
+    unsigned flags = ARGP_NO_ERRS | ARGP_NO_HELP | ARGP_NO_EXIT;
+    error_t code = argp_parse(&argp, argc, argv, flags, NULL, &state);
+    out->log_level = (qzo_log_level)choice_index(LEVELS, out->log_level_name);
+    if (out->help) return QZO_OK;
+    if (state.status != QZO_OK) return state.status;
+    if (code != 0) return qzo_fail(QZO_ERR_USAGE, "%s: %s", out->command->name, strerror(code));
+    return check_complete(out, state.positional_count);
+}
+
+qzo_status qzo_options_parse(qzo_options *out, int argc, char **argv) {
+    *out = (qzo_options){.backend_name = "auto",
+                         .log_level_name = "info",
+                         .log_level = QZO_LOG_INFO,
+                         .step = -1,
+                         .rank_count = 1};
+    if (argc < 2)
+        return qzo_fail(QZO_ERR_USAGE, "expected a command, found none; `qzo --help` lists them");
+    if (argv[1][0] == '-') {
+        qzo_status status = check_words(program_options, argc, argv);
+        if (status != QZO_OK) return status;
+        out->help = strcmp(argv[1], "--help") == 0;
+        out->version = strcmp(argv[1], "--version") == 0;
+        return out->help || out->version
+                   ? QZO_OK
+                   : qzo_fail(QZO_ERR_USAGE, "expected a command, found '%s'", argv[1]);
+    }
+    const char *known[WORDS_MAX];
+    size_t count = 0;
+    for (const qzo_command *command = qzo_commands; command->name != NULL; command++) {
+        known[count++] = command->name;
+        if (strcmp(command->name, argv[1]) == 0) out->command = command;
+    }
+    if (out->command == NULL) return fail_unknown("command", argv[1], known, count, "");
+    return parse_command(out, argc - 1, argv + 1);
+}
+
+/* --- printing --- */
+
+void qzo_options_help(FILE *stream, const qzo_command *command) {
+    char name[64] = "qzo";
+    unsigned flags = ARGP_HELP_USAGE | ARGP_HELP_PRE_DOC | ARGP_HELP_LONG | ARGP_HELP_POST_DOC;
+    if (command != NULL) {
+        struct argp_option options[OPTIONS_MAX];
+        build_options(options, command);
+        struct argp argp = {
+            .options = options, .args_doc = command->arguments, .doc = command->help};
+        snprintf(name, sizeof name, "qzo %s", command->name);
+        argp_help(&argp, stream, flags, name);
+        return;
+    }
+    fprintf(stream,
+            "Usage: qzo COMMAND ...\n"
+            "Fine-tunes quantized neural networks by zeroth-order optimization of their scales,\n"
+            "many trials at a time.\n\n");
+    for (const qzo_command *at = qzo_commands; at->name != NULL; at++) {
+        snprintf(name, sizeof name, "%s %s", at->name, at->arguments);
+        fprintf(stream, "  %-26s %s\n", name, at->help);
+    }
+    fprintf(stream, "\n");
+    for (const struct argp_option *at = program_options; at->name != NULL; at++)
+        fprintf(stream, "  --%-24s %s\n", at->name, at->doc);
+    fprintf(stream,
+            "\n`qzo COMMAND --help` lists its options. TRIAL is a row of the table or the first\n"
+            "digits of an id. Exit codes: 0 well; 1 some trial diverged or failed; 2 usage,\n"
+            "configuration or an unreadable input; 3 environment; 70 the ranks disagree;\n"
+            "75 interrupted, run the same command again.\n");
+}
+
+void qzo_options_log(const qzo_options *options) {
+    for (int i = 0; i < ENTRY_COUNT; i++) {
+        const void *at = (const char *)options + entries[i].offset;
+        if (!takes(options->command, &entries[i])) continue;
+        if (entries[i].kind == KIND_FLAG)
+            qzo_log_debug("--%s %s", entries[i].name, *(const bool *)at ? "yes" : "no");
+        else if (entries[i].kind == KIND_INT)
+            qzo_log_debug("--%s %" PRId64, entries[i].name, *(const int64_t *)at);
+        else
+            qzo_log_debug("--%s %s", entries[i].name,
+                          *(const char *const *)at != NULL ? *(const char *const *)at : "");
+    }
+}
+
+int qzo_threads(const qzo_options *options, int local_rank_count) {
+    if (options->thread_count > 0) return (int)options->thread_count;
+    cpu_set_t usable; /* what mpirun, Slurm or taskset left this process */
+    int cores = sched_getaffinity(0, sizeof usable, &usable) == 0 ? CPU_COUNT(&usable) : 1;
+    int threads = cores / (local_rank_count > 0 ? local_rank_count : 1);
+    return threads > 0 ? threads : 1;
+}

@@ -1,0 +1,66 @@
+/* What the user asked for. One table of commands and one of options, both in options.c, make the
+ * parser, the help texts and the printed configuration. */
+#ifndef QZO_CLI_OPTIONS_H
+#define QZO_CLI_OPTIONS_H
+
+#include "base/log.h"
+#include "base/status.h"
+#include "comm/comm.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* Strings are borrowed from argv or static; a command's fields that it has no option for are at
+ * their defaults. */
+typedef struct qzo_options {
+    const struct qzo_command *command; /* NULL: help or version of the whole program */
+    bool help, version;
+
+    const char *sweep_path; /* SWEEP.yaml */
+    const char *folder;     /* DIR of report, replay, journal, diff */
+    const char *trial, *other_trial;
+    const char *model_path; /* MODEL, or --model */
+
+    const char *out_folder;     /* --out */
+    const char *backend_name;   /* --backend; default "auto" */
+    int64_t thread_count;       /* --threads; 0: cores / ranks of this host, see qzo_threads */
+    const char *log_level_name; /* --log-level */
+    qzo_log_level log_level;
+    bool quiet; /* no table at the end of a run */
+
+    bool csv, json;
+    int64_t step; /* --step; -1: the last one */
+    bool check;
+
+    const char *ids_path; /* --ids */
+    int64_t new_count;    /* --max-new */
+    bool print_ids, stop_at_eos;
+
+    int64_t rank_count; /* plan's --ranks */
+} qzo_options;
+
+typedef struct qzo_command {
+    const char *name;
+    const char *arguments;                  /* "DIR TRIAL", as help shows them */
+    const char *help;                       /* one sentence */
+    int (*run)(const qzo_options *options); /* returns the exit code */
+} qzo_command;
+
+/* Ends with a NULL name; in the order of `--help`. */
+extern const qzo_command qzo_commands[];
+
+/* Reads the command line. QZO_ERR_USAGE tells what was wrong, with the nearest known word. Where
+ * out->help or out->version is set, nothing else was checked. */
+qzo_status qzo_options_parse(qzo_options *out, int argc, char **argv);
+
+/* The help of a command, or of the program (command NULL). */
+void qzo_options_help(FILE *stream, const qzo_command *command);
+
+/* Logs every option of the command with its value, at debug level. */
+void qzo_options_log(const qzo_options *options);
+
+/* --threads, or this host's usable cores divided by its ranks, at least 1. */
+int qzo_threads(const qzo_options *options, int local_rank_count);
+
+#endif

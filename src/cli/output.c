@@ -1,0 +1,39 @@
+/* Statuses to sentences and exit codes. */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <string.h>
+
+int qzo_exit_code(qzo_status status) {
+    switch (status) {
+    case QZO_OK: return QZO_EXIT_OK;
+    case QZO_ERR_DIVERGED: return QZO_EXIT_TRIALS;
+    case QZO_ERR_INTERRUPTED: return QZO_EXIT_INTERRUPTED;
+    case QZO_ERR_USAGE:
+    case QZO_ERR_CONFIG:
+    case QZO_ERR_FORMAT:
+    case QZO_ERR_UNSUPPORTED:
+    case QZO_ERR_LIMIT:
+    case QZO_ERR_NOT_FOUND: return QZO_EXIT_USAGE;
+    case QZO_ERR_DESYNC: return QZO_EXIT_DESYNC;
+    case QZO_ERR_IO:
+    case QZO_ERR_MEMORY:
+    case QZO_ERR_BUSY:
+    case QZO_ERR_ENVIRONMENT:
+    case QZO_STATUS_COUNT: break;
+    }
+    return QZO_EXIT_ENVIRONMENT;
+}
+
+int qzo_exit_report(qzo_status status, const qzo_options *options) {
+    errno = 0;
+    bool lost = fflush(stdout) != 0 || ferror(stdout);
+    if (lost && status == QZO_OK)
+        status = qzo_fail(QZO_ERR_IO, "standard output: %s",
+                          errno != 0 ? strerror(errno) : "a write failed");
+    if (status == QZO_OK) return QZO_EXIT_OK;
+    const char *sentence = qzo_error_message();
+    fprintf(stderr, "qzo: %s\n", sentence[0] != '\0' ? sentence : qzo_status_text(status));
+    if (options->log_level >= QZO_LOG_DEBUG) fputs(qzo_error_trace_text(), stderr);
+    return qzo_exit_code(status);
+}
