@@ -1,5 +1,7 @@
 #include "base/file_io.h"
 
+#include "base/fault.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -19,6 +21,11 @@ static qzo_status fail_system(const char *action, const char *path) {
 qzo_status qzo_file_write_all(int descriptor, const void *bytes, size_t size_bytes,
                               const char *name) {
     const char *at = bytes;
+    if (qzo_fault_on_occasion(QZO_FAULT_WRITE_ERROR)) { /* a disk fills up in the middle */
+        (void)!write(descriptor, at, size_bytes / 2);
+        errno = ENOSPC;
+        return fail_system("write", name);
+    }
     while (size_bytes > 0) {
         ssize_t written = write(descriptor, at, size_bytes);
         if (written < 0 && errno == EINTR) continue;
@@ -124,6 +131,10 @@ qzo_status qzo_file_read(char **out, size_t *size_bytes, const char *path, size_
     else
         status = read_all(out, size_bytes, descriptor, path, size_bytes_max);
     close(descriptor);
+    if (status == QZO_OK && qzo_fault_on_occasion(QZO_FAULT_SHORT_READ)) {
+        *size_bytes /= 2;
+        (*out)[*size_bytes] = '\0';
+    }
     return status;
 }
 

@@ -10,6 +10,8 @@
 #include "comm/comm.h"
 #include "sweep/results.h"
 
+#include <jansson.h>
+#include <stdint.h>
 #include <stdio.h>
 
 enum {
@@ -39,12 +41,20 @@ int qzo_exit_code(qzo_status status);
  * flushes stdout. A stdout that could not be written is an error too. Returns the exit code. */
 int qzo_exit_report(qzo_status status, const qzo_options *options);
 
+enum { QZO_BYTES_TEXT_BYTES = 32 };
+
+/* "17 B", "1.23 GiB"; returns out. */
+const char *qzo_bytes_text(char out[QZO_BYTES_TEXT_BYTES], int64_t size_bytes);
+
+/* Prints a JSON document on stdout and releases it; NULL means that memory ran out building it. */
+qzo_status qzo_json_print(json_t *root);
+
 /* --- src/cli/table.c --- */
 
 /* The table of trials for people: aligned columns. */
 void qzo_table_print(FILE *stream, const qzo_results *results);
 void qzo_table_print_csv(FILE *stream, const qzo_results *results);
-qzo_status qzo_table_print_json(FILE *stream, const qzo_results *results);
+qzo_status qzo_table_print_json(const qzo_results *results); /* on stdout */
 
 /* --- src/cli/environment.c: the only place that reads environment variables --- */
 

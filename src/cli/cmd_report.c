@@ -8,7 +8,7 @@ int qzo_cmd_report(const qzo_options *options) {
     if (options->csv)
         qzo_table_print_csv(stdout, results);
     else if (options->json)
-        QZO_TRY(qzo_table_print_json(stdout, results));
+        QZO_TRY(qzo_table_print_json(results));
     else
         qzo_table_print(stdout, results);
 cleanup:

@@ -1,6 +1,7 @@
 /* qzo run SWEEP.yaml --out DIR: alone, under mpirun or under srun. */
 #include "cli/cli.h"
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "sweep/results.h"
 #include "sweep/run.h"
@@ -32,12 +33,27 @@ static void watch_signals(void) {
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error of write, like a full disk */
 }
 
+/* "KIND:RANK@AT,..." to the faults of this process. */
+static qzo_status add_faults(const char *list, int rank) {
+    char one[64];
+    qzo_fault_set_rank(rank);
+    for (const char *at = list; at != NULL && *at != '\0';) {
+        size_t length = strcspn(at, ",");
+        snprintf(one, sizeof one, "%.*s", (int)(length < sizeof one ? length : sizeof one - 1), at);
+        qzo_status status = qzo_fault_add(one);
+        if (status != QZO_OK) return status;
+        at += length + (at[length] == ',');
+    }
+    return QZO_OK;
+}
+
 static qzo_status open_world(qzo_comm **world, qzo_backend **backend, const qzo_options *options) {
     qzo_status status = QZO_OK;
     qzo_launch launch = qzo_environment_launch();
     int local_rank = 0, local_size = 1;
     QZO_TRY(qzo_comm_world_open(world, &launch));
     qzo_log_configure(options->log_level, (*world)->rank, (*world)->size);
+    QZO_TRY(add_faults(options->faults, (*world)->rank));
     watch_signals(); /* after MPI_Init, which may set its own */
     QZO_TRY(qzo_comm_local_rank(*world, &local_rank, &local_size));
     qzo_backend_options backend_options = {.thread_count = qzo_threads(options, local_size),

@@ -83,6 +83,10 @@ static const option_entry entries[] = {
      " run replay generate ", false, "what computes (default: auto)"},
     {"quiet", KIND_FLAG, offsetof(qzo_options, quiet), NULL, 0, 0, " run ", false,
      "no table at the end"},
+    {"inject-fault", KIND_TEXT, offsetof(qzo_options, faults), "KIND:RANK@AT,...", 0, 0, " run ",
+     false,
+     "make faults happen: kill, corrupt, delay, nan-loss, zero-loss at a step, write-error, "
+     "short-read at the n-th file operation"},
     {"log-level", KIND_CHOICE, offsetof(qzo_options, log_level_name), LEVELS, 0, 0, NULL, false,
      "what goes to stderr (default: info)"},
     {"help", KIND_FLAG, offsetof(qzo_options, help), NULL, 0, 0, NULL, false, "print this help"},

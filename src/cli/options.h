@@ -27,7 +27,8 @@ typedef struct qzo_options {
     int64_t thread_count;       /* --threads; 0: cores / ranks of this host, see qzo_threads */
     const char *log_level_name; /* --log-level */
     qzo_log_level log_level;
-    bool quiet; /* no table at the end of a run */
+    const char *faults; /* --inject-fault; NULL: none */
+    bool quiet;         /* no table at the end of a run */
 
     bool csv, json;
     int64_t step; /* --step; -1: the last one */

@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 int qzo_exit_code(qzo_status status) {
@@ -36,4 +37,28 @@ int qzo_exit_report(qzo_status status, const qzo_options *options) {
     fprintf(stderr, "qzo: %s\n", sentence[0] != '\0' ? sentence : qzo_status_text(status));
     if (options->log_level >= QZO_LOG_DEBUG) fputs(qzo_error_trace_text(), stderr);
     return qzo_exit_code(status);
+}
+
+const char *qzo_bytes_text(char out[QZO_BYTES_TEXT_BYTES], int64_t size_bytes) {
+    static const char *const units[] = {"KiB", "MiB", "GiB", "TiB"};
+    double value = (double)size_bytes;
+    int unit = -1;
+    while (value >= 1024.0 && unit + 1 < (int)(sizeof units / sizeof *units)) {
+        value /= 1024.0;
+        unit++;
+    }
+    if (unit < 0)
+        snprintf(out, QZO_BYTES_TEXT_BYTES, "%" PRId64 " B", size_bytes);
+    else
+        snprintf(out, QZO_BYTES_TEXT_BYTES, "%.2f %s", value, units[unit]);
+    return out;
+}
+
+qzo_status qzo_json_print(json_t *root) {
+    if (root == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for the output");
+    /* %.9g keeps every bit of an fp32 value. */
+    int printed = json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    json_decref(root);
+    putchar('\n');
+    return printed == 0 ? QZO_OK : qzo_fail(QZO_ERR_IO, "standard output: a write failed");
 }

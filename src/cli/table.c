@@ -2,7 +2,6 @@
 #include "cli/cli.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -238,17 +237,14 @@ static json_t *row_to_json(const qzo_results *results, const qzo_result_row *row
         number_or_null(summary->test_loss), "message", message, "parameters", parameters);
 }
 
-qzo_status qzo_table_print_json(FILE *stream, const qzo_results *results) {
+qzo_status qzo_table_print_json(const qzo_results *results) {
     json_t *trials = json_array();
     for (int64_t i = 0; i < results->row_count; i++)
         json_array_append_new(trials, row_to_json(results, &results->rows[i]));
     json_t *root = json_pack("{ss*, so}", "name", results->listing->name, "trials", trials);
-    if (root == NULL || json_array_size(trials) != (size_t)results->row_count) {
+    if (root != NULL && json_array_size(trials) != (size_t)results->row_count) {
         json_decref(root);
-        return qzo_fail(QZO_ERR_MEMORY, "out of memory for the table");
+        root = NULL;
     }
-    int printed = json_dumpf(root, stream, JSON_INDENT(2) | JSON_REAL_PRECISION(DIGITS_EXACT));
-    fputc('\n', stream);
-    json_decref(root);
-    return printed == 0 ? QZO_OK : qzo_fail(QZO_ERR_IO, "the table could not be written");
+    return qzo_json_print(root);
 }

@@ -195,7 +195,8 @@ static qzo_record record_of(const qzo_qspsa *optimizer, int64_t step, int64_t sa
 }
 
 /* Every rank fills every slot, if only with flags and digest. */
-static void fill_slots(qzo_qspsa *optimizer, int64_t step, uint32_t run_flags) {
+static void fill_slots(qzo_qspsa *optimizer, int64_t step, uint32_t run_flags,
+                       uint64_t digest_now) {
     double weight = optimizer->objective.loss_weight(optimizer->objective.context, step);
     for (int64_t slot = 0; slot < optimizer->record_slots; slot++) {
         int64_t sample = optimizer->comm->rank * optimizer->record_slots + slot;
@@ -203,7 +204,7 @@ static void fill_slots(qzo_qspsa *optimizer, int64_t step, uint32_t run_flags) {
         if (sample < optimizer->settings.samples_per_step)
             record = record_of(optimizer, step, sample, weight);
         record.flags |= run_flags;
-        record.digest = (uint32_t)optimizer->digest;
+        record.digest = (uint32_t)digest_now;
         put_record(optimizer->my_records + slot * RECORD_BYTES, &record);
     }
 }
@@ -217,7 +218,8 @@ static qzo_status collect_records(qzo_qspsa *optimizer, uint32_t *any_flags) {
         qzo_record record = get_record(optimizer->all_records + slot * RECORD_BYTES);
         *any_flags |= record.flags & QZO_FLAGS_RUN_DEPENDENT;
         uint32_t first_digest = qzo_get_u32(optimizer->all_records + 28);
-        if (record.digest != first_digest && desync_rank < 0)
+        bool corrupt = (record.flags & QZO_FLAG_CORRUPT) != 0;
+        if ((corrupt || record.digest != first_digest) && desync_rank < 0)
             desync_rank = (int)(slot / optimizer->record_slots);
         if ((record.flags & QZO_FLAG_EMPTY) != 0) continue;
         record.flags &= ~(uint32_t)QZO_FLAGS_RUN_DEPENDENT;
@@ -225,7 +227,8 @@ static qzo_status collect_records(qzo_qspsa *optimizer, uint32_t *any_flags) {
         optimizer->records[count++] = record;
     }
     if (desync_rank >= 0)
-        return qzo_fail(QZO_ERR_DESYNC, "the masters of rank %d differ from those of rank 0",
+        return qzo_fail(QZO_ERR_DESYNC,
+                        "the scales of rank %d are not those that the last update left",
                         desync_rank);
     return QZO_OK;
 }
@@ -247,9 +250,14 @@ qzo_status qzo_qspsa_step(qzo_qspsa *optimizer, int64_t step, uint32_t my_flags,
     qzo_status status = QZO_OK;
     const qzo_qspsa_settings *settings = &optimizer->settings;
     qzo_status evaluated = evaluate_units(optimizer, step);
+    /* Read again after the losses: a value that changed since the update is found before anything
+     * computed from it is applied. */
+    uint64_t digest_now = optimizer->digest;
+    if (evaluated == QZO_OK) evaluated = read_digest(&optimizer->trainable, &digest_now);
     if (evaluated != QZO_OK) my_flags |= QZO_FLAG_FAILED;
+    if (digest_now != optimizer->digest) my_flags |= QZO_FLAG_CORRUPT;
     if (optimizer->units_travel) QZO_TRY(exchange_units(optimizer));
-    fill_slots(optimizer, step, my_flags);
+    fill_slots(optimizer, step, my_flags, digest_now);
     QZO_TRY(qzo_comm_gather(optimizer->comm, optimizer->all_records, optimizer->my_records,
                             (size_t)optimizer->record_slots * RECORD_BYTES));
     status = collect_records(optimizer, any_flags);

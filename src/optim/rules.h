@@ -12,7 +12,7 @@ typedef struct qzo_record {
     float gradient; /* (loss_plus - loss_minus) / (2 eps), not clipped */
     uint32_t sample;
     uint32_t flags;  /* qzo_record_flags */
-    uint32_t digest; /* low bits of the masters' digest before this step */
+    uint32_t digest; /* low bits of the masters' digest when the losses were computed */
 } qzo_record;
 
 typedef enum {
@@ -22,7 +22,8 @@ typedef enum {
     QZO_FLAG_ZERO_LOSS = 1u << 3,  /* both losses are exactly 0: the model has collapsed */
     QZO_FLAG_PARK = 1u << 8,       /* this rank wants to stop after the step; depends on the run */
     QZO_FLAG_FAILED = 1u << 9,     /* this rank could not evaluate its share; depends on the run */
-    QZO_FLAGS_RUN_DEPENDENT = QZO_FLAG_PARK | QZO_FLAG_FAILED
+    QZO_FLAG_CORRUPT = 1u << 10,   /* this rank's masters changed since its last update */
+    QZO_FLAGS_RUN_DEPENDENT = QZO_FLAG_PARK | QZO_FLAG_FAILED | QZO_FLAG_CORRUPT
 } qzo_record_flags;
 
 /* A rule turns the gradients of a step into the factors k of its perturbations. */

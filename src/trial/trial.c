@@ -3,16 +3,19 @@
  * that nobody waits for a rank that gave up. */
 #include "trial/trial.h"
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "task/order.h"
 #include "trial/evaluate.h"
 #include "trial/replay.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 typedef struct trial {
     const qzo_trial_spec *spec;
@@ -48,6 +51,10 @@ static qzo_status loss_sum(void *context, double *sum, int64_t step, int64_t uni
     trial *t = context;
     qzo_sums sums;
     if (t->journal_status != QZO_OK) return t->journal_status;
+    *sum = 0.0;
+    if (qzo_fault_during_step(QZO_FAULT_ZERO_LOSS, step)) return QZO_OK;
+    *sum = (double)NAN;
+    if (qzo_fault_at_step(QZO_FAULT_NAN_LOSS, step)) return QZO_OK;
     t->hooks->poll(t->hooks->context);
     if (t->drawn_step != step) {
         qzo_order_draw(t->order, t->batch, step, t->spec->batch);
@@ -303,12 +310,31 @@ static bool evaluates_after(const qzo_trial_spec *spec, int64_t step) {
     return step % spec->evaluate_every == 0 || step == spec->steps;
 }
 
+/* Changes one trainable value of this rank alone, as a memory error would. */
+static qzo_status corrupt_masters(const trial *t) {
+    qzo_status status = QZO_OK;
+    qzo_backend *backend = t->bench->backend;
+    float value = 0.0f;
+    QZO_TRY(backend->ops->download(backend, &value, t->bench->masters, sizeof value));
+    value += 1.0f;
+    QZO_TRY(backend->ops->upload(backend, t->bench->masters, &value, sizeof value));
+cleanup:
+    return status;
+}
+
+static qzo_status inject_faults(const trial *t, int64_t step) {
+    if (qzo_fault_at_step(QZO_FAULT_KILL, step)) raise(SIGKILL);
+    if (qzo_fault_at_step(QZO_FAULT_DELAY, step)) sleep(2);
+    return qzo_fault_at_step(QZO_FAULT_CORRUPT, step) ? corrupt_masters(t) : QZO_OK;
+}
+
 /* One step and what follows it. QZO_ERR_INTERRUPTED: some rank asked to park. */
 static qzo_status run_step(trial *t, int64_t step) {
     qzo_status status = QZO_OK;
     qzo_step done;
     uint32_t any_flags = 0;
     double begin = now_seconds();
+    QZO_TRY(inject_faults(t, step));
     uint32_t my_flags = t->hooks->should_park(t->hooks->context) ? QZO_FLAG_PARK : 0;
     status = qzo_qspsa_step(t->optimizer, step, my_flags, &done, &any_flags);
     if (status == QZO_ERR_DESYNC) {
@@ -316,6 +342,7 @@ static qzo_status run_step(trial *t, int64_t step) {
         QZO_TRY(qzo_qspsa_step(t->optimizer, step, my_flags, &done, &any_flags));
     }
     if (status != QZO_OK) goto cleanup;
+    (void)qzo_fault_at_step(QZO_FAULT_ZERO_LOSS, step); /* it lasted for this step */
     t->repaired = false;
     if (leads(t)) t->journal_status = qzo_journal_step_append(t->journal, &done);
     t->progress.last_step = step;

@@ -1,0 +1,257 @@
+/* qzo inspect MODEL: what a model folder holds and takes, without loading it. */
+#include "cli/cli.h"
+
+#include "model/model.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SHAPE_BYTES = 128 };
+
+/* One linear layer. */
+typedef struct module {
+    char *name;
+    const qzo_quant_format *format;
+    int64_t out_features, in_features, group_count;
+    int64_t size_bytes; /* of all its tensors in the files */
+} module;
+
+typedef struct inspection {
+    qzo_model_dir *dir;
+    const qzo_arch *arch; /* NULL: not supported, only the tensors are known */
+    qzo_model_sizes sizes;
+    module *modules;
+    int64_t module_count;
+} inspection;
+
+static qzo_status fail_memory(const inspection *in) {
+    return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", qzo_model_dir_path(in->dir));
+}
+
+/* --- collecting --- */
+
+/* Bytes of all tensors named "MODULE.something". */
+static int64_t module_bytes(const qzo_model_dir *dir, const char *name) {
+    int64_t size_bytes = 0;
+    size_t length = strlen(name);
+    for (int64_t i = 0; i < qzo_model_dir_count(dir); i++) {
+        const qzo_tensor_view *view = qzo_model_dir_at(dir, i);
+        if (strncmp(view->name, name, length) == 0 && view->name[length] == '.')
+            size_bytes += (int64_t)view->size_bytes;
+    }
+    return size_bytes;
+}
+
+static qzo_status add_module(inspection *in, int64_t layer, qzo_linear_kind kind) {
+    qzo_qtensor tensor = {0};
+    char name[QZO_MODULE_NAME_BYTES];
+    qzo_status status =
+        qzo_model_bind_linear(&tensor, name, in->dir, in->arch, &in->sizes.shape, layer, kind);
+    if (status != QZO_OK) return status;
+    module *added = &in->modules[in->module_count++];
+    *added = (module){.name = strdup(name),
+                      .format = tensor.format,
+                      .out_features = tensor.out_features,
+                      .in_features = tensor.in_features,
+                      .group_count = tensor.group_count,
+                      .size_bytes = module_bytes(in->dir, name)};
+    qzo_qtensor_release(&tensor);
+    return added->name != NULL ? QZO_OK : fail_memory(in);
+}
+
+static qzo_status collect(inspection *in) {
+    qzo_status status = QZO_OK;
+    const qzo_arch *arch = NULL;
+    QZO_TRY(qzo_arch_find(&arch, qzo_model_dir_config(in->dir), qzo_model_dir_path(in->dir)));
+    QZO_TRY(qzo_model_measure(&in->sizes, in->dir));
+    in->arch = arch;
+    size_t count = (size_t)in->sizes.shape.layer_count * QZO_LINEAR_COUNT;
+    in->modules = calloc(count, sizeof *in->modules);
+    if (in->modules == NULL) return fail_memory(in);
+    for (int64_t layer = 0; layer < in->sizes.shape.layer_count; layer++)
+        for (int kind = 0; kind < QZO_LINEAR_COUNT; kind++)
+            QZO_TRY(add_module(in, layer, (qzo_linear_kind)kind));
+cleanup:
+    return status;
+}
+
+static void release(inspection *in) {
+    for (int64_t i = 0; i < in->module_count; i++) free(in->modules[i].name);
+    free(in->modules);
+    qzo_model_dir_close(in->dir);
+}
+
+static int64_t values_of(const module *m) { return m->out_features * m->group_count; }
+
+static double bits_of(const module *m) {
+    return 8.0 * (double)m->size_bytes / ((double)m->out_features * (double)m->in_features);
+}
+
+/* Inputs that share one scale; 0 where there are none. */
+static int64_t group_size_of(const module *m) {
+    return m->group_count > 0 ? (m->in_features + m->group_count - 1) / m->group_count : 0;
+}
+
+static int64_t disk_bytes(const qzo_model_dir *dir) {
+    int64_t size_bytes = 0;
+    for (int64_t i = 0; i < qzo_model_dir_count(dir); i++)
+        size_bytes += (int64_t)qzo_model_dir_at(dir, i)->size_bytes;
+    return size_bytes;
+}
+
+static int64_t master_bytes(const inspection *in) {
+    return in->sizes.value_count * (int64_t)sizeof(float);
+}
+
+/* --- printing --- */
+
+static const char *shape_text(char out[SHAPE_BYTES], const qzo_tensor_view *view) {
+    size_t used = 0;
+    out[0] = '\0';
+    for (int i = 0; i < view->rank && used < SHAPE_BYTES - 24; i++)
+        used += (size_t)snprintf(out + used, SHAPE_BYTES - used, "%s%" PRId64, i > 0 ? " x " : "",
+                                 view->shape[i]);
+    return view->rank > 0 ? out : "scalar";
+}
+
+/* Names lie in a file that anyone may have made: a control character would act on the terminal. */
+static void print_name(const char *name, int width) {
+    int printed = 0;
+    for (; *name != '\0'; name++, printed++)
+        putchar((unsigned char)*name < ' ' || *name == 127 ? '?' : *name);
+    printf("%*s", printed < width ? width - printed : 0, "");
+}
+
+static void print_tensors(const qzo_model_dir *dir) {
+    int width = 6;
+    for (int64_t i = 0; i < qzo_model_dir_count(dir); i++) {
+        int length = (int)strlen(qzo_model_dir_at(dir, i)->name);
+        if (length > width) width = length;
+    }
+    printf("\n%-*s  type  %-16s bytes\n", width, "tensor", "shape");
+    for (int64_t i = 0; i < qzo_model_dir_count(dir); i++) {
+        const qzo_tensor_view *view = qzo_model_dir_at(dir, i);
+        char shape[SHAPE_BYTES];
+        print_name(view->name, width);
+        printf("  %-4s  %-16s %zu\n", qzo_dtype_name(view->dtype), shape_text(shape, view),
+               view->size_bytes);
+    }
+}
+
+static void print_modules(const inspection *in) {
+    int width = 6;
+    for (int64_t i = 0; i < in->module_count; i++) {
+        int length = (int)strlen(in->modules[i].name);
+        if (length > width) width = length;
+    }
+    printf("\n%-*s  format  %-14s bits/weight  group size  groups  trainable values\n", width,
+           "module", "out x in");
+    for (int64_t i = 0; i < in->module_count; i++) {
+        const module *m = &in->modules[i];
+        char shape[SHAPE_BYTES];
+        snprintf(shape, sizeof shape, "%" PRId64 " x %" PRId64, m->out_features, m->in_features);
+        print_name(m->name, width);
+        printf("  %-6s  %-14s %11.3f  %10" PRId64 "  %6" PRId64 "  %16" PRId64 "\n",
+               m->format->name, shape, bits_of(m), group_size_of(m), m->group_count, values_of(m));
+    }
+}
+
+static void print_sizes(const inspection *in) {
+    const qzo_shape *shape = &in->sizes.shape;
+    char text[QZO_BYTES_TEXT_BYTES];
+    printf("architecture      %s: %" PRId64 " layers, width %" PRId64 ", feed-forward %" PRId64
+           ", %" PRId64 " heads of %" PRId64 " (%" PRId64 " for keys and values)\n",
+           in->arch->name, shape->layer_count, shape->width, shape->ffn_width, shape->head_count,
+           shape->head_dim, shape->kv_head_count);
+    printf("vocabulary        %" PRId64 " tokens, %" PRId64 " positions%s\n", shape->vocab,
+           shape->positions_max, shape->tied_head ? ", head tied to the embedding" : "");
+    printf("trainable values  %" PRId64 "%s\n", in->sizes.value_count,
+           in->sizes.value_count == 0 ? ": none of the linear layers is quantized" : "");
+    printf("memory per rank   mapped %s (shared by the ranks of a host)",
+           qzo_bytes_text(text, in->sizes.mapped_bytes));
+    printf(", loaded %s", qzo_bytes_text(text, in->sizes.loaded_bytes));
+    printf(", each copy of the scales %s\n", qzo_bytes_text(text, master_bytes(in)));
+}
+
+static void print_inspection(const inspection *in) {
+    char text[QZO_BYTES_TEXT_BYTES];
+    printf("model             %s\n", qzo_model_dir_path(in->dir));
+    printf("on disk           %" PRId64 " tensors, %s\n", qzo_model_dir_count(in->dir),
+           qzo_bytes_text(text, disk_bytes(in->dir)));
+    if (in->arch != NULL) {
+        print_sizes(in);
+        print_modules(in);
+    }
+    print_tensors(in->dir);
+}
+
+static json_t *tensors_to_json(const qzo_model_dir *dir) {
+    json_t *tensors = json_array();
+    for (int64_t i = 0; i < qzo_model_dir_count(dir); i++) {
+        const qzo_tensor_view *view = qzo_model_dir_at(dir, i);
+        json_t *shape = json_array();
+        for (int d = 0; d < view->rank; d++)
+            json_array_append_new(shape, json_integer(view->shape[d]));
+        json_array_append_new(tensors, json_pack("{ss, ss, so, sI}", "name", view->name, "type",
+                                                 qzo_dtype_name(view->dtype), "shape", shape,
+                                                 "bytes", (json_int_t)view->size_bytes));
+    }
+    return tensors;
+}
+
+static json_t *modules_to_json(const inspection *in) {
+    json_t *modules = json_array();
+    for (int64_t i = 0; i < in->module_count; i++) {
+        const module *m = &in->modules[i];
+        json_array_append_new(
+            modules,
+            json_pack("{ss, ss, sI, sI, sf, sI, sI, sI, sI}", "name", m->name, "format",
+                      m->format->name, "out_features", (json_int_t)m->out_features, "in_features",
+                      (json_int_t)m->in_features, "bits_per_weight", bits_of(m), "group_size",
+                      (json_int_t)group_size_of(m), "groups", (json_int_t)m->group_count, "values",
+                      (json_int_t)values_of(m), "bytes", (json_int_t)m->size_bytes));
+    }
+    return modules;
+}
+
+static json_t *shape_to_json(const qzo_shape *shape) {
+    return json_pack("{sI, sI, sI, sI, sI, sI, sI, sI, sb}", "layers",
+                     (json_int_t)shape->layer_count, "width", (json_int_t)shape->width, "ffn_width",
+                     (json_int_t)shape->ffn_width, "heads", (json_int_t)shape->head_count,
+                     "kv_heads", (json_int_t)shape->kv_head_count, "head_dim",
+                     (json_int_t)shape->head_dim, "vocabulary", (json_int_t)shape->vocab,
+                     "positions", (json_int_t)shape->positions_max, "tied_head", shape->tied_head);
+}
+
+static qzo_status print_json(const inspection *in) {
+    json_t *root = json_pack("{ss, sI, so, so}", "model", qzo_model_dir_path(in->dir), "disk_bytes",
+                             (json_int_t)disk_bytes(in->dir), "tensors", tensors_to_json(in->dir),
+                             "modules", modules_to_json(in));
+    if (in->arch != NULL) {
+        json_t *sizes = json_pack(
+            "{ss, so, sI, sI, sI, sI}", "architecture", in->arch->name, "shape",
+            shape_to_json(&in->sizes.shape), "values", (json_int_t)in->sizes.value_count,
+            "mapped_bytes", (json_int_t)in->sizes.mapped_bytes, "loaded_bytes",
+            (json_int_t)in->sizes.loaded_bytes, "scales_bytes", (json_int_t)master_bytes(in));
+        json_object_update(root, sizes);
+        json_decref(sizes);
+    }
+    return qzo_json_print(root);
+}
+
+int qzo_cmd_inspect(const qzo_options *options) {
+    qzo_status status = QZO_OK, printed = QZO_OK;
+    inspection in = {0};
+    QZO_TRY(qzo_model_dir_open(&in.dir, options->model_path));
+    /* A model that qzo cannot run still has tensors worth seeing; the reason comes after them. */
+    status = collect(&in);
+    if (options->json)
+        printed = print_json(&in);
+    else
+        print_inspection(&in);
+    if (printed != QZO_OK) status = printed;
+cleanup:
+    release(&in);
+    return qzo_exit_report(status, options);
+}

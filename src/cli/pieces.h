@@ -1,0 +1,21 @@
+/* The text of token ids, from a model folder's tokenizer.json (the file of Hugging Face
+ * tokenizers). Only the way from ids to text: byte-level BPE, SentencePiece's pieces, whole words.
+ */
+#ifndef QZO_CLI_PIECES_H
+#define QZO_CLI_PIECES_H
+
+#include "base/status.h"
+
+#include <stdint.h>
+#include <stdio.h>
+
+typedef struct qzo_pieces qzo_pieces;
+
+/* *out is NULL and the status OK where the folder has no tokenizer.json. The caller frees it. */
+qzo_status qzo_pieces_load(qzo_pieces **out, const char *model_path);
+void qzo_pieces_free(qzo_pieces *pieces); /* NULL is fine */
+
+/* Special tokens print nothing; an id that the tokenizer does not know prints nothing either. */
+void qzo_pieces_print(FILE *stream, const qzo_pieces *pieces, const int32_t *ids, int64_t count);
+
+#endif
