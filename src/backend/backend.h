@@ -5,8 +5,9 @@
  * ends in _host. The residual stream, masters and logits are always fp32. A backend may run
  * operations asynchronously; `download` and `log_probs` wait.
  *
- * Sums keep their order whatever the thread count, and no row's result depends on other rows of the
- * call: packing cannot change a bit.
+ * Sums keep their order whatever the thread count. On the CPU no row's result depends on other rows
+ * of the call: packing cannot change a bit. With CUDA the kernels, and so the order of a sum, may
+ * depend on the shape of a call, never on its values, on the ranks or on a timing.
  *
  * To add a backend: backend_<name>.c with this table filled, one line in backend_registry.c. */
 #ifndef QZO_BACKEND_BACKEND_H
@@ -58,12 +59,18 @@ typedef struct qzo_attention {
     float scale; /* 1 / sqrt(head_dim) */
 } qzo_attention;
 
+/* What the device can do at most, measured now: the roofline that `qzo bench` compares with. */
+typedef struct qzo_peaks {
+    double flops_per_second;      /* multiply and add, in the arithmetic of `linear` */
+    double copy_bytes_per_second; /* bytes read and written of a copy larger than any cache */
+} qzo_peaks;
+
 struct qzo_backend_ops {
     const char *name;
     size_t activation_bytes; /* of one qzo_act element */
 
     /* Names the arithmetic for the journal's header: two processes whose texts are equal compute
-     * the same losses. Static storage. */
+     * the same losses. Lives as long as the backend. */
     const char *(*arithmetic)(const qzo_backend *backend);
     void (*close)(qzo_backend *backend);
 
@@ -135,6 +142,9 @@ struct qzo_backend_ops {
     qzo_status (*update)(qzo_backend *backend, float *masters, const qzo_span *spans_host,
                          int64_t span_count, const qzo_gain *gains_host, int64_t gain_count,
                          qzo_directions directions);
+
+    /* Optional (NULL): takes about a second. */
+    qzo_status (*measure_peaks)(qzo_backend *backend, qzo_peaks *out_host);
 
     /* Sum of qzo_digest_mix over all spans. */
     qzo_status (*digest)(qzo_backend *backend, uint64_t *out_host, const float *masters,

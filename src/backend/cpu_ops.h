@@ -50,6 +50,9 @@ typedef struct cpu_ops {
                          const qzo_gain *gains, int64_t gain_count, qzo_directions directions);
     uint64_t (*digest_block)(const float *values, const qzo_span *span, int64_t first,
                              int64_t count);
+    /* Multiply-adds in registers alone, `rounds` times; returns how many floating-point operations
+     * that were. *sink keeps the compiler from dropping them. */
+    double (*fma_burst)(int64_t rounds, float *sink);
 } cpu_ops;
 
 extern const cpu_ops qzo_cpu_ops_reference;

@@ -56,4 +56,5 @@ const cpu_ops qzo_cpu_ops_avx2 = {
     .log_sum_exp = log_sum_exp,
     .update_block = update_block,
     .digest_block = digest_block,
+    .fma_burst = fma_burst,
 };

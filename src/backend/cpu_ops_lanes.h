@@ -162,6 +162,23 @@ static inline void update_block(float *restrict values, const qzo_span *span, in
             values[i] = qzo_constrained_sign(values[i], before[i], floor);
 }
 
+enum { BURST_CHAINS = 12 };
+
+/* BURST_CHAINS independent vectors hide the latency of an fma. */
+static double fma_burst(int64_t rounds, float *sink) {
+    typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
+    lanes chain[BURST_CHAINS];
+    float seed = *sink;
+    for (int c = 0; c < BURST_CHAINS; c++)
+        for (int j = 0; j < LANES; j++) chain[c][j] = seed + (float)(LANES * c + j);
+    for (int64_t i = 0; i < rounds; i++)
+        for (int c = 0; c < BURST_CHAINS; c++)
+            for (int j = 0; j < LANES; j++) chain[c][j] = __builtin_fmaf(chain[c][j], seed, seed);
+    for (int c = 0; c < BURST_CHAINS; c++)
+        for (int j = 0; j < LANES; j++) *sink += chain[c][j];
+    return 2.0 * (double)rounds * BURST_CHAINS * LANES;
+}
+
 static inline uint64_t digest_block(const float *restrict values, const qzo_span *span,
                                     int64_t first, int64_t count) {
     uint64_t sum = 0;

@@ -1,5 +1,6 @@
-/* ln, exp and cos in double from IEEE operations alone, for losses and schedules: results do not
- * depend on the C library. Series, not tuned: they run once per token or step. */
+/* ln, exp, cos and sin in double from IEEE operations alone, for losses, schedules and rotary
+ * angles: results do not depend on the C library. Series, not tuned: they run once per token or
+ * step. */
 #ifndef QZO_BASE_MATH64_H
 #define QZO_BASE_MATH64_H
 
@@ -44,6 +45,21 @@ static inline double qzo_cospi(double x) {
     for (int k = 23; k >= 3; k -= 2) sum = 1.0 - sum * square / (k * (k + 1.0));
     double cosine = 1.0 - sum * square / 2.0;
     return x > 0.5 ? -cosine : cosine;
+}
+
+/* cos(pi x) for x in [0, 2^52). */
+static inline double qzo_cos_half_turns(double x) {
+    int64_t whole = (int64_t)x;
+    double cosine = qzo_cospi(x - (double)whole);
+    return whole % 2 != 0 ? -cosine : cosine;
+}
+
+/* cos x and sin x for x in [0, 2^31); absolute error below 1e-15 (1 + x). */
+static inline double qzo_cos(double x) { return qzo_cos_half_turns(x * 0x1.45f306dc9c883p-2); }
+
+static inline double qzo_sin(double x) {
+    double half_turns = x * 0x1.45f306dc9c883p-2;
+    return qzo_cos_half_turns(half_turns > 0.5 ? half_turns - 0.5 : 0.5 - half_turns);
 }
 
 #endif

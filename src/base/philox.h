@@ -72,7 +72,7 @@ QZO_HOST_DEVICE static inline float qzo_logf(float x) {
 /* A pair of words to a pair of independent normals. */
 QZO_HOST_DEVICE static inline void qzo_normal_pair(float *z0, float *z1, uint32_t word0,
                                                    uint32_t word1) {
-    /* (word0 + 1/2) / 2^32 with one rounding; the halves of a word are exact floats, and signed
+    /* (word0 + 1/2) / 2^32, rounded by each fma; the halves of a word are exact floats, and signed
      * conversions exist as vector instructions everywhere. */
     float high = (float)(int32_t)(word0 >> 16), low = (float)(int32_t)(word0 & 0xffffu);
     float u = QZO_FMA(QZO_FMA(high, 0x1p16f, low), 0x1p-32f, 0x1p-33f);

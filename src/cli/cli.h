@@ -32,6 +32,9 @@ int qzo_cmd_journal(const qzo_options *options);
 int qzo_cmd_diff(const qzo_options *options);
 int qzo_cmd_inspect(const qzo_options *options);
 int qzo_cmd_generate(const qzo_options *options);
+int qzo_cmd_bench(const qzo_options *options);
+int qzo_cmd_status(const qzo_options *options);
+int qzo_cmd_eval(const qzo_options *options);
 
 /* --- src/cli/output.c --- */
 

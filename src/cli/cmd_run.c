@@ -1,5 +1,6 @@
 /* qzo run SWEEP.yaml --out DIR: alone, under mpirun or under srun. */
 #include "cli/cli.h"
+#include "cli/live.h"
 
 #include "base/fault.h"
 #include "base/log.h"
@@ -9,6 +10,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 /* A handler may do nothing more than this; the flag travels in the next record. */
 static volatile sig_atomic_t park_requested;
@@ -68,6 +71,39 @@ cleanup:
     return status;
 }
 
+/* --- the table that redraws in place, on rank 0 --- */
+
+static const double REDRAW_SECONDS = 0.5;
+
+typedef struct display {
+    const char *folder;
+    qzo_live *live;
+    double drawn_at;
+} display;
+
+static double now_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* A table that cannot be drawn is no reason to stop a sweep: it is tried again later. */
+static void draw(void *context) {
+    display *d = context;
+    double now = now_seconds();
+    if (now - d->drawn_at < REDRAW_SECONDS) return;
+    d->drawn_at = now;
+    qzo_status status =
+        d->live == NULL ? qzo_live_open(&d->live, d->folder) : qzo_live_refresh(d->live);
+    if (status == QZO_OK) qzo_live_redraw(d->live, stderr);
+}
+
+static bool wants_table(const qzo_options *options) {
+    if (strcmp(options->progress_name, "auto") != 0)
+        return strcmp(options->progress_name, "table") == 0;
+    return isatty(STDERR_FILENO) && options->log_level == QZO_LOG_INFO;
+}
+
 /* On rank 0: the table, and the exit code that the trials' outcomes give. */
 static int show_results(const qzo_options *options, const qzo_run_report *report) {
     qzo_results *results = NULL;
@@ -96,15 +132,24 @@ int qzo_cmd_run(const qzo_options *options) {
     qzo_backend *backend = NULL;
     qzo_run_report report;
     int32_t code = 0;
+    display shown = {.folder = options->out_folder};
     QZO_TRY(open_world(&world, &backend, options));
+    bool table = wants_table(options);
+    if (table) qzo_log_configure(QZO_LOG_WARN, world->rank, world->size); /* lines would break it */
     qzo_run_settings settings = {.sweep_path = options->sweep_path,
                                  .out_folder = options->out_folder,
                                  .job = qzo_environment_job(),
                                  .version = QZO_VERSION " " QZO_COMMIT,
                                  .world = world,
                                  .backend = backend,
-                                 .should_park = should_park};
+                                 .should_park = should_park,
+                                 .tick = table ? draw : NULL,
+                                 .tick_context = &shown};
     status = qzo_sweep_run(&report, &settings);
+    if (shown.live != NULL) { /* the last state of the table */
+        shown.drawn_at = 0.0;
+        draw(&shown);
+    }
     if (status == QZO_ERR_INTERRUPTED && world->rank == 0)
         qzo_log_info("parked: run the same command again to continue");
     else
@@ -118,6 +163,7 @@ cleanup:
         code = world == NULL || world->rank == 0 ? qzo_exit_report(status, options)
                                                  : qzo_exit_code(status);
     qzo_log_open(NULL);
+    qzo_live_close(shown.live);
     qzo_backend_close(backend);
     qzo_comm_close(world);
     return code;

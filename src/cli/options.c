@@ -18,6 +18,7 @@ enum { OPTIONS_MAX = 32, WORDS_MAX = 64, FIRST_KEY = 256 };
 const qzo_command qzo_commands[] = {
     {"plan", "SWEEP.yaml", "trials, steps and memory per rank of a sweep; no work", qzo_cmd_plan},
     {"run", "SWEEP.yaml", "run or resume a sweep; alone, under mpirun or srun", qzo_cmd_run},
+    {"status", "DIR", "how a running sweep stands; redraws in place on a terminal", qzo_cmd_status},
     {"report", "DIR", "the table of trials of an output folder", qzo_cmd_report},
     {"replay", "DIR TRIAL", "rebuild a trial's scales from its journal", qzo_cmd_replay},
     {"journal", "DIR TRIAL", "print a trial's journal", qzo_cmd_journal},
@@ -25,6 +26,10 @@ const qzo_command qzo_commands[] = {
     {"inspect", "MODEL", "tensors, formats, trainable values and sizes of a model folder",
      qzo_cmd_inspect},
     {"generate", "MODEL", "continue token ids greedily and print the text", qzo_cmd_generate},
+    {"eval", "MODEL TASK", "zero-shot loss and score of a model folder on a prepared task",
+     qzo_cmd_eval},
+    {"bench", "MODEL", "time, bytes and rate of every operation at a model's shapes",
+     qzo_cmd_bench},
     {NULL, NULL, NULL, NULL},
 };
 
@@ -33,10 +38,9 @@ static const struct {
     const char *word;
     size_t offset;
 } positionals[] = {
-    {"SWEEP.yaml", offsetof(qzo_options, sweep_path)},
-    {"DIR", offsetof(qzo_options, folder)},
-    {"TRIAL", offsetof(qzo_options, trial)},
-    {"MODEL", offsetof(qzo_options, model_path)},
+    {"SWEEP.yaml", offsetof(qzo_options, sweep_path)}, {"DIR", offsetof(qzo_options, folder)},
+    {"TRIAL", offsetof(qzo_options, trial)},           {"MODEL", offsetof(qzo_options, model_path)},
+    {"TASK", offsetof(qzo_options, task_path)},
 };
 
 typedef enum { KIND_FLAG, KIND_TEXT, KIND_INT, KIND_CHOICE } option_kind;
@@ -67,6 +71,8 @@ static const option_entry entries[] = {
      "print token ids instead of text"},
     {"stop-at-eos", KIND_FLAG, offsetof(qzo_options, stop_at_eos), NULL, 0, 0, " generate ", false,
      "stop after the model's end-of-text token"},
+    {"rows", KIND_INT, offsetof(qzo_options, row_count), "N", 1, 1 << 20, " bench ", false,
+     "packed rows of a forward pass (default: 512)"},
     {"step", KIND_INT, offsetof(qzo_options, step), "N", 0, INT64_MAX, " replay ", false,
      "rebuild the scales after this step (default: the last one)"},
     {"check", KIND_FLAG, offsetof(qzo_options, check), NULL, 0, 0, " replay ", false,
@@ -75,23 +81,27 @@ static const option_entry entries[] = {
      "the model folder, where it moved since the run"},
     {"csv", KIND_FLAG, offsetof(qzo_options, csv), NULL, 0, 0, " report journal ", false,
      "print CSV"},
-    {"json", KIND_FLAG, offsetof(qzo_options, json), NULL, 0, 0, " plan report inspect ", false,
-     "print JSON"},
+    {"json", KIND_FLAG, offsetof(qzo_options, json), NULL, 0, 0,
+     " plan status report inspect bench eval ", false, "print JSON"},
     {"threads", KIND_INT, offsetof(qzo_options, thread_count), "N", 1, 4096,
-     " run replay generate ", false, "threads per rank (default: the host's cores / its ranks)"},
-    {"backend", KIND_CHOICE, offsetof(qzo_options, backend_name), "auto|cpu", 0, 0,
-     " run replay generate ", false, "what computes (default: auto)"},
+     " run replay generate bench eval ", false,
+     "threads per rank (default: the host's cores / its ranks)"},
+    {"backend", KIND_CHOICE, offsetof(qzo_options, backend_name), "auto|cpu|cuda", 0, 0,
+     " run replay generate bench eval ", false, "what computes (default: auto)"},
     {"quiet", KIND_FLAG, offsetof(qzo_options, quiet), NULL, 0, 0, " run ", false,
      "no table at the end"},
     {"inject-fault", KIND_TEXT, offsetof(qzo_options, faults), "KIND:RANK@AT,...", 0, 0, " run ",
      false,
      "make faults happen: kill, corrupt, delay, nan-loss, zero-loss at a step, write-error, "
      "short-read at the n-th file operation"},
+    {"progress", KIND_CHOICE, offsetof(qzo_options, progress_name), "auto|table|lines", 0, 0,
+     " run ", false, "a table that redraws in place, or lines (default: table on a terminal)"},
     {"log-level", KIND_CHOICE, offsetof(qzo_options, log_level_name), LEVELS, 0, 0, NULL, false,
      "what goes to stderr (default: info)"},
     {"help", KIND_FLAG, offsetof(qzo_options, help), NULL, 0, 0, NULL, false, "print this help"},
 };
 enum { ENTRY_COUNT = sizeof entries / sizeof *entries };
+_Static_assert((int)ENTRY_COUNT < (int)OPTIONS_MAX, "argp's table of one command holds them all");
 
 static const struct argp_option program_options[] = {
     {"help", FIRST_KEY, NULL, 0, "print this help", 0},
@@ -299,6 +309,7 @@ static qzo_status parse_command(qzo_options *out, int argc, char **argv) {
 qzo_status qzo_options_parse(qzo_options *out, int argc, char **argv) {
     *out = (qzo_options){.backend_name = "auto",
                          .log_level_name = "info",
+                         .progress_name = "auto",
                          .log_level = QZO_LOG_INFO,
                          .step = -1,
                          .rank_count = 1};

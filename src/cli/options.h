@@ -21,14 +21,16 @@ typedef struct qzo_options {
     const char *folder;     /* DIR of report, replay, journal, diff */
     const char *trial, *other_trial;
     const char *model_path; /* MODEL, or --model */
+    const char *task_path;  /* TASK */
 
     const char *out_folder;     /* --out */
     const char *backend_name;   /* --backend; default "auto" */
     int64_t thread_count;       /* --threads; 0: cores / ranks of this host, see qzo_threads */
     const char *log_level_name; /* --log-level */
     qzo_log_level log_level;
-    const char *faults; /* --inject-fault; NULL: none */
-    bool quiet;         /* no table at the end of a run */
+    const char *faults;        /* --inject-fault; NULL: none */
+    const char *progress_name; /* --progress; default "auto" */
+    bool quiet;                /* no table at the end of a run */
 
     bool csv, json;
     int64_t step; /* --step; -1: the last one */
@@ -39,6 +41,7 @@ typedef struct qzo_options {
     bool print_ids, stop_at_eos;
 
     int64_t rank_count; /* plan's --ranks */
+    int64_t row_count;  /* bench's --rows; 0: its default */
 } qzo_options;
 
 typedef struct qzo_command {

@@ -1,7 +1,7 @@
 /* A group of ranks. Collective calls are made by all ranks of the group in the same order.
  *
  * Every transport gives the same bytes. Transports: comm_local.c (one process), comm_mpi.c. To add
- * one: fill qzo_comm_ops and open the world in comm_world.c. */
+ * one: fill qzo_comm_ops and open the world in comm.c. */
 #ifndef QZO_COMM_COMM_H
 #define QZO_COMM_COMM_H
 

@@ -1,8 +1,8 @@
 #include "model/model.h"
 
 #include "base/digest.h"
+#include "base/math64.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,22 +64,24 @@ cleanup:
     return status;
 }
 
-/* transformers' angles: inverse frequency and angle rounded to fp32, then cos and sin. */
+/* transformers' angles: inverse frequency and angle rounded to fp32, then cos and sin. Not those of
+ * the C library: its last bit may change with its version, and with it every loss. */
 static qzo_status load_rope_table(qzo_model *model) {
     qzo_status status = QZO_OK;
     const qzo_shape *shape = &model->shape;
     int64_t half = shape->head_dim / 2;
+    double log_theta = qzo_log((double)shape->rope_theta);
     size_t size_bytes = (size_t)(shape->positions_max * half * 2) * sizeof(float);
     void *memory = NULL;
     float *host = malloc(size_bytes);
     if (host == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for %zu bytes", size_bytes);
     for (int64_t i = 0; i < half; i++) {
         float exponent = (float)(2 * i) / (float)shape->head_dim;
-        float frequency = 1.0f / (float)pow((double)shape->rope_theta, (double)exponent);
+        float frequency = 1.0f / (float)qzo_exp(log_theta * (double)exponent);
         for (int64_t p = 0; p < shape->positions_max; p++) {
             float angle = (float)p * frequency;
-            host[(p * half + i) * 2] = (float)cos((double)angle);
-            host[(p * half + i) * 2 + 1] = (float)sin((double)angle);
+            host[(p * half + i) * 2] = (float)qzo_cos((double)angle);
+            host[(p * half + i) * 2 + 1] = (float)qzo_sin((double)angle);
         }
     }
     QZO_TRY(model->backend->ops->allocate(model->backend, &memory, size_bytes));

@@ -164,6 +164,7 @@ static void serve(dispatcher *d) {
         if (trial != NO_TRIAL) take_result(d, trial, (qzo_status)qzo_get_u32(message.bytes + 12));
     }
     assign_waiting(d);
+    if (d->settings->tick != NULL) d->settings->tick(d->settings->tick_context);
 }
 
 /* --- every leader: asking for work --- */

@@ -25,9 +25,11 @@ typedef struct qzo_dispatch_settings {
     const char *folder;
     qzo_backend *backend;
     const qzo_scheduler_ops *scheduler;
-    qzo_decisions *decisions;  /* rank 0 */
-    void *scheduler_state;     /* rank 0: trials that ended earlier are reported already */
-    bool (*should_park)(void); /* a signal came; NULL: never */
+    qzo_decisions *decisions;    /* rank 0 */
+    void *scheduler_state;       /* rank 0: trials that ended earlier are reported already */
+    bool (*should_park)(void);   /* a signal came; NULL: never */
+    void (*tick)(void *context); /* rank 0, now and then; NULL: never */
+    void *tick_context;
 } qzo_dispatch_settings;
 
 /* Runs all trials that are left; collective over the world, the same status on all ranks:

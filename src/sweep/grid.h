@@ -24,8 +24,9 @@ typedef struct qzo_grid {
 
 enum { QZO_GRID_TRIALS_MAX = 1000000 };
 
-/* Finds the digest of a model's or a task's contents; an unreadable one gives a digest of its
- * path and QZO_OK (its trials fail one by one), anything else an error. Called once per distinct path. */
+/* Finds the digest of a model's or a task's contents; an unreadable one gives a digest of its path
+ * and QZO_OK (its trials fail one by one), anything else an error. Called once per distinct path.
+ */
 typedef qzo_status (*qzo_content_digest)(qzo_digest *out, const char *path, bool is_model,
                                          void *context);
 

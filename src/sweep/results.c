@@ -84,6 +84,18 @@ cleanup:
     return status;
 }
 
+qzo_status qzo_results_refresh(qzo_results *results, const char *folder) {
+    bool held = qzo_folder_lock_is_held(folder);
+    for (int64_t i = 0; i < results->row_count; i++) {
+        qzo_result_row *row = &results->rows[i];
+        if (row->summary.ended) continue;
+        qzo_trial_summary_release(&row->summary);
+        qzo_status status = load_row(row, folder, held);
+        if (status != QZO_OK) return status;
+    }
+    return QZO_OK;
+}
+
 void qzo_results_free(qzo_results *results) {
     if (results == NULL) return;
     for (int64_t i = 0; i < results->row_count; i++)

@@ -27,6 +27,9 @@ typedef struct qzo_results {
  * process, else "waiting"; one whose journal this program cannot read is "failed".
  * QZO_ERR_NOT_FOUND where the folder is none of qzo's. */
 qzo_status qzo_results_load(qzo_results **out, const char *folder);
+
+/* Reads the trials again that had not ended. */
+qzo_status qzo_results_refresh(qzo_results *results, const char *folder);
 void qzo_results_free(qzo_results *results); /* NULL is fine */
 
 /* The row that a user means: its number, or a unique prefix (at least 1 digit) of its id; numbers

@@ -123,7 +123,8 @@ static qzo_status create_folders(const run *r) {
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         snprintf(path, sizeof path, "%s%s", r->settings->out_folder, parts[i]);
         qzo_status status = qzo_folder_create(path);
-        if (status != QZO_OK) return status;
+        /* A place where no folder can be made is the environment's fault, whatever is missing. */
+        if (status != QZO_OK) return status == QZO_ERR_NOT_FOUND ? QZO_ERR_IO : status;
     }
     return QZO_OK;
 }
@@ -267,7 +268,9 @@ qzo_status qzo_sweep_run(qzo_run_report *out, const qzo_run_settings *settings) 
                                           .scheduler = r.scheduler,
                                           .decisions = r.decisions,
                                           .scheduler_state = r.scheduler_state,
-                                          .should_park = settings->should_park};
+                                          .should_park = settings->should_park,
+                                          .tick = settings->tick,
+                                          .tick_context = settings->tick_context};
         status = qzo_dispatch(&dispatch);
     }
     if (is_root(&r)) { /* the view is rebuilt however the run ended */

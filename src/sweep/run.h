@@ -17,6 +17,8 @@ typedef struct qzo_run_settings {
     qzo_comm *world;
     qzo_backend *backend;
     bool (*should_park)(void);
+    void (*tick)(void *context); /* rank 0, often, while trials run; NULL: never */
+    void *tick_context;
 } qzo_run_settings;
 
 /* What was there and what was done; on all ranks. */

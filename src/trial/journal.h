@@ -1,14 +1,18 @@
 /* A trial's journal: the append-only record of its steps and evaluations, and its only checkpoint.
  *
  * Frames (base/frames.h), payloads little-endian, no times, ranks or hosts:
- *   HEADER  u32 format version, u32 noise version, 16 identity, 16 model digest, 16 task digest,
- *           u64 number of values, u64 digest of the initial values, u32 text bytes and the
- * canonical settings, u32 text bytes and the arithmetic STEP    u64 step (1, 2, ...), u64 digest of
- * the values after it, u32 records, then per record u64 seed, f32 loss_plus, f32 loss_minus, f32
- * gradient, u32 sample, u32 flags, u32 0, f32 k EVAL    u64 step, u32 split, u32 0, f64 score, f64
- * loss CHANGE  u64 step, text: the arithmetic from here on, after a resume on another machine END
- * u64 step, u32 outcome, u32 0, text The scales at any step are the initial ones and the updates of
- * all STEP frames up to it. */
+ *
+ *   HEADER  u32 format version, u32 noise version, 16 identity, 16 model digest,
+ *           16 task digest, u64 number of values, u64 digest of the initial values,
+ *           u32 text bytes and the canonical settings, u32 text bytes and the arithmetic
+ *   STEP    u64 step (1, 2, ...), u64 digest of the values after it, u32 records, then per
+ *           record u64 seed, f32 loss_plus, f32 loss_minus, f32 gradient, u32 sample,
+ *           u32 flags, u32 0, f32 k
+ *   EVAL    u64 step, u32 split, u32 0, f64 score, f64 loss
+ *   CHANGE  u64 step, text: the arithmetic from here on, after a resume on another machine
+ *   END     u64 step, u32 outcome, u32 0, text
+ *
+ * The scales at any step are the initial ones and the updates of all STEP frames up to it. */
 #ifndef QZO_TRIAL_JOURNAL_H
 #define QZO_TRIAL_JOURNAL_H
 
@@ -101,10 +105,11 @@ void qzo_journal_release(qzo_journal_file *file); /* safe on a zeroed file */
 typedef struct qzo_trial_summary {
     bool exists; /* there is a journal with a header */
     bool ended;
-    qzo_outcome outcome;                       /* where ended */
-    char *text;                                /* END's; fresh, freed with the summary; or NULL */
-    int64_t steps;                             /* last step */
-    int64_t best_step;                         /* -1: none yet */
+    qzo_outcome outcome; /* where ended */
+    char *text;          /* END's; fresh, freed with the summary; or NULL */
+    int64_t steps;       /* last step */
+    int64_t steps_total; /* that the settings ask for; 0 where there is no journal */
+    int64_t best_step;   /* -1: none yet */
     double zero_shot_dev, dev_score, dev_loss; /* the dev values of the best step; NaN: none */
     double test_score, test_loss;
     double last_loss; /* mean of loss+ and loss- of the last step; NaN: none */

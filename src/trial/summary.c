@@ -51,6 +51,7 @@ static qzo_status take_end(qzo_trial_summary *out, const qzo_frame *frame) {
     if (status != QZO_OK) return status;
     out->ended = true;
     out->outcome = end.outcome;
+    free(out->text); /* a second END is none of ours, but may be in a file */
     out->text = strndup(end.text, end.text_bytes);
     return out->text != NULL ? QZO_OK : qzo_fail(QZO_ERR_MEMORY, "out of memory for a text");
 }
@@ -77,6 +78,7 @@ qzo_status qzo_trial_summarize(qzo_trial_summary *out, const qzo_journal_file *f
     QZO_TRY(qzo_header_decode(&header, &texts, &frame));
     QZO_TRY(qzo_trial_spec_parse(&spec, header.settings));
     out->exists = true;
+    out->steps_total = spec.steps;
     records = calloc((size_t)spec.samples_per_step, sizeof *records);
     k = calloc((size_t)spec.samples_per_step, sizeof *k);
     if (records == NULL || k == NULL) {

@@ -416,6 +416,8 @@ cleanup:
 
 static qzo_status prepare(trial *t, qzo_outcome *outcome, bool *failed) {
     qzo_status status = qzo_workbench_prepare(t->bench, t->spec);
+    if (status == QZO_OK)
+        status = qzo_workbench_check_trainable(t->bench->model->value_count, t->spec->model_path);
     status = qzo_comm_worst_status(t->group, status);
     *failed = is_of_trial(status);
     if (!*failed) return status;

@@ -105,13 +105,16 @@ cleanup:
 
 /* --- what must fit together --- */
 
-static qzo_status check_fit(const qzo_shape *shape, int64_t value_count, const qzo_task *task,
+qzo_status qzo_workbench_check_trainable(int64_t value_count, const char *model_path) {
+    if (value_count > 0) return QZO_OK;
+    return qzo_fail(QZO_ERR_CONFIG,
+                    "%s: the model has nothing to train: none of its weights is quantized "
+                    "(tools/quantize_gptq.py makes a GPTQ folder of it)",
+                    model_path);
+}
+
+static qzo_status check_fit(const qzo_shape *shape, const qzo_task *task,
                             const qzo_pack_limits *limits, const qzo_trial_spec *spec) {
-    if (value_count == 0)
-        return qzo_fail(QZO_ERR_CONFIG,
-                        "%s: the model has nothing to train: none of its weights is quantized "
-                        "(tools/quantize_gptq.py makes a GPTQ folder of it)",
-                        spec->model_path);
     if (task->vocab_size > shape->vocab)
         return qzo_fail(QZO_ERR_CONFIG,
                         "%s was prepared for a vocabulary of %lld tokens, the model %s has %lld",
@@ -261,7 +264,7 @@ qzo_status qzo_workbench_prepare(qzo_workbench *bench, const qzo_trial_spec *spe
     QZO_TRY(qzo_workbench_load_model(bench, spec->model_path));
     QZO_TRY(load_task(bench, spec->task_path));
     QZO_TRY(limits_of(&limits, bench->task, bench->loss, spec));
-    QZO_TRY(check_fit(&bench->model->shape, bench->model->value_count, bench->task, &limits, spec));
+    QZO_TRY(check_fit(&bench->model->shape, bench->task, &limits, spec));
     QZO_TRY(open_workspace(bench, &limits));
 cleanup:
     return status;
@@ -280,7 +283,8 @@ qzo_status qzo_workbench_measure(qzo_memory_plan *out, const qzo_trial_spec *spe
     QZO_TRY(qzo_task_open(&task, spec->task_path));
     QZO_TRY(find_scoring(&loss, &metric, task, spec->task_path));
     QZO_TRY(limits_of(&limits, task, loss, spec));
-    QZO_TRY(check_fit(&sizes.shape, sizes.value_count, task, &limits, spec));
+    QZO_TRY(qzo_workbench_check_trainable(sizes.value_count, spec->model_path));
+    QZO_TRY(check_fit(&sizes.shape, task, &limits, spec));
     *out = (qzo_memory_plan){.mapped_bytes = sizes.mapped_bytes,
                              .loaded_bytes = sizes.loaded_bytes,
                              .masters_bytes = 3 * sizes.value_count * (int64_t)sizeof(float),

@@ -34,9 +34,12 @@ typedef struct qzo_workbench {
 void qzo_workbench_init(qzo_workbench *out, qzo_backend *backend);
 void qzo_workbench_release(qzo_workbench *bench); /* safe on a zeroed workbench */
 
-/* Loads what the trial needs and is not there yet. A model without trainable values, a task with
- * other tokens than the model, or a longer row than its positions: QZO_ERR_CONFIG says which. */
+/* Loads what the trial needs and is not there yet. A task with other tokens than the model, or a
+ * longer row than its positions: QZO_ERR_CONFIG says which. */
 qzo_status qzo_workbench_prepare(qzo_workbench *bench, const qzo_trial_spec *spec);
+
+/* QZO_ERR_CONFIG where the model has no trainable value. */
+qzo_status qzo_workbench_check_trainable(int64_t value_count, const char *model_path);
 
 /* The model and its masters alone: enough to replay a journal. */
 qzo_status qzo_workbench_load_model(qzo_workbench *bench, const char *path);
@@ -56,7 +59,7 @@ qzo_status qzo_workbench_evaluate(qzo_workbench *bench, qzo_sums *out, const qzo
                                   const qzo_perturbation *perturbation);
 
 /* What a trial will take on each rank, without loading it: for `qzo plan` and the checks before a
- * sweep. The same errors as prepare. */
+ * sweep. The same errors as prepare and check_trainable. */
 typedef struct qzo_memory_plan {
     int64_t mapped_bytes;     /* the files, in the page cache, shared by the ranks of a node */
     int64_t loaded_bytes;     /* norms, rotary table */

@@ -1,0 +1,377 @@
+/* qzo bench MODEL: time, bytes and rate of every operation at the model's own shapes, against what
+ * the device does at most in the same process.
+ *
+ * Method: weights of the first layer (one tensor per distinct shape), activations of seeded noise,
+ * N packed rows; each operation runs until PERIOD_SECONDS have passed and at least twice; the best
+ * time counts, because whatever else the machine does can only add. Bytes are those that must move
+ * at least once: codes, scales and both activations. */
+#include "cli/cli.h"
+
+#include "base/noise.h"
+#include "model/model.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { RESULTS_MAX = 64, NAME_BYTES = 96, ROWS_DEFAULT = 512, BENCH_SEED = 7 };
+
+static const double PERIOD_SECONDS = 0.3;
+static const float BENCH_EPS = 1e-3f;
+
+typedef struct measurement {
+    char name[NAME_BYTES];
+    int64_t rows;
+    double seconds, flops, bytes;
+} measurement;
+
+/* Everything in the backend's memory. */
+typedef struct bench {
+    const qzo_model *model;
+    qzo_backend *backend;
+    int64_t rows;
+    qzo_peaks peaks;
+    float *masters, *residual, *logits;
+    qzo_act *x, *y, *z, *out;
+    int32_t *ids, *positions, *begin, *zero;
+    double *log_probs_host;
+    measurement results[RESULTS_MAX];
+    int result_count;
+} bench;
+
+static double now_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* --- buffers --- */
+
+static int64_t widest(const qzo_shape *shape) {
+    int64_t width = shape->width > shape->ffn_width ? shape->width : shape->ffn_width;
+    int64_t heads = shape->head_count * shape->head_dim;
+    return heads > width ? heads : width;
+}
+
+static qzo_status allocate(bench *b, void **out, int64_t count, size_t element_bytes) {
+    return b->backend->ops->allocate(b->backend, out, (size_t)count * element_bytes);
+}
+
+/* Seeded normals: zeros would be multiplied faster on some devices. */
+static qzo_status fill(bench *b, void *out, int64_t count, size_t element_bytes) {
+    qzo_status status = QZO_OK;
+    float *host = malloc((size_t)count * sizeof *host);
+    if (host == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for %" PRId64, count);
+    qzo_noise_fill(host, BENCH_SEED, 0, 0, count, QZO_DIRECTIONS_GAUSSIAN);
+    /* An activation type of 2 bytes gets the bits of half as many floats: finite or not, timing
+     * needs only that they differ; fp32 gets true normals. */
+    QZO_TRY(b->backend->ops->upload(b->backend, out, host, (size_t)count * element_bytes));
+cleanup:
+    free(host);
+    return status;
+}
+
+static qzo_status fill_indices(bench *b) {
+    qzo_status status = QZO_OK;
+    size_t size_bytes = (size_t)b->rows * sizeof(int32_t);
+    int32_t *host = malloc(size_bytes);
+    if (host == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for %zu bytes", size_bytes);
+    int64_t length = b->rows < b->model->shape.positions_max ? b->rows : 64;
+    if (length > 64) length = 64; /* rows of about the length of a classification task */
+    for (int64_t i = 0; i < b->rows; i++) host[i] = (int32_t)(i * 7919 % b->model->shape.vocab);
+    QZO_TRY(b->backend->ops->upload(b->backend, b->ids, host, size_bytes));
+    for (int64_t i = 0; i < b->rows; i++) host[i] = (int32_t)(i % length);
+    QZO_TRY(b->backend->ops->upload(b->backend, b->positions, host, size_bytes));
+    for (int64_t i = 0; i < b->rows; i++) host[i] = (int32_t)(i - i % length);
+    QZO_TRY(b->backend->ops->upload(b->backend, b->begin, host, size_bytes));
+    QZO_TRY(b->backend->ops->reserve(b->backend, length));
+cleanup:
+    free(host);
+    return status;
+}
+
+static qzo_status open_bench(bench *b) {
+    qzo_status status = QZO_OK;
+    const qzo_shape *shape = &b->model->shape;
+    size_t act = b->backend->ops->activation_bytes;
+    int64_t wide = b->rows * widest(shape);
+    struct {
+        void **out;
+        int64_t count;
+        size_t element_bytes;
+    } const arrays[] = {
+        {(void **)&b->masters, b->model->value_count + 1, sizeof(float)},
+        {(void **)&b->residual, b->rows * shape->width, sizeof(float)},
+        {(void **)&b->logits, b->rows * shape->vocab, sizeof(float)},
+        {(void **)&b->x, wide, act},
+        {(void **)&b->y, wide, act},
+        {(void **)&b->z, wide, act},
+        {(void **)&b->out, wide, act},
+        {(void **)&b->ids, b->rows, sizeof(int32_t)},
+        {(void **)&b->positions, b->rows, sizeof(int32_t)},
+        {(void **)&b->begin, b->rows, sizeof(int32_t)},
+        {(void **)&b->zero, b->rows, sizeof(int32_t)},
+    };
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        QZO_TRY(allocate(b, arrays[i].out, arrays[i].count, arrays[i].element_bytes));
+    b->log_probs_host = calloc((size_t)b->rows, sizeof(double));
+    float *initial = malloc((size_t)(b->model->value_count + 1) * sizeof *initial);
+    if (b->log_probs_host == NULL || initial == NULL) {
+        free(initial);
+        return qzo_fail(QZO_ERR_MEMORY, "out of memory for %" PRId64 " rows", b->rows);
+    }
+    status = qzo_model_initial_values(b->model, initial);
+    if (status == QZO_OK)
+        status = b->backend->ops->upload(b->backend, b->masters, initial,
+                                         (size_t)b->model->value_count * sizeof(float));
+    free(initial);
+    QZO_TRY(status);
+    QZO_TRY(fill(b, b->x, wide, act));
+    QZO_TRY(fill(b, b->y, wide, act));
+    QZO_TRY(fill(b, b->z, wide, act));
+    QZO_TRY(fill(b, b->residual, b->rows * shape->width, sizeof(float)));
+    QZO_TRY(fill_indices(b));
+cleanup:
+    return status;
+}
+
+static void close_bench(bench *b) {
+    void *const memory[] = {b->masters, b->residual, b->logits,    b->x,     b->y,   b->z,
+                            b->out,     b->ids,      b->positions, b->begin, b->zero};
+    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
+        b->backend->ops->release(b->backend, memory[i]);
+    free(b->log_probs_host);
+}
+
+/* --- measuring --- */
+
+typedef qzo_status operation(bench *b, const void *what);
+
+/* Waits for everything that the backend still does. */
+static qzo_status wait_for(bench *b) {
+    float value;
+    return b->backend->ops->download(b->backend, &value, b->masters, sizeof value);
+}
+
+static qzo_status measure(bench *b, const char *name, double flops, double bytes, operation *run,
+                          const void *what) {
+    qzo_status status = QZO_OK;
+    double best = 1e30, begin = now_seconds();
+    for (int count = 0; count < 2 || now_seconds() - begin < PERIOD_SECONDS; count++) {
+        double start = now_seconds();
+        QZO_TRY(run(b, what));
+        QZO_TRY(wait_for(b));
+        double seconds = now_seconds() - start;
+        if (seconds < best) best = seconds;
+    }
+    if (b->result_count == RESULTS_MAX) return QZO_OK;
+    measurement *m = &b->results[b->result_count++];
+    *m = (measurement){.rows = b->rows, .seconds = best, .flops = flops, .bytes = bytes};
+    snprintf(m->name, sizeof m->name, "%s", name);
+cleanup:
+    return status;
+}
+
+static qzo_status run_embed(bench *b, const void *what) {
+    (void)what;
+    return b->backend->ops->embed(b->backend, b->residual, b->model->embedding, b->ids, b->rows);
+}
+
+static qzo_status run_norm(bench *b, const void *what) {
+    (void)what;
+    return b->backend->ops->norm(b->backend, b->out, b->residual, b->model->final_norm, b->rows,
+                                 b->model->shape.width, b->model->arch->norm,
+                                 b->model->shape.norm_epsilon);
+}
+
+static qzo_status run_linear(bench *b, const void *what) {
+    qzo_perturbation perturbation = {.seed = BENCH_SEED, .c = BENCH_EPS};
+    return b->backend->ops->linear(b->backend, b->out, b->x, what, b->masters, &perturbation,
+                                   b->rows);
+}
+
+static qzo_status run_rope(bench *b, const void *what) {
+    (void)what;
+    return b->backend->ops->rope(b->backend, b->y, b->positions, b->model->rope_table, b->rows,
+                                 b->model->shape.head_count, b->model->shape.head_dim);
+}
+
+static qzo_status run_attention(bench *b, const void *what) {
+    const qzo_shape *shape = &b->model->shape;
+    (void)what;
+    qzo_attention attention = {.prefix_begin = b->zero,
+                               .prefix_end = b->zero,
+                               .own_begin = b->begin,
+                               .context_max = 64,
+                               .head_count = shape->head_count,
+                               .kv_head_count = shape->kv_head_count,
+                               .head_dim = shape->head_dim,
+                               .scale = 1.0f / sqrtf((float)shape->head_dim)};
+    return b->backend->ops->attention(b->backend, b->out, b->x, b->y, b->z, &attention, b->rows);
+}
+
+static qzo_status run_activate(bench *b, const void *what) {
+    (void)what;
+    return b->backend->ops->activate(b->backend, b->out, b->x, b->rows * b->model->shape.ffn_width,
+                                     b->model->arch->activation);
+}
+
+static qzo_status run_add(bench *b, const void *what) {
+    (void)what;
+    return b->backend->ops->add(b->backend, b->residual, b->x, b->rows * b->model->shape.width);
+}
+
+static qzo_status run_logits(bench *b, const void *what) {
+    qzo_perturbation clean = {0};
+    (void)what;
+    return b->backend->ops->logits(b->backend, b->logits, b->x, b->model->head, b->masters, &clean,
+                                   b->rows);
+}
+
+static qzo_status run_log_probs(bench *b, const void *what) {
+    (void)what; /* every row once, id 0 */
+    return b->backend->ops->log_probs(b->backend, b->log_probs_host, b->logits, b->positions,
+                                      b->zero, 1, b->model->shape.vocab);
+}
+
+static qzo_status run_update(bench *b, const void *what) {
+    static const qzo_gain gain = {.seed = BENCH_SEED, .k = 0.0f}; /* the values stay */
+    const qzo_directions *directions = what;
+    return b->backend->ops->update(b->backend, b->masters, b->model->spans, b->model->span_count,
+                                   &gain, 1, *directions);
+}
+
+static qzo_status run_digest(bench *b, const void *what) {
+    uint64_t digest;
+    (void)what;
+    return b->backend->ops->digest(b->backend, &digest, b->masters, b->model->spans,
+                                   b->model->span_count);
+}
+
+/* Codes and scales as stored, and both activations. */
+static double linear_bytes(const bench *b, const qzo_qtensor *t) {
+    double elements = (double)t->out_features * (double)t->in_features;
+    double weight = t->group_count > 0
+                        ? elements / 2.0 + 4.0 * (double)(t->group_count * t->out_features)
+                        : elements * (double)qzo_dtype_bytes(t->as.dense.dtype);
+    return weight + (double)(b->rows * (t->in_features + t->out_features)) *
+                        (double)b->backend->ops->activation_bytes;
+}
+
+static qzo_status measure_linears(bench *b) {
+    const qzo_layer *layer = &b->model->layers[0];
+    for (int kind = 0; kind < QZO_LINEAR_COUNT; kind++) {
+        const qzo_qtensor *t = &layer->tensors[kind];
+        bool seen = false;
+        for (int before = 0; before < kind; before++)
+            seen |= layer->tensors[before].out_features == t->out_features &&
+                    layer->tensors[before].in_features == t->in_features;
+        if (seen) continue;
+        char name[NAME_BYTES];
+        snprintf(name, sizeof name, "linear %" PRId64 " x %" PRId64 " %s", t->out_features,
+                 t->in_features, t->format->name);
+        qzo_status status =
+            measure(b, name, 2.0 * (double)(b->rows * t->out_features) * (double)t->in_features,
+                    linear_bytes(b, t), run_linear, layer->weights[kind]);
+        if (status != QZO_OK) return status;
+    }
+    return QZO_OK;
+}
+
+static qzo_status measure_all(bench *b) {
+    qzo_status status = QZO_OK;
+    static const qzo_directions kinds[] = {QZO_DIRECTIONS_GAUSSIAN, QZO_DIRECTIONS_RADEMACHER};
+    const qzo_shape *shape = &b->model->shape;
+    double act = (double)b->backend->ops->activation_bytes, rows = (double)b->rows;
+    double width = (double)shape->width, values = (double)b->model->value_count;
+    double heads = (double)(shape->head_count * shape->head_dim), ffn = (double)shape->ffn_width;
+    QZO_TRY(measure_linears(b));
+    QZO_TRY(measure(b, "embed", 0, rows * width * (4 + 2), run_embed, NULL));
+    QZO_TRY(measure(b, "norm", 4 * rows * width, rows * width * (4 + act), run_norm, NULL));
+    QZO_TRY(measure(b, "rope", 6 * rows * heads / 2, 2 * rows * heads * act, run_rope, NULL));
+    /* A row of 64 attends to 32.5 rows on average. */
+    QZO_TRY(measure(b, "attention, rows of 64", 4 * 32.5 * rows * heads, 4 * rows * heads * act,
+                    run_attention, NULL));
+    QZO_TRY(measure(b, "activate", 0, 3 * rows * ffn * act, run_activate, NULL));
+    QZO_TRY(measure(b, "add", rows * width, rows * width * (8 + act), run_add, NULL));
+    QZO_TRY(measure(b, "logits", 2 * rows * (double)shape->vocab * width,
+                    linear_bytes(b, &b->model->head_tensor), run_logits, NULL));
+    QZO_TRY(
+        measure(b, "log-probability of 1 row", 0, 4 * (double)shape->vocab, run_log_probs, NULL));
+    if (values > 0) {
+        QZO_TRY(
+            measure(b, "update, 1 gaussian record", 2 * values, 8 * values, run_update, &kinds[0]));
+        QZO_TRY(measure(b, "update, 1 rademacher record", 2 * values, 8 * values, run_update,
+                        &kinds[1]));
+        QZO_TRY(measure(b, "digest", 0, 4 * values, run_digest, NULL));
+    }
+cleanup:
+    return status;
+}
+
+/* --- printing --- */
+
+static void print_table(const bench *b, const char *arithmetic, int threads) {
+    printf("%s, %s, %d threads, %" PRId64 " rows\n", b->backend->ops->name, arithmetic, threads,
+           b->rows);
+    printf("peak %.1f GFLOP/s, copy %.1f GB/s (measured now)\n\n", b->peaks.flops_per_second / 1e9,
+           b->peaks.copy_bytes_per_second / 1e9);
+    printf("%-34s %12s %10s %8s %10s %8s\n", "operation", "ms", "GFLOP/s", "of peak", "GB/s",
+           "of copy");
+    for (int i = 0; i < b->result_count; i++) {
+        const measurement *m = &b->results[i];
+        double flops = m->flops / m->seconds, bytes = m->bytes / m->seconds;
+        printf("%-34s %12.4f %10.1f %7.1f%% %10.1f %7.1f%%\n", m->name, m->seconds * 1e3,
+               flops / 1e9, 100.0 * flops / b->peaks.flops_per_second, bytes / 1e9,
+               100.0 * bytes / b->peaks.copy_bytes_per_second);
+    }
+}
+
+static qzo_status print_json(const bench *b, const char *arithmetic, int threads) {
+    json_t *operations = json_array();
+    for (int i = 0; i < b->result_count; i++) {
+        const measurement *m = &b->results[i];
+        json_array_append_new(
+            operations, json_pack("{s:s, s:I, s:f, s:f, s:f, s:f, s:f}", "name", m->name, "rows",
+                                  (json_int_t)m->rows, "seconds", m->seconds, "bytes", m->bytes,
+                                  "gflops", m->flops / m->seconds / 1e9, "share_of_peak",
+                                  m->flops / m->seconds / b->peaks.flops_per_second,
+                                  "gbytes_per_second", m->bytes / m->seconds / 1e9));
+    }
+    json_t *root = json_pack("{s:s, s:s, s:i, s:f, s:f, s:o}", "backend", b->backend->ops->name,
+                             "arithmetic", arithmetic, "threads", threads, "peak_gflops",
+                             b->peaks.flops_per_second / 1e9, "copy_gbytes_per_second",
+                             b->peaks.copy_bytes_per_second / 1e9, "operations", operations);
+    qzo_status status = qzo_json_print(root);
+    json_decref(root);
+    return status;
+}
+
+int qzo_cmd_bench(const qzo_options *options) {
+    qzo_status status = QZO_OK;
+    qzo_model_dir *dir = NULL;
+    qzo_model *model = NULL;
+    bench b = {.rows = options->row_count > 0 ? options->row_count : ROWS_DEFAULT};
+    qzo_backend_options backend_options = {.thread_count = qzo_threads(options, 1)};
+    QZO_TRY(qzo_backend_open(&b.backend, options->backend_name, &backend_options));
+    QZO_TRY(qzo_model_dir_open(&dir, options->model_path));
+    QZO_TRY(qzo_model_load(&model, dir, b.backend));
+    b.model = model;
+    if (b.backend->ops->measure_peaks != NULL)
+        QZO_TRY(b.backend->ops->measure_peaks(b.backend, &b.peaks));
+    QZO_TRY(open_bench(&b));
+    QZO_TRY(measure_all(&b));
+    const char *arithmetic = b.backend->ops->arithmetic(b.backend);
+    if (options->json)
+        QZO_TRY(print_json(&b, arithmetic, backend_options.thread_count));
+    else
+        print_table(&b, arithmetic, backend_options.thread_count);
+cleanup:
+    if (b.backend != NULL) close_bench(&b);
+    qzo_model_free(model);
+    qzo_backend_close(b.backend);
+    return qzo_exit_report(status, options);
+}
