@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Fits the polynomials of src/base/philox.h and src/base/math32.h.
 
-Chebyshev interpolation of the smooth factor at 60 digits, then rounding of the coefficients to fp32.
-Prints each polynomial's coefficients as C hexadecimal floats and the error that the rounded
+Chebyshev interpolation of the smooth factor at 60 digits, then rounding of the coefficients to
+fp32. Prints each polynomial's coefficients as C hexadecimal floats and the error that the rounded
 coefficients have in exact arithmetic. Needs mpmath.
 """
 import mpmath as mp
@@ -56,7 +56,7 @@ def main():
     quarter = mp.mpf(1) / 4  # square of the largest |t|
     sine = lambda s: mp.sin(mp.pi / 2 * mp.sqrt(s)) / mp.sqrt(s) if s != 0 else mp.pi / 2
     cosine = lambda s: mp.cos(mp.pi / 2 * mp.sqrt(s))
-    report("sin(pi/2 t) = t S(t^2)", chebyshev_fit(sine, mp.mpf(0), quarter, 3), 
+    report("sin(pi/2 t) = t S(t^2)", chebyshev_fit(sine, mp.mpf(0), quarter, 3),
            lambda t: mp.sin(mp.pi / 2 * t), lambda c, t: t * horner(c, t * t),
            mp.mpf("1e-6"), mp.mpf("0.5"))
     report("cos(pi/2 t) = C(t^2)", chebyshev_fit(cosine, mp.mpf(0), quarter, 4),
@@ -65,7 +65,9 @@ def main():
 
     half = mp.log(2) / 2
     exp_factor = lambda r: (mp.expm1(r) - r) / r**2 if r != 0 else mp.mpf(1) / 2
-    report("exp(r) = 1 + r + r^2 E(r)", chebyshev_fit(exp_factor, -half, half * mp.mpf("1.001"), 4), mp.exp,
+    # A node at exactly 0 would lose all digits: the interval is a little off centre.
+    exp_fit = chebyshev_fit(exp_factor, -half, half * mp.mpf("1.001"), 4)
+    report("exp(r) = 1 + r + r^2 E(r)", exp_fit, mp.exp,
            lambda c, r: 1 + r + r * r * horner(c, r), -half, half)
 
 

@@ -1,5 +1,6 @@
-/* The one status type. Everything below src/cli returns it; only src/cli prints it or exits with it.
- * The entries stand in order of severity: the worst of several is the largest (see comm's worst_status).
+/* The one status type. Everything below src/cli returns it; only src/cli prints it or exits with
+ * it. The entries stand in order of severity: the worst of several is the largest (see
+ * qzo_comm_worst_status).
  * A failing call leaves one sentence for the user in a per-thread buffer: qzo_error_message(). */
 #ifndef QZO_BASE_STATUS_H
 #define QZO_BASE_STATUS_H
@@ -26,7 +27,7 @@ typedef enum { QZO_STATUS_MAP(QZO_STATUS_ENUM) QZO_STATUS_COUNT } qzo_status;
 /* The general text of a status; never NULL. */
 const char *qzo_status_text(qzo_status status);
 
-/* Stores a sentence for the user (what was expected, what was found, where) and returns status. */
+/* Stores a sentence for the user (what was expected and found, where) and returns status. */
 qzo_status qzo_fail(qzo_status status, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
@@ -34,7 +35,8 @@ qzo_status qzo_fail(qzo_status status, const char *format, ...)
 qzo_status qzo_fail_context(qzo_status status, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* The last sentence stored on this thread; "" when there was none. Valid until the next qzo_fail. */
+/* The last sentence stored on this thread; "" when there was none. Valid until the next qzo_fail.
+ */
 const char *qzo_error_message(void);
 
 /* Notes where a failing status passed; kept for the debug log only. */

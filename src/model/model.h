@@ -10,8 +10,8 @@
 #include <stdint.h>
 
 typedef struct qzo_layer {
-    float *attention_norm; /* (width) */
-    float *ffn_norm;       /* (width) */
+    float *attention_norm;         /* (width) */
+    float *ffn_norm;               /* (width) */
     char *names[QZO_LINEAR_COUNT]; /* modules; the tensors borrow them */
     qzo_qtensor tensors[QZO_LINEAR_COUNT];
     qzo_weight *weights[QZO_LINEAR_COUNT];

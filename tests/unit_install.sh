@@ -1,0 +1,12 @@
+# ctest: timeout=60
+# What `cmake --install` puts elsewhere runs there.
+source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
+need_program
+
+run 0 cmake --install "$QZO_BUILD" --prefix "$WORK/prefix"
+[[ -x prefix/bin/qzo ]] || fail "no prefix/bin/qzo: $(cat stdout)"
+run 0 "$QZO" --version
+mv stdout version
+run 0 prefix/bin/qzo --version
+same version stdout "the installed program's version"
+[[ -f prefix/share/qzo/sweeps/quickstart.yaml ]] || fail "sweeps/quickstart.yaml is not installed"
