@@ -1,6 +1,6 @@
 # ctest: timeout=120
-# The table that redraws in place: `qzo run` on a terminal and `qzo status` from another one, on real
-# terminals of 80 columns (tmux), before and after a resize; plain lines elsewhere.
+# The table that redraws in place: `qzo run` on a terminal and `qzo status` from another one, on
+# real terminals of 80 columns (tmux), before and after a resize; plain lines elsewhere.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
 command -v tmux >/dev/null || skip "no tmux"

@@ -221,7 +221,10 @@ qzo_status qzo_journal_open(qzo_journal **out, const char *path, const qzo_journ
     if (journal == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", path);
     size_t step_bytes = STEP_FIXED_BYTES + (size_t)records_max * STEP_RECORD_BYTES;
     size_t text_bytes = HEADER_FIXED_BYTES + 2 * (TEXT_BYTES_MAX + 4);
-    if (file->tail == QZO_TAIL_DAMAGED) QZO_TRY(keep_damaged(path, file));
+    /* A torn tail is less than one frame. More than that is damage that looks torn: a length. */
+    size_t cut_bytes = file->size_bytes - file->valid_bytes;
+    bool torn = file->tail == QZO_TAIL_TORN && cut_bytes < step_bytes + QZO_FRAME_OVERHEAD_BYTES;
+    if (file->tail != QZO_TAIL_CLEAN && !torn) QZO_TRY(keep_damaged(path, file));
     size_t valid_bytes = file->frame_count > 0 ? file->valid_bytes : 0;
     QZO_TRY(qzo_frame_writer_open(&journal->writer, path, QZO_JOURNAL_MAGIC, valid_bytes,
                                   file->checksum,

@@ -129,7 +129,8 @@ void qzo_trial_summary_release(qzo_trial_summary *summary);
 typedef struct qzo_journal qzo_journal;
 
 /* Appends after the whole frames of `file`, which was loaded from the same path. Where the file was
- * damaged (not merely torn) its bytes are first kept beside it, as PATH with ".damaged" instead of
+ * damaged (more behind its last whole frame than one torn step) its bytes are first kept beside it,
+ * as PATH with ".damaged" instead of
  * ".qzj". The caller closes it. */
 qzo_status qzo_journal_open(qzo_journal **out, const char *path, const qzo_journal_file *file,
                             int64_t records_max);
