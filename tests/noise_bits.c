@@ -48,10 +48,11 @@ static uint64_t functions_digest(void) {
     }
     uint64_t sum = digest_of(values, DRAWS);
     for (int i = 1; i <= UPDATES; i++) {
-        double pair[2] = {qzo_log(i * 0.37), qzo_cospi((double)i / UPDATES)};
-        uint64_t bits[2];
-        memcpy(bits, pair, sizeof bits);
-        sum = sum * 0x9E3779B97F4A7C15u + (bits[0] ^ bits[1] << 1);
+        double results[3] = {qzo_log(i * 0.37), qzo_cospi((double)i / UPDATES),
+                             qzo_exp((double)i * 0.0137 - 690.0)};
+        uint64_t bits[3];
+        memcpy(bits, results, sizeof bits);
+        sum = sum * 0x9E3779B97F4A7C15u + (bits[0] ^ bits[1] << 1 ^ bits[2] << 2);
     }
     return sum;
 }

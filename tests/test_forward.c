@@ -3,6 +3,8 @@
  * rows the last layer computes, threads and instruction sets must not change a bit. */
 #include "model_support.h"
 
+#include "base/digest.h"
+
 #include <math.h>
 #include <stdio.h>
 
@@ -280,6 +282,29 @@ static void threads_and_instruction_sets_change_nothing(void **state) {
         }
 }
 
+/* "cpu fp32 1" in a journal's header promises these bits from every compiler, C library and
+ * processor. Where they change for a good reason, so must that text (backend_cpu.c). */
+static void bits_are_those_that_the_arithmetic_promises(void **state) {
+    (void)state;
+    static const uint64_t checksums[RECORDED_COUNT] = {
+        0x22a99e44e9ebc782u, 0x6e5456ca29fda915u, 0x093cd54da4e23156u, 0x3b2b380465016a65u,
+        0xad0831c4fb0e0907u, 0x784e8f6c8b601418u, 0x75a408645eccfc73u};
+    const qzo_perturbation perturbation = {.seed = 20250513, .c = 1e-3f};
+    for (int i = 0; i < RECORDED_COUNT; i++) {
+        test_model model = {0};
+        test_model_open(&model, qzo_test_fixture(recorded[i]), 1);
+        assert_string_equal(model.backend->ops->arithmetic(model.backend), "cpu fp32 1");
+        size_t bytes = (size_t)(18 * model.model->shape.vocab) * sizeof(float);
+        float *logits = test_logits(&model, lone, 18, &perturbation);
+        uint64_t checksum = qzo_checksum(logits, bytes, 0);
+        if (checksum != checksums[i])
+            fail_msg("%s: the logits' checksum is 0x%016llxu, written down is 0x%016llxu",
+                     recorded[i], (unsigned long long)checksum, (unsigned long long)checksums[i]);
+        free(logits);
+        test_model_close(&model);
+    }
+}
+
 static void sequence_beyond_the_positions_is_refused(void **state) {
     (void)state;
     test_model model = {0};
@@ -301,6 +326,7 @@ int main(void) {
         cmocka_unit_test(log_probs_are_those_of_the_logits),
         cmocka_unit_test(perturbation_equals_perturbed_masters),
         cmocka_unit_test(threads_and_instruction_sets_change_nothing),
+        cmocka_unit_test(bits_are_those_that_the_arithmetic_promises),
         cmocka_unit_test(sequence_beyond_the_positions_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,7 +17,8 @@
 static const double EXP32_RELATIVE = 1.6 * 0x1p-24;
 static const double LOG32_RELATIVE = 0x1p-23, LOG32_ABSOLUTE = 0x1p-25;
 static const double LOG64_RELATIVE = 1e-15, LOG64_ABSOLUTE = 1e-16;
-static const double COSPI64_ABSOLUTE = 1e-15;
+static const double EXP64_RELATIVE = 1e-15, COSPI64_ABSOLUTE = 1e-15;
+static const double TURN64_ABSOLUTE = 1e-15; /* times 1 + x */
 
 /* A step through the bit patterns of floats: prime, so that no low bits are left out. */
 enum { BITS_STRIDE = 4099 };
@@ -88,6 +89,22 @@ static void double_log_is_within_its_bound(void **state) {
     assert_true(qzo_log(1.0) == 0.0);
 }
 
+static void double_exp_is_within_its_bound(void **state) {
+    (void)state;
+    for (int i = 0; i <= 200000; i++) {
+        double x = i % 2 == 0 ? (i - 100000) * 7e-3 : (i - 100000) * 1e-5;
+        long double expected = expl((long double)x);
+        double relative = (double)(fabsl((long double)qzo_exp(x) - expected) / expected);
+        if (!(relative <= EXP64_RELATIVE))
+            fail_msg("e^%.17g is off by %.3g of itself", x, relative);
+    }
+    assert_true(qzo_exp(0.0) == 1.0);
+    assert_true(qzo_exp(-0.0) == 1.0);
+    assert_true(isnan(qzo_exp((double)NAN)));
+    assert_true(qzo_exp(-1e9) == qzo_exp(-700.0));
+    assert_true(qzo_exp((double)INFINITY) == qzo_exp(700.0));
+}
+
 static void double_cosine_is_within_its_bound(void **state) {
     (void)state;
     const long double pi = 3.141592653589793238462643383279502884L;
@@ -98,6 +115,20 @@ static void double_cosine_is_within_its_bound(void **state) {
     }
     assert_true(qzo_cospi(0.0) == 1.0);
     assert_true(qzo_cospi(1.0) == -1.0);
+}
+
+/* Angles of rotary positions: up to the longest contexts, and the smallest frequencies. */
+static void double_cos_and_sin_are_within_their_bound(void **state) {
+    (void)state;
+    double x = 0.0;
+    for (int i = 0; i < 300000; i++) {
+        double limit = TURN64_ABSOLUTE * (1.0 + x);
+        qzo_test_assert_close(qzo_cos(x), (double)cosl((long double)x), limit, "TURN64_ABSOLUTE");
+        qzo_test_assert_close(qzo_sin(x), (double)sinl((long double)x), limit, "TURN64_ABSOLUTE");
+        x = i < 100000 ? i * 1e-4 : i < 200000 ? (double)((float)i * 0.731f) : i * 7.0;
+    }
+    assert_true(qzo_cos(0.0) == 1.0);
+    qzo_test_assert_close(qzo_sin(0.0), 0.0, COSPI64_ABSOLUTE, "COSPI64_ABSOLUTE");
 }
 
 /* k z = 1 + 2^-11 + 2^-24: rounded before the sum, the last bit is lost. */
@@ -174,7 +205,9 @@ int main(void) {
         cmocka_unit_test(log_is_within_its_bound),
         cmocka_unit_test(log_next_to_one_keeps_its_sign),
         cmocka_unit_test(double_log_is_within_its_bound),
+        cmocka_unit_test(double_exp_is_within_its_bound),
         cmocka_unit_test(double_cosine_is_within_its_bound),
+        cmocka_unit_test(double_cos_and_sin_are_within_their_bound),
         cmocka_unit_test(update_is_one_fused_operation),
         cmocka_unit_test(constraints_hold_for_all_values),
         cmocka_unit_test(digest_depends_on_tensor_place_and_every_bit),

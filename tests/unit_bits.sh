@@ -5,7 +5,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 
 # normals, signs, updates, functions
-COMMITTED="e6a079f78c369849 395f89e8d87ffb4c 3f313902e70bbd3f 0270ca36ba30516d"
+COMMITTED="e6a079f78c369849 395f89e8d87ffb4c 3f313902e70bbd3f 34f904ed88933ae1"
 
 build() { # build PROGRAM COMPILER FLAGS...
     local program=$1 compiler=$2 name

@@ -39,7 +39,9 @@ qzo_status qzo_evaluate_split(double *score, double *loss, qzo_workbench *bench,
     qzo_status status = my_status;
     if (status == QZO_OK && (e.examples == NULL || all == NULL))
         status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %lld examples", (long long)eval_batch);
-    bool park = false, failed = all == NULL;
+    /* A rank without memory must not leave the others waiting in the rounds. */
+    status = qzo_comm_worst_status(group, status);
+    bool park = false, failed = status != QZO_OK;
     for (int64_t chunk = 0; !failed && !park && chunk < e.chunk_count; chunk += group->size) {
         chunk_result mine = {.failed = status != QZO_OK};
         if (status == QZO_OK) {

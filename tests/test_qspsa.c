@@ -1,0 +1,232 @@
+/* Q-SPSA in one process on a quadratic bowl: records and k by their formulas, losses that are not
+ * finite, replay. test_qspsa_ranks.c has the same path on any number of ranks. */
+#include "bowl.h"
+
+static qzo_comm *comm;
+static bowl_path first, second;
+
+static int setup(void **state) {
+    (void)state;
+    return qzo_comm_local_open(&comm) != QZO_OK;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    qzo_comm_close(comm);
+    return 0;
+}
+
+static double distance_to_target(const float *masters) {
+    double sum = 0.0;
+    for (int64_t i = 0; i < BOWL_VALUES; i++) {
+        double distance = (double)masters[i] - (double)bowl_target(i + 1);
+        sum += distance * distance;
+    }
+    return sum / BOWL_VALUES;
+}
+
+static void run(bowl_path *out, const qzo_qspsa_settings *settings, int64_t units, int64_t steps) {
+    bowl b;
+    bowl_open(&b, units);
+    assert_ok(bowl_run(out, &b, settings, comm, steps));
+    bowl_close(&b);
+}
+
+static void bowl_is_descended(void **state) {
+    (void)state;
+    qzo_qspsa_settings settings = bowl_settings(8);
+    float start[BOWL_VALUES];
+    for (int i = 0; i < BOWL_VALUES; i++) start[i] = 0.1f;
+    run(&first, &settings, 1, 1);
+    double before = distance_to_target(start), after_one = distance_to_target(first.masters);
+    settings.learning_rate = 3.0;
+    run(&first, &settings, 1, BOWL_STEPS_MAX);
+    double after = distance_to_target(first.masters);
+    print_message("mean square distance %.4f, after 1 step %.4f, after %d %.4f\n", before,
+                  after_one, BOWL_STEPS_MAX, after);
+    assert_true(after_one < before);
+    assert_true(after < 0.5 * before);
+}
+
+static void same_seed_gives_the_same_path(void **state) {
+    (void)state;
+    qzo_qspsa_settings settings = bowl_settings(3);
+    run(&first, &settings, 2, 20);
+    run(&second, &settings, 2, 20);
+    assert_memory_equal(&first, &second, sizeof first);
+    settings.noise_seed++;
+    run(&second, &settings, 2, 20);
+    assert_int_not_equal(memcmp(first.masters, second.masters, sizeof first.masters), 0);
+}
+
+/* Everything that a journal would hold, derived again from the losses. */
+static void records_and_k_follow_their_formulas(void **state) {
+    (void)state;
+    qzo_qspsa_settings settings = bowl_settings(3);
+    run(&first, &settings, 1, 10);
+    for (int64_t step = 1; step <= 10; step++)
+        for (uint32_t sample = 0; sample < 3; sample++) {
+            const qzo_record *record = &first.records[step - 1][sample];
+            double difference = (double)record->loss_plus - (double)record->loss_minus;
+            assert_true(record->seed == qzo_noise_seed(2024, (uint64_t)step, sample));
+            assert_int_equal(record->sample, sample);
+            assert_true(record->gradient == (float)(difference / (2.0 * 1e-3)));
+            assert_int_equal(record->flags, 0);
+            assert_int_equal(record->digest, 0);
+            double rate = 0.15 * (1.0 - (double)(step - 1) / BOWL_STEPS_MAX);
+            assert_true(first.k[step - 1][sample] ==
+                        (float)(rate / 3.0 * (double)record->gradient));
+        }
+}
+
+/* The bowl's derivative along z, to a bound from its own arithmetic: the loss has no third
+ * derivative, so only the rounding of two fp32 losses is left. */
+static void gradient_is_the_directional_derivative(void **state) {
+    (void)state;
+    qzo_qspsa_settings settings = bowl_settings(8);
+    run(&first, &settings, 1, 1);
+    for (uint32_t sample = 0; sample < 8; sample++) {
+        const qzo_record *record = &first.records[0][sample];
+        float z[BOWL_VALUES];
+        qzo_noise_fill(z, record->seed, 71, 0, BOWL_FIRST_COUNT, QZO_DIRECTIONS_GAUSSIAN);
+        qzo_noise_fill(z + BOWL_FIRST_COUNT, record->seed, 72, 0, BOWL_VALUES - BOWL_FIRST_COUNT,
+                       QZO_DIRECTIONS_GAUSSIAN);
+        double expected = 0.0;
+        for (int64_t i = 0; i < BOWL_VALUES; i++)
+            expected += 2.0 * ((double)0.1f - (double)bowl_target(i + 1)) * (double)z[i];
+        double loss = fabs((double)record->loss_plus);
+        /* Each loss is rounded once to fp32; perturbed values by u |value|, of random sign. */
+        double limit = 2.0 * loss * 0x1p-24 / (2.0 * 1e-3) + 1e-5;
+        qzo_test_assert_close((double)record->gradient, expected / BOWL_VALUES, limit,
+                              "two roundings of a loss over 2 eps");
+    }
+}
+
+static void steep_bowl_is_clipped(void **state) {
+    (void)state;
+    bowl b;
+    qzo_qspsa_settings settings = bowl_settings(4);
+    settings.clip = 1e-4;
+    bowl_open(&b, 1);
+    assert_ok(bowl_run(&first, &b, &settings, comm, 1));
+    bowl_close(&b);
+    for (int sample = 0; sample < 4; sample++) {
+        double gradient = (double)first.records[0][sample].gradient;
+        assert_true(fabs(gradient) > settings.clip); /* the record keeps what was measured */
+        assert_int_equal(first.records[0][sample].flags, QZO_FLAG_CLIPPED);
+        assert_true(first.k[0][sample] == (float)(0.15 / 4 * copysign(settings.clip, gradient)));
+    }
+}
+
+/* Sample 1 of step 3 has a bad loss: it is flagged, its k is 0, the others are applied. */
+static void check_bad_loss(double bad_loss, bool minus_only) {
+    bowl b;
+    qzo_qspsa_settings settings = bowl_settings(3);
+    bowl_open(&b, 2);
+    b.bad_seed = qzo_noise_seed(2024, 3, 1);
+    b.bad_loss = bad_loss;
+    b.bad_minus_only = minus_only;
+    assert_ok(bowl_run(&first, &b, &settings, comm, 4));
+    bowl_close(&b);
+    for (int step = 0; step < 4; step++)
+        for (int sample = 0; sample < 3; sample++) {
+            bool bad = step == 2 && sample == 1;
+            assert_int_equal(first.records[step][sample].flags, bad ? QZO_FLAG_NOT_FINITE : 0);
+            assert_true((first.k[step][sample] == 0.0f) == bad);
+        }
+    for (int i = 0; i < BOWL_VALUES; i++) assert_true(isfinite(first.masters[i]));
+}
+
+static void loss_that_is_not_finite_is_flagged_and_not_applied(void **state) {
+    (void)state;
+    check_bad_loss((double)NAN, false);
+    check_bad_loss((double)NAN, true);
+    check_bad_loss((double)INFINITY, false);
+    check_bad_loss(-(double)INFINITY, true);
+    check_bad_loss(1e300, true); /* finite in double, not in the record */
+}
+
+/* A NaN's sign and payload differ between processors and compilers; a journal must not. */
+static void nan_has_one_bit_pattern_in_a_record(void **state) {
+    (void)state;
+    static const uint64_t patterns[] = {0x7ff8000000000000u, 0xfff8000000000000u,
+                                        0x7ff80000deadbeefu};
+    for (int i = 0; i < 3; i++) {
+        double bad_loss;
+        memcpy(&bad_loss, &patterns[i], sizeof bad_loss);
+        check_bad_loss(bad_loss, false);
+        const qzo_record *record = &first.records[2][1];
+        assert_int_equal(qzo_float_bits(record->loss_plus), 0x7fc00000);
+        assert_int_equal(qzo_float_bits(record->loss_minus), 0x7fc00000);
+        assert_int_equal(qzo_float_bits(record->gradient), 0x7fc00000);
+    }
+    check_bad_loss((double)INFINITY, false); /* infinity less infinity */
+    assert_int_equal(qzo_float_bits(first.records[2][1].gradient), 0x7fc00000);
+}
+
+static void both_losses_zero_are_flagged(void **state) {
+    (void)state;
+    bowl b;
+    qzo_qspsa_settings settings = bowl_settings(2);
+    bowl_open(&b, 1);
+    b.bad_seed = qzo_noise_seed(2024, 2, 0);
+    b.bad_loss = 0.0;
+    assert_ok(bowl_run(&first, &b, &settings, comm, 3));
+    assert_int_equal(first.records[1][0].flags, QZO_FLAG_ZERO_LOSS);
+    assert_int_equal(first.records[1][1].flags, 0);
+    b.bad_minus_only = true; /* one loss alone may be 0 */
+    assert_ok(bowl_run(&first, &b, &settings, comm, 3));
+    assert_int_equal(first.records[1][0].flags & QZO_FLAG_ZERO_LOSS, 0);
+    bowl_close(&b);
+}
+
+/* k alone, with its records' seeds, leads from the initial masters to the same bits. */
+static void replay_gives_the_same_masters(void **state) {
+    (void)state;
+    bowl b;
+    qzo_qspsa_settings settings = bowl_settings(5);
+    qzo_gain scratch[5];
+    settings.learning_rate = 3.0; /* some values reach the floor */
+    run(&first, &settings, 1, 50);
+    bowl_open(&b, 1);
+    qzo_trainable trainable = bowl_trainable(&b);
+    for (int step = 0; step < 50; step++) {
+        uint64_t digest = 0;
+        assert_ok(qzo_qspsa_apply(&trainable, scratch, first.records[step], first.k[step], 5,
+                                  settings.directions));
+        assert_ok(b.backend->ops->digest(b.backend, &digest, b.masters, b.spans, 2));
+        assert_true(digest == first.digests[step]);
+    }
+    assert_memory_equal(b.masters, first.masters, sizeof first.masters);
+    bowl_close(&b);
+}
+
+static void values_stay_above_their_floor(void **state) {
+    (void)state;
+    qzo_qspsa_settings settings = bowl_settings(2);
+    settings.learning_rate = 50.0;
+    int at_floor = 0, below_in_the_free_span = 0;
+    run(&first, &settings, 1, 20);
+    for (int i = 0; i < BOWL_VALUES; i++) {
+        if (i < BOWL_FIRST_COUNT) assert_true(first.masters[i] >= 1e-7f);
+        at_floor += i < BOWL_FIRST_COUNT && first.masters[i] == 1e-7f;
+        below_in_the_free_span += first.masters[i] < 1e-7f;
+    }
+    assert_true(at_floor > 0 && below_in_the_free_span > 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bowl_is_descended),
+        cmocka_unit_test(same_seed_gives_the_same_path),
+        cmocka_unit_test(records_and_k_follow_their_formulas),
+        cmocka_unit_test(gradient_is_the_directional_derivative),
+        cmocka_unit_test(steep_bowl_is_clipped),
+        cmocka_unit_test(loss_that_is_not_finite_is_flagged_and_not_applied),
+        cmocka_unit_test(nan_has_one_bit_pattern_in_a_record),
+        cmocka_unit_test(both_losses_zero_are_flagged),
+        cmocka_unit_test(replay_gives_the_same_masters),
+        cmocka_unit_test(values_stay_above_their_floor),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
