@@ -10,3 +10,11 @@ mv stdout version
 run 0 prefix/bin/qzo --version
 same version stdout "the installed program's version"
 [[ -f prefix/share/qzo/sweeps/quickstart.yaml ]] || fail "sweeps/quickstart.yaml is not installed"
+for file in bash-completion/completions/qzo zsh/site-functions/_qzo; do
+    [[ -s prefix/share/$file ]] || fail "share/$file is not installed"
+done
+run 0 prefix/bin/qzo completion bash
+same stdout prefix/share/bash-completion/completions/qzo "the installed completion"
+if [[ -e prefix/share/man/man1/qzo.1 ]]; then
+    says prefix/share/man/man1/qzo.1 'plan'
+fi

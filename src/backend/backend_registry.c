@@ -1,18 +1,38 @@
 #include "backend/backend.h"
+#include "backend/cuda_module.h"
+#include "base/log.h"
 
 #include <string.h>
 
+/* The best first. */
 const qzo_backend_entry qzo_backends[] = {
+#if defined(QZO_HAVE_CUDA)
+    {"cuda", qzo_backend_cuda_open},
+#endif
     {"cpu", qzo_backend_cpu_open},
     {NULL, NULL},
 };
 
+/* A device that is there but does not work is an error, not a reason to compute elsewhere. */
+static const char *best_name(const qzo_backend_options *options) {
+#if defined(QZO_HAVE_CUDA)
+    if (qzo_cuda_available() == QZO_OK) return "cuda";
+    if (options->local_rank == 0)
+        qzo_log_info("no CUDA device, using the CPU: %s", qzo_error_message());
+#endif
+    (void)options;
+    return "cpu";
+}
+
 qzo_status qzo_backend_open(qzo_backend **out, const char *name,
                             const qzo_backend_options *options) {
-    if (strcmp(name, "auto") == 0) name = "cpu";
+    if (strcmp(name, "auto") == 0) name = best_name(options);
     for (const qzo_backend_entry *entry = qzo_backends; entry->name != NULL; entry++)
         if (strcmp(entry->name, name) == 0) return entry->open(out, options);
-    return qzo_fail(QZO_ERR_USAGE, "no backend is named \"%s\": expected auto or cpu", name);
+    if (strcmp(name, "cuda") == 0)
+        return qzo_fail(QZO_ERR_ENVIRONMENT,
+                        "this qzo was built without CUDA: build it where cmake finds nvcc");
+    return qzo_fail(QZO_ERR_USAGE, "no backend is named \"%s\": expected auto, cpu or cuda", name);
 }
 
 void qzo_backend_close(qzo_backend *backend) {

@@ -1,0 +1,131 @@
+/* Perturbed trainable values, and tiles of decoded weights in fp16 for the matrix product.
+ *
+ * Perturbing is a pass of its own: a GPTQ weight has one scale per 128 codes, so the pass is small
+ * beside the decoding, and each normal is drawn once instead of once per word of codes. */
+#include "base/half.h"
+#include "base/update.h"
+#include "kernels/device_common.cuh"
+#include "weights/gptq_decode.h"
+
+/* --- device helpers --- */
+
+constexpr int THREADS = 256;
+constexpr int TILE = 32;     /* words and outputs per block of the GPTQ decoder */
+constexpr int TILE_ROWS = 8; /* threads of that block: (TILE, TILE_ROWS) */
+
+/* The eight inputs of word `word` of one output. group_of_input may jump at every input. */
+static __device__ inline half8 decode_word(uint32_t codes, const qzo_cuda_gptq &weight,
+                                           const float *values, int64_t word, int64_t output) {
+    eight_ints groups = load_ints(weight.group_of_input + 8 * word);
+    half8 out;
+    int32_t group = -1;
+    int zero = 0;
+    float value = 0.0f, decoded[8];
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        if (groups.at[i] != group) {
+            group = groups.at[i];
+            value = values[output * weight.group_count + group];
+            zero = qzo_gptq_zero(weight.zeros + group * (weight.out_features / 8), output,
+                                 weight.zero_correction);
+        }
+        decoded[i] = qzo_gptq_value(qzo_gptq_nibble(codes, i), zero, value);
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        out.pair[i] =
+            __halves2half2(guarded_half(decoded[2 * i]), guarded_half(decoded[2 * i + 1]));
+    return out;
+}
+
+/* --- kernels --- */
+
+/* One thread per block of four elements. */
+static __global__ void perturb_kernel(float *values, const float *masters, int64_t count,
+                                      qzo_cuda_noise noise) {
+    int64_t block = global_thread(), first = 4 * block;
+    if (first >= count) return;
+    float z[4];
+    draw_directions(z, noise.seed, (uint64_t)block, noise.tensor_id, noise.rademacher);
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        if (first + i < count) values[first + i] = qzo_perturbed(masters[first + i], noise.c, z[i]);
+}
+
+/* Codes are contiguous over outputs, the tile over inputs: the block turns TILE by TILE words in
+ * shared memory, so that both sides are read and written in whole lines. */
+static __global__ void decode_gptq_kernel(__half *tile, qzo_cuda_gptq weight, const float *values,
+                                          int64_t first_output, int64_t output_count) {
+    __shared__ uint32_t words[TILE][TILE + 1]; /* (word, output); the odd pitch spreads the banks */
+    int64_t word_count = weight.in_features / 8;
+    int64_t word_begin = (int64_t)blockIdx.x * TILE, output_begin = (int64_t)blockIdx.y * TILE;
+    int64_t output_here = output_begin + threadIdx.x;
+    for (int i = threadIdx.y; i < TILE; i += TILE_ROWS)
+        if (word_begin + i < word_count && output_here < output_count)
+            words[i][threadIdx.x] =
+                weight.codes[(word_begin + i) * weight.out_features + first_output + output_here];
+    __syncthreads();
+    int64_t word = word_begin + threadIdx.x;
+    for (int i = threadIdx.y; i < TILE; i += TILE_ROWS) {
+        int64_t output = output_begin + i;
+        if (word >= word_count || output >= output_count) continue;
+        half8 decoded =
+            decode_word(words[threadIdx.x][i], weight, values, word, first_output + output);
+        store_half8(tile + output * weight.in_features + 8 * word, decoded);
+    }
+}
+
+template <qzo_cuda_dtype DTYPE>
+static __global__ void decode_dense_kernel(__half *tile, const void *data, int64_t first,
+                                           int64_t count) {
+    int64_t i = global_thread();
+    if (i >= count) return;
+    if (DTYPE == QZO_CUDA_F32) {
+        tile[i] = guarded_half(static_cast<const float *>(data)[first + i]);
+        return;
+    }
+    uint16_t bits = static_cast<const uint16_t *>(data)[first + i];
+    tile[i] =
+        guarded_half(DTYPE == QZO_CUDA_F16 ? qzo_fp16_to_float(bits) : qzo_bf16_to_float(bits));
+}
+
+/* --- launchers --- */
+
+extern "C" cudaError_t qzo_cuda_perturb(float *values, const float *masters, int64_t count,
+                                        qzo_cuda_noise noise, cudaStream_t stream) {
+    if (count == 0) return cudaSuccess;
+    unsigned blocks = blocks_for(count, 4 * THREADS);
+    perturb_kernel<<<blocks, THREADS, 0, stream>>>(values, masters, count, noise);
+    return cudaGetLastError();
+}
+
+extern "C" cudaError_t qzo_cuda_decode_gptq(uint16_t *tile, qzo_cuda_gptq weight,
+                                            const float *values, int64_t first_output,
+                                            int64_t output_count, cudaStream_t stream) {
+    if (output_count == 0) return cudaSuccess;
+    dim3 blocks(blocks_for(weight.in_features / 8, TILE), blocks_for(output_count, TILE));
+    dim3 threads(TILE, TILE_ROWS);
+    decode_gptq_kernel<<<blocks, threads, 0, stream>>>(as_half(tile), weight, values, first_output,
+                                                       output_count);
+    return cudaGetLastError();
+}
+
+extern "C" cudaError_t qzo_cuda_decode_dense(uint16_t *tile, const void *data, int64_t first,
+                                             int64_t count, qzo_cuda_dtype dtype,
+                                             cudaStream_t stream) {
+    if (count == 0) return cudaSuccess;
+    unsigned blocks = blocks_for(count, THREADS);
+    __half *out = as_half(tile);
+    switch (dtype) {
+    case QZO_CUDA_F32:
+        decode_dense_kernel<QZO_CUDA_F32><<<blocks, THREADS, 0, stream>>>(out, data, first, count);
+        break;
+    case QZO_CUDA_F16:
+        decode_dense_kernel<QZO_CUDA_F16><<<blocks, THREADS, 0, stream>>>(out, data, first, count);
+        break;
+    case QZO_CUDA_BF16:
+        decode_dense_kernel<QZO_CUDA_BF16><<<blocks, THREADS, 0, stream>>>(out, data, first, count);
+        break;
+    }
+    return cudaGetLastError();
+}

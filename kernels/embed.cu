@@ -1,0 +1,47 @@
+/* Rows out of a table: embeddings in their stored type, and rows of the residual stream. */
+#include "base/half.h"
+#include "kernels/device_common.cuh"
+
+/* --- device helpers --- */
+
+constexpr int THREADS = 256;
+
+static __device__ inline float dense_value(const void *data, int64_t index, qzo_cuda_dtype dtype) {
+    if (dtype == QZO_CUDA_F32) return static_cast<const float *>(data)[index];
+    uint16_t bits = static_cast<const uint16_t *>(data)[index];
+    return dtype == QZO_CUDA_F16 ? qzo_fp16_to_float(bits) : qzo_bf16_to_float(bits);
+}
+
+/* --- kernels --- */
+
+/* One block per row. */
+static __global__ void embed_kernel(float *residual, const void *table, const int32_t *ids,
+                                    int64_t width, qzo_cuda_dtype dtype) {
+    int64_t row = blockIdx.x, from = (int64_t)ids[row] * width;
+    for (int64_t i = threadIdx.x; i < width; i += THREADS)
+        residual[row * width + i] = dense_value(table, from + i, dtype);
+}
+
+static __global__ void gather_kernel(float *out, const float *residual, const int32_t *rows,
+                                     int64_t width) {
+    int64_t row = blockIdx.x, from = (int64_t)rows[row] * width;
+    for (int64_t i = threadIdx.x; i < width; i += THREADS)
+        out[row * width + i] = residual[from + i];
+}
+
+/* --- launchers --- */
+
+extern "C" cudaError_t qzo_cuda_embed(float *residual, const void *table, const int32_t *ids,
+                                      int64_t rows, int64_t width, qzo_cuda_dtype dtype,
+                                      cudaStream_t stream) {
+    if (rows == 0) return cudaSuccess;
+    embed_kernel<<<(unsigned)rows, THREADS, 0, stream>>>(residual, table, ids, width, dtype);
+    return cudaGetLastError();
+}
+
+extern "C" cudaError_t qzo_cuda_gather(float *out, const float *residual, const int32_t *rows,
+                                       int64_t row_count, int64_t width, cudaStream_t stream) {
+    if (row_count == 0) return cudaSuccess;
+    gather_kernel<<<(unsigned)row_count, THREADS, 0, stream>>>(out, residual, rows, width);
+    return cudaGetLastError();
+}

@@ -1,0 +1,138 @@
+/* Every launcher of kernels/ as a C prototype, in the order of backend.h, which has the formulas.
+ *
+ * A launcher starts its kernels on the stream and returns without waiting; it returns what CUDA
+ * says of the launch. All pointers are device memory. Counts of 0 are fine and start nothing.
+ * Activations are fp16, passed as their bits (uint16_t), since C has no name for them. Nothing here
+ * uses floating-point atomics: the same inputs give the same bits. */
+#ifndef QZO_KERNELS_KERNELS_H
+#define QZO_KERNELS_KERNELS_H
+
+#include <cuda_runtime_api.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum { QZO_CUDA_F32, QZO_CUDA_F16, QZO_CUDA_BF16 } qzo_cuda_dtype;
+
+/* GPTQ int4, laid out as in weights/gptq_decode.h. */
+typedef struct qzo_cuda_gptq {
+    const uint32_t *codes;         /* (in_features / 8, out_features) */
+    const uint32_t *zeros;         /* (group_count, out_features / 8) */
+    const int32_t *group_of_input; /* (in_features) */
+    uint32_t zero_correction;
+    int64_t out_features;
+    int64_t in_features;
+    int64_t group_count;
+} qzo_cuda_gptq;
+
+/* backend.h qzo_perturbation and the span that it perturbs. */
+typedef struct qzo_cuda_noise {
+    uint64_t seed;
+    uint32_t tensor_id;
+    int rademacher;
+    float c;
+} qzo_cuda_noise;
+
+/* backend.h qzo_attention */
+typedef struct qzo_cuda_attention {
+    const int32_t *query_rows; /* NULL: query i is row i */
+    const int32_t *prefix_begin;
+    const int32_t *prefix_end;
+    const int32_t *own_begin;
+    int32_t head_count;
+    int32_t kv_head_count;
+    int32_t head_dim;
+    float scale;
+} qzo_cuda_attention;
+
+enum { QZO_CUDA_HEAD_DIM_MAX = 256, QZO_CUDA_FEW_ROWS_MAX = 8 };
+
+/* backend.h qzo_gain, and what an update needs to know of a span. */
+typedef struct qzo_cuda_gain {
+    uint64_t seed;
+    float k;
+} qzo_cuda_gain;
+
+typedef enum { QZO_CUDA_FREE, QZO_CUDA_POSITIVE, QZO_CUDA_KEEP_SIGN } qzo_cuda_constraint;
+
+typedef struct qzo_cuda_span {
+    int64_t count;
+    uint32_t tensor_id;
+    qzo_cuda_constraint constraint;
+    float floor;
+} qzo_cuda_span;
+
+/* --- embed.cu --- */
+
+cudaError_t qzo_cuda_embed(float *residual, const void *table, const int32_t *ids, int64_t rows,
+                           int64_t width, qzo_cuda_dtype dtype, cudaStream_t stream);
+cudaError_t qzo_cuda_gather(float *out, const float *residual, const int32_t *rows,
+                            int64_t row_count, int64_t width, cudaStream_t stream);
+
+/* --- norm.cu --- */
+
+cudaError_t qzo_cuda_norm_rms(uint16_t *out, const float *residual, const float *gain, int64_t rows,
+                              int64_t width, float epsilon, cudaStream_t stream);
+
+/* --- dequantize.cu --- */
+
+/* values (count) = fma(c, z, masters), both from element 0 of the span */
+cudaError_t qzo_cuda_perturb(float *values, const float *masters, int64_t count,
+                             qzo_cuda_noise noise, cudaStream_t stream);
+
+/* tile (output_count, in_features) fp16 = rows first_output .. of W, given the trainable values
+ * (out_features, group_count); finite values stay finite. tile is aligned to 16 bytes. */
+cudaError_t qzo_cuda_decode_gptq(uint16_t *tile, qzo_cuda_gptq weight, const float *values,
+                                 int64_t first_output, int64_t output_count, cudaStream_t stream);
+
+/* tile (count) fp16 = elements first .. of a dense weight; finite values stay finite. */
+cudaError_t qzo_cuda_decode_dense(uint16_t *tile, const void *data, int64_t first, int64_t count,
+                                  qzo_cuda_dtype dtype, cudaStream_t stream);
+
+/* --- linear_gptq.cu --- */
+
+/* out (rows, out_features) fp16, or fp32 where wide, = x W^T for rows <= QZO_CUDA_FEW_ROWS_MAX. */
+cudaError_t qzo_cuda_linear_gptq_few(void *out, const uint16_t *x, qzo_cuda_gptq weight,
+                                     const float *values, int64_t rows, int wide,
+                                     cudaStream_t stream);
+
+/* --- rope.cu --- */
+
+cudaError_t qzo_cuda_rope(uint16_t *x, const int32_t *positions, const float *table, int64_t rows,
+                          int64_t head_count, int64_t head_dim, cudaStream_t stream);
+
+/* --- attention.cu --- */
+
+/* head_dim is even and at most QZO_CUDA_HEAD_DIM_MAX. */
+cudaError_t qzo_cuda_attention_rows(uint16_t *out, const uint16_t *q, const uint16_t *k,
+                                    const uint16_t *v, qzo_cuda_attention attention,
+                                    int64_t queries, cudaStream_t stream);
+
+/* --- elementwise.cu --- */
+
+cudaError_t qzo_cuda_silu(uint16_t *gate, const uint16_t *up, int64_t count, cudaStream_t stream);
+cudaError_t qzo_cuda_add(float *residual, const uint16_t *x, int64_t count, cudaStream_t stream);
+
+/* --- loss.cu --- */
+
+cudaError_t qzo_cuda_log_probs(double *out, const float *logits, const int32_t *target_row,
+                               const int32_t *target_id, int64_t target_count, int64_t vocab,
+                               cudaStream_t stream);
+
+/* --- update.cu --- */
+
+/* values: the masters of this span */
+cudaError_t qzo_cuda_update(float *values, qzo_cuda_span span, const qzo_cuda_gain *gains,
+                            int64_t gain_count, int rademacher, cudaStream_t stream);
+
+/* *sum += qzo_digest_mix over the span; integer sums do not depend on their order. */
+cudaError_t qzo_cuda_digest(uint64_t *sum, const float *values, qzo_cuda_span span,
+                            cudaStream_t stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

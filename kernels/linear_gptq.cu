@@ -1,0 +1,112 @@
+/* The product of a few rows with a GPTQ weight, decoding on the way: the codes are read once and no
+ * weight is written. A group's sum of code differences times activations stays in fp32 registers
+ * and meets its scale once, so weights are never rounded to fp16 here. */
+#include "kernels/device_common.cuh"
+#include "weights/gptq_decode.h"
+
+/* --- device helpers --- */
+
+constexpr int SLICES = 8; /* warps of a block; each takes a run of words of the same 32 outputs */
+constexpr int THREADS = SLICES * WARP;
+
+static __device__ inline void store(__half *out, float value) { *out = __float2half_rn(value); }
+static __device__ inline void store(float *out, float value) { *out = value; }
+
+static __device__ inline float element(const half8 &x, int i) {
+    return i % 2 == 0 ? __low2float(x.pair[i / 2]) : __high2float(x.pair[i / 2]);
+}
+
+/* sums (ROWS) of one output over words begin .. end - 1. Rows past `rows` are zeros. */
+template <int ROWS>
+static __device__ inline void slice_sums(float sums[ROWS], const __half *x,
+                                         const qzo_cuda_gptq &weight, const float *values, int rows,
+                                         int64_t begin, int64_t end, int64_t output) {
+    float partial[ROWS] = {}, value = 0.0f;
+    int32_t group = -1;
+    int zero = 0;
+    for (int64_t word = begin; word < end; word++) {
+        uint32_t codes = weight.codes[word * weight.out_features + output];
+        eight_ints groups = load_ints(weight.group_of_input + 8 * word);
+        half8 inputs[ROWS] = {};
+#pragma unroll
+        for (int r = 0; r < ROWS; r++)
+            if (r < rows) inputs[r] = load_half8(x + r * weight.in_features + 8 * word);
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            if (groups.at[i] != group) { /* the same on all lanes */
+#pragma unroll
+                for (int r = 0; r < ROWS; r++) {
+                    sums[r] = fmaf(partial[r], value, sums[r]);
+                    partial[r] = 0.0f;
+                }
+                group = groups.at[i];
+                value = values[output * weight.group_count + group];
+                zero = qzo_gptq_zero(weight.zeros + group * (weight.out_features / 8), output,
+                                     weight.zero_correction);
+            }
+            float difference = (float)(qzo_gptq_nibble(codes, i) - zero);
+#pragma unroll
+            for (int r = 0; r < ROWS; r++)
+                partial[r] = fmaf(difference, element(inputs[r], i), partial[r]);
+        }
+    }
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) sums[r] = fmaf(partial[r], value, sums[r]);
+}
+
+/* --- kernels --- */
+
+/* A block has 32 outputs, one per lane; slices are added in ascending order. No row's sum depends
+ * on ROWS or on the other rows. */
+template <int ROWS, typename OUT>
+static __global__ void __launch_bounds__(THREADS)
+    linear_few_kernel(OUT *out, const __half *x, qzo_cuda_gptq weight, const float *values,
+                      int rows) {
+    __shared__ float parts[SLICES][ROWS][WARP];
+    int lane = threadIdx.x % WARP, slice = threadIdx.x / WARP;
+    int64_t output = (int64_t)blockIdx.x * WARP + lane;
+    int64_t word_count = weight.in_features / 8;
+    int64_t per_slice = (word_count + SLICES - 1) / SLICES;
+    int64_t begin = slice * per_slice, end = min(begin + per_slice, word_count);
+    float sums[ROWS] = {};
+    if (output < weight.out_features)
+        slice_sums<ROWS>(sums, x, weight, values, rows, begin, end, output);
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) parts[slice][r][lane] = sums[r];
+    __syncthreads();
+    if (output >= weight.out_features) return;
+    for (int r = slice; r < rows; r += SLICES) {
+        float total = parts[0][r][lane];
+        for (int s = 1; s < SLICES; s++) total += parts[s][r][lane];
+        store(&out[r * weight.out_features + output], total);
+    }
+}
+
+/* --- launchers --- */
+
+template <typename OUT>
+static void launch_few(OUT *out, const __half *x, const qzo_cuda_gptq &weight, const float *values,
+                       int rows, cudaStream_t stream) {
+    unsigned blocks = blocks_for(weight.out_features, WARP);
+    if (rows == 1)
+        linear_few_kernel<1><<<blocks, THREADS, 0, stream>>>(out, x, weight, values, rows);
+    else if (rows == 2)
+        linear_few_kernel<2><<<blocks, THREADS, 0, stream>>>(out, x, weight, values, rows);
+    else if (rows <= 4)
+        linear_few_kernel<4><<<blocks, THREADS, 0, stream>>>(out, x, weight, values, rows);
+    else
+        linear_few_kernel<8><<<blocks, THREADS, 0, stream>>>(out, x, weight, values, rows);
+}
+
+extern "C" cudaError_t qzo_cuda_linear_gptq_few(void *out, const uint16_t *x, qzo_cuda_gptq weight,
+                                                const float *values, int64_t rows, int wide,
+                                                cudaStream_t stream) {
+    static_assert(QZO_CUDA_FEW_ROWS_MAX == 8, "the largest instance");
+    if (rows == 0) return cudaSuccess;
+    if (rows > QZO_CUDA_FEW_ROWS_MAX) return cudaErrorInvalidValue;
+    if (wide)
+        launch_few(static_cast<float *>(out), as_half(x), weight, values, (int)rows, stream);
+    else
+        launch_few(static_cast<__half *>(out), as_half(x), weight, values, (int)rows, stream);
+    return cudaGetLastError();
+}

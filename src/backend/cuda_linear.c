@@ -1,0 +1,109 @@
+/* The matrix product of the CUDA backend: weights are decoded, with their perturbed values, into a
+ * tile of fp16 that stays in L2, and cuBLAS multiplies tile by tile; a handful of rows goes through
+ * a fused kernel (cuda_plan.h decides). Part of the CUDA module. */
+#include "backend/cuda_state.h"
+
+#include <limits.h>
+
+typedef struct product {
+    uint8_t *out; /* (rows, out_features) */
+    const uint16_t *x;
+    const qzo_weight *weight;
+    int64_t rows;
+    bool wide; /* out is fp32, else fp16 */
+} product;
+
+/* Outputs first .. first + count - 1 from their decoded weights (count, in_features). cuBLAS counts
+ * columns first: what it calls C (count, rows) is our out (rows, count), A is the transposed
+ * weights, B is x. */
+static qzo_status multiply(const cuda_state *state, const product *p, const uint16_t *decoded,
+                           int64_t first, int64_t count) {
+    qzo_status status = QZO_OK;
+    const float one = 1.0f, zero = 0.0f;
+    int in_features = (int)p->weight->tensor->in_features;
+    int out_features = (int)p->weight->tensor->out_features;
+    size_t item_bytes = p->wide ? sizeof(float) : sizeof(uint16_t);
+    TRY_CUBLAS(cublasGemmEx(state->cublas, CUBLAS_OP_T, CUBLAS_OP_N, (int)count, (int)p->rows,
+                            in_features, &one, decoded, CUDA_R_16F, in_features, p->x, CUDA_R_16F,
+                            in_features, &zero, p->out + (size_t)first * item_bytes,
+                            p->wide ? CUDA_R_32F : CUDA_R_16F, out_features, CUBLAS_COMPUTE_32F,
+                            CUBLAS_GEMM_DEFAULT));
+cleanup:
+    return status;
+}
+
+/* The weight's trainable values as the forward pass sees them; the masters themselves where
+ * nothing is perturbed. */
+static qzo_status perturbed_values(const cuda_state *state, const float **out,
+                                   const qzo_qtensor *tensor, const float *masters,
+                                   const qzo_perturbation *perturbation) {
+    qzo_status status = QZO_OK;
+    *out = masters + tensor->span_offset;
+    if (perturbation->c == 0.0f) return QZO_OK;
+    qzo_cuda_noise noise = {.seed = perturbation->seed,
+                            .tensor_id = tensor->tensor_id,
+                            .rademacher = perturbation->directions == QZO_DIRECTIONS_RADEMACHER,
+                            .c = perturbation->c};
+    TRY_CUDA(qzo_cuda_perturb(state->values, *out, tensor->out_features * tensor->group_count,
+                              noise, state->stream));
+    *out = state->values;
+cleanup:
+    return status;
+}
+
+static qzo_status multiply_tiles(const cuda_state *state, const product *p, const float *values) {
+    qzo_status status = QZO_OK;
+    const qzo_weight *weight = p->weight;
+    int64_t out_features = weight->tensor->out_features, in_features = weight->tensor->in_features;
+    int64_t outputs = cuda_plan_tile_outputs(state->plan, in_features);
+    for (int64_t first = 0; first < out_features; first += outputs) {
+        int64_t left = out_features - first, count = left < outputs ? left : outputs;
+        if (weight->is_gptq)
+            TRY_CUDA(qzo_cuda_decode_gptq(state->tile, weight->gptq, values, first, count,
+                                          state->stream));
+        else
+            TRY_CUDA(qzo_cuda_decode_dense(state->tile, weight->memory, first * in_features,
+                                           count * in_features, weight->dtype, state->stream));
+        QZO_TRY(multiply(state, p, state->tile, first, count));
+    }
+cleanup:
+    return status;
+}
+
+static qzo_status run_product(const cuda_state *state, const product *p, const float *masters,
+                              const qzo_perturbation *perturbation) {
+    qzo_status status = QZO_OK;
+    const qzo_weight *weight = p->weight;
+    const float *values = NULL;
+    if (p->rows == 0) return QZO_OK;
+    if (p->rows > INT_MAX)
+        return qzo_fail(QZO_ERR_LIMIT, "%lld rows, cuBLAS takes at most %d", (long long)p->rows,
+                        INT_MAX);
+    if (!weight->is_gptq && weight->dtype == QZO_CUDA_F16)
+        return multiply(state, p, weight->memory, 0, weight->tensor->out_features);
+    if (weight->is_gptq)
+        QZO_TRY(perturbed_values(state, &values, weight->tensor, masters, perturbation));
+    if (weight->is_gptq && cuda_plan_linear(state->plan, p->rows) == CUDA_LINEAR_FEW)
+        TRY_CUDA(qzo_cuda_linear_gptq_few(p->out, p->x, weight->gptq, values, p->rows, p->wide,
+                                          state->stream));
+    else
+        QZO_TRY(multiply_tiles(state, p, values));
+cleanup:
+    return status;
+}
+
+qzo_status qzo_cuda_linear(qzo_backend *backend, qzo_act *out, const qzo_act *x,
+                           const qzo_weight *weight, const float *masters,
+                           const qzo_perturbation *perturbation, int64_t rows) {
+    product p = {
+        .out = (void *)out, .x = (const void *)x, .weight = weight, .rows = rows, .wide = false};
+    return run_product(state_of(backend), &p, masters, perturbation);
+}
+
+qzo_status qzo_cuda_logits(qzo_backend *backend, float *out, const qzo_act *x,
+                           const qzo_weight *head, const float *masters,
+                           const qzo_perturbation *perturbation, int64_t rows) {
+    product p = {
+        .out = (void *)out, .x = (const void *)x, .weight = head, .rows = rows, .wide = true};
+    return run_product(state_of(backend), &p, masters, perturbation);
+}

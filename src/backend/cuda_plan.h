@@ -1,0 +1,49 @@
+/* Which kernel computes a linear layer: a pure function of (device, rows, shape), never of a timing
+ * made on the fly, so that ranks on equal devices agree. UNMEASURED: these are first guesses;
+ * change CUDA_PLAN_VERSION with any change here or of a kernel's order of summation, for it is part
+ * of the arithmetic that journals name. Private to the CUDA backend. */
+#ifndef QZO_BACKEND_CUDA_PLAN_H
+#define QZO_BACKEND_CUDA_PLAN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define CUDA_PLAN_VERSION "1"
+
+typedef enum {
+    CUDA_LINEAR_TILES, /* decode to fp16 tiles, then cuBLAS */
+    CUDA_LINEAR_FEW    /* fused, for a handful of rows */
+} cuda_linear_path;
+
+typedef struct cuda_plan {
+    int compute_capability; /* major * 10 + minor; the entry serves this one and those above */
+    int64_t few_rows_max;   /* of the fused kernel */
+    size_t tile_bytes;      /* of decoded weights: should stay in L2 between decoder and product */
+} cuda_plan;
+
+/* Ascending by compute capability. */
+static const cuda_plan cuda_plans[] = {
+    {80, 8, (size_t)16 << 20},
+    {90, 8, (size_t)16 << 20},
+    {100, 8, (size_t)16 << 20},
+};
+
+static inline const cuda_plan *cuda_plan_find(int compute_capability) {
+    const cuda_plan *found = NULL;
+    for (size_t i = 0; i < sizeof cuda_plans / sizeof *cuda_plans; i++)
+        if (cuda_plans[i].compute_capability <= compute_capability) found = &cuda_plans[i];
+    return found;
+}
+
+static inline cuda_linear_path cuda_plan_linear(const cuda_plan *plan, int64_t rows) {
+    return rows <= plan->few_rows_max ? CUDA_LINEAR_FEW : CUDA_LINEAR_TILES;
+}
+
+/* Outputs decoded at a time: whole blocks of the decoder, at least one. */
+static inline int64_t cuda_plan_tile_outputs(const cuda_plan *plan, int64_t in_features) {
+    enum { BLOCK = 32, HALF_BYTES = 2 };
+    int64_t outputs = (int64_t)plan->tile_bytes / (in_features * HALF_BYTES) / BLOCK * BLOCK;
+    return outputs > 0 ? outputs : BLOCK;
+}
+
+#endif

@@ -1,0 +1,251 @@
+/* Records of a step between devices over NCCL. Part of the CUDA module, whose only calls into comm
+ * are through the tables of the groups that it is given.
+ *
+ * A message is 32 bytes per slot, so the communicator is as small as NCCL allows: one block of
+ * threads. It is non-blocking, and every wait polls for errors of other ranks and has a deadline:
+ * a rank that died must not hang the others. A communicator that failed is aborted, one that works
+ * is finalized and destroyed. */
+#include "comm/comm_nccl.h"
+
+#include "backend/cuda_module.h"
+
+#include <cuda_runtime_api.h>
+#include <nccl.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* Larger gathers are rare (journals, host names) and go through the base. */
+enum { GATHER_BYTES_MAX = 1 << 16 };
+
+/* Longer than any step or evaluation between two gathers should take. */
+static const double DEADLINE_SECONDS = 1800.0;
+
+typedef struct nccl_state {
+    qzo_comm *base;
+    ncclComm_t nccl;
+    cudaStream_t stream;
+    uint8_t *device; /* mine (GATHER_BYTES_MAX), then all (size * GATHER_BYTES_MAX) */
+    uint8_t *host;   /* the same, pinned */
+    bool failed;
+} nccl_state;
+
+static nccl_state *state_of(qzo_comm *comm) { return comm->state; }
+
+static qzo_status status_from_cuda(cudaError_t code, const char *call) {
+    if (code == cudaSuccess) return QZO_OK;
+    return qzo_fail(QZO_ERR_ENVIRONMENT, "%s: %s", call, cudaGetErrorString(code));
+}
+
+/* A call in progress is none that failed: wait_for_nccl tells. */
+static qzo_status status_from_nccl(const nccl_state *state, ncclResult_t code, const char *call) {
+    if (code == ncclSuccess || code == ncclInProgress) return QZO_OK;
+    return qzo_fail(QZO_ERR_ENVIRONMENT, "%s: %s (%s)", call, ncclGetErrorString(code),
+                    ncclGetLastError(state->nccl));
+}
+
+#define TRY_CUDA(call) QZO_TRY(status_from_cuda((call), #call))
+#define TRY_NCCL(call) QZO_TRY(status_from_nccl(state, (call), #call))
+
+static double now_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static qzo_status late(const char *what) {
+    return qzo_fail(QZO_ERR_ENVIRONMENT,
+                    "%s: some rank has not answered for %.0f seconds; `ncclras` on a node shows "
+                    "which one is behind",
+                    what, DEADLINE_SECONDS);
+}
+
+/* Until the last call on the communicator has taken effect. */
+static qzo_status wait_for_nccl(const nccl_state *state, const char *what) {
+    double start = now_seconds();
+    ncclResult_t found = ncclInProgress;
+    while (found == ncclInProgress) {
+        ncclResult_t asked = ncclCommGetAsyncError(state->nccl, &found);
+        if (asked != ncclSuccess) return status_from_nccl(state, asked, what);
+        if (found != ncclInProgress) break;
+        if (now_seconds() - start > DEADLINE_SECONDS) return late(what);
+        sched_yield();
+    }
+    return status_from_nccl(state, found, what);
+}
+
+/* Until the stream has run what was put on it. */
+static qzo_status wait_for_stream(const nccl_state *state, const char *what) {
+    double start = now_seconds();
+    for (;;) {
+        ncclResult_t found = ncclSuccess;
+        cudaError_t done = cudaStreamQuery(state->stream);
+        if (done != cudaErrorNotReady) return status_from_cuda(done, what);
+        ncclResult_t asked = ncclCommGetAsyncError(state->nccl, &found);
+        if (asked == ncclSuccess) asked = found;
+        if (asked != ncclSuccess && asked != ncclInProgress)
+            return status_from_nccl(state, asked, what);
+        if (now_seconds() - start > DEADLINE_SECONDS) return late(what);
+        sched_yield();
+    }
+}
+
+/* --- the group's operations --- */
+
+static qzo_status nccl_gather(qzo_comm *comm, void *all, const void *mine, size_t bytes) {
+    qzo_status status = QZO_OK;
+    nccl_state *state = state_of(comm);
+    if (bytes > GATHER_BYTES_MAX) return state->base->ops->gather(state->base, all, mine, bytes);
+    if (bytes == 0) return QZO_OK;
+    uint8_t *device_all = state->device + GATHER_BYTES_MAX;
+    uint8_t *host_all = state->host + GATHER_BYTES_MAX;
+    size_t all_bytes = (size_t)comm->size * bytes;
+    memcpy(state->host, mine, bytes);
+    TRY_CUDA(
+        cudaMemcpyAsync(state->device, state->host, bytes, cudaMemcpyHostToDevice, state->stream));
+    TRY_NCCL(
+        ncclAllGather(state->device, device_all, bytes, ncclUint8, state->nccl, state->stream));
+    QZO_TRY(wait_for_nccl(state, "ncclAllGather"));
+    TRY_CUDA(
+        cudaMemcpyAsync(host_all, device_all, all_bytes, cudaMemcpyDeviceToHost, state->stream));
+    QZO_TRY(wait_for_stream(state, "ncclAllGather"));
+    memcpy(all, host_all, all_bytes);
+cleanup:
+    if (status != QZO_OK) state->failed = true;
+    return status;
+}
+
+static qzo_status nccl_broadcast(qzo_comm *comm, void *data, size_t bytes, int root) {
+    qzo_comm *base = state_of(comm)->base;
+    return base->ops->broadcast(base, data, bytes, root);
+}
+
+static qzo_status nccl_barrier(qzo_comm *comm) {
+    qzo_comm *base = state_of(comm)->base;
+    return base->ops->barrier(base);
+}
+
+/* Parts are groups of the base's kind: a rank keeps one communicator of NCCL. */
+static qzo_status nccl_split(qzo_comm *comm, qzo_comm **out, int color, int key) {
+    qzo_comm *base = state_of(comm)->base;
+    return base->ops->split(base, out, color, key);
+}
+
+static qzo_status nccl_send(qzo_comm *comm, int to, const qzo_message *message) {
+    qzo_comm *base = state_of(comm)->base;
+    return base->ops->send(base, to, message);
+}
+
+static qzo_status nccl_poll(qzo_comm *comm, bool *received, int *from, qzo_message *message) {
+    qzo_comm *base = state_of(comm)->base;
+    return base->ops->poll(base, received, from, message);
+}
+
+/* All outstanding work done, and the communicator told so. */
+static qzo_status finalize(const nccl_state *state) {
+    qzo_status status = QZO_OK;
+    TRY_NCCL(ncclCommFinalize(state->nccl));
+    QZO_TRY(wait_for_nccl(state, "ncclCommFinalize"));
+cleanup:
+    return status;
+}
+
+/* Everything but the base. */
+static void drop(nccl_state *state) {
+    if (state->nccl != NULL) {
+        if (!state->failed && finalize(state) == QZO_OK)
+            ncclCommDestroy(state->nccl);
+        else
+            ncclCommAbort(state->nccl);
+    }
+    if (state->stream != NULL) cudaStreamDestroy(state->stream);
+    cudaFree(state->device);
+    cudaFreeHost(state->host);
+    free(state);
+}
+
+static void nccl_close(qzo_comm *comm) {
+    qzo_comm *base = state_of(comm)->base;
+    drop(state_of(comm));
+    base->ops->close(base);
+    free(comm);
+}
+
+static const qzo_comm_ops nccl_ops = {
+    .name = "nccl",
+    .close = nccl_close,
+    .gather = nccl_gather,
+    .broadcast = nccl_broadcast,
+    .barrier = nccl_barrier,
+    .split = nccl_split,
+    .send = nccl_send,
+    .poll = nccl_poll,
+};
+
+/* --- opening --- */
+
+/* Whether all ranks are well; a rank that is fails because of another. Collective. */
+static qzo_status agree(qzo_comm *base, qzo_status mine) {
+    int32_t own = (int32_t)mine, *all = malloc((size_t)base->size * sizeof *all);
+    if (all == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for %d ranks", base->size);
+    qzo_status status = base->ops->gather(base, all, &own, sizeof own);
+    for (int i = 0; status == QZO_OK && mine == QZO_OK && i < base->size; i++)
+        if (all[i] != QZO_OK) status = qzo_fail(QZO_ERR_ENVIRONMENT, "rank %d cannot open NCCL", i);
+    free(all);
+    return mine != QZO_OK ? mine : status;
+}
+
+static qzo_status open_buffers(nccl_state *state, int size) {
+    qzo_status status = QZO_OK;
+    size_t size_bytes = (size_t)GATHER_BYTES_MAX * ((size_t)size + 1);
+    void *device = NULL, *host = NULL;
+    TRY_CUDA(cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking));
+    TRY_CUDA(cudaMalloc(&device, size_bytes));
+    state->device = device;
+    TRY_CUDA(cudaHostAlloc(&host, size_bytes, cudaHostAllocDefault));
+    state->host = host;
+cleanup:
+    return status;
+}
+
+static qzo_status open_communicator(nccl_state *state, const qzo_comm *base, ncclUniqueId id) {
+    qzo_status status = QZO_OK;
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    config.minCTAs = config.maxCTAs = 1;
+    config.commName = "qzo";
+    TRY_NCCL(ncclCommInitRankConfig(&state->nccl, base->size, id, base->rank, &config));
+    QZO_TRY(wait_for_nccl(state, "ncclCommInitRankConfig"));
+cleanup:
+    if (status != QZO_OK) state->failed = true;
+    return status;
+}
+
+/* Ranks succeed or fail together at each of the steps, so that none waits alone in the next. */
+qzo_status qzo_cuda_comm_open(qzo_comm **out, qzo_comm *base);
+qzo_status qzo_cuda_comm_open(qzo_comm **out, qzo_comm *base) {
+    qzo_status status = QZO_OK;
+    ncclUniqueId id;
+    qzo_comm *comm = calloc(1, sizeof *comm);
+    nccl_state *state = calloc(1, sizeof *state);
+    memset(&id, 0, sizeof id);
+    if (comm == NULL || state == NULL)
+        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for a communicator");
+    else
+        status = open_buffers(state, base->size);
+    if (status == QZO_OK && base->rank == 0)
+        status = status_from_nccl(state, ncclGetUniqueId(&id), "ncclGetUniqueId");
+    QZO_TRY(agree(base, status));
+    QZO_TRY(base->ops->broadcast(base, &id, sizeof id, 0));
+    QZO_TRY(agree(base, open_communicator(state, base, id)));
+    state->base = base;
+    *comm = (qzo_comm){.ops = &nccl_ops, .rank = base->rank, .size = base->size, .state = state};
+    *out = comm;
+    comm = NULL;
+    state = NULL;
+cleanup:
+    if (state != NULL) drop(state);
+    free(comm);
+    return status;
+}

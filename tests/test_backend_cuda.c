@@ -1,0 +1,564 @@
+/* ctest: labels=gpu timeout=300
+ * Every operation through the public table, against the formula in double: first the CPU's, which
+ * shows that the test and its bounds are right, then CUDA's where there is a device (else 77,
+ * skipped). Bounds: docs/error-analysis-cuda.md. Noise, updates, digests, lookups and the residual
+ * sum must have the CPU's bits. */
+#include "backend_support.h"
+
+#include "backend/cuda_module.h"
+#include "base/update.h"
+
+#include <float.h>
+#include <math.h>
+
+/* Half a unit in the last place, relative; and half of the smallest positive value. */
+static const double FLOAT_ROUNDING = 0x1p-24;
+static const double HALF_ROUNDING = 0x1p-11;
+static const double HALF_SMALLEST = 0x1p-25;
+/* An fp32 result that is rounded to fp16 is off by its own error too, 50 roundings at most. */
+static const double FLOATS_BEFORE_HALF = 50.0;
+
+static qzo_backend *backend;
+
+static const qzo_perturbation perturbations[] = {
+    {.seed = 1, .c = 0.0f},
+    {.seed = 0xfedcba9876543210u, .c = 1e-3f},
+    {.seed = 2, .c = -0.05f, .directions = QZO_DIRECTIONS_RADEMACHER},
+};
+enum { PERTURBATION_COUNT = sizeof perturbations / sizeof *perturbations };
+
+/* --- memory of the backend --- */
+
+static bool is_half(void) { return backend->ops->activation_bytes == sizeof(uint16_t); }
+
+static void *device_bytes(const void *host, size_t size_bytes) {
+    void *memory = NULL;
+    assert_ok(backend->ops->allocate(backend, &memory, size_bytes));
+    assert_ok(backend->ops->upload(backend, memory, host, size_bytes));
+    return memory;
+}
+
+static float *device_floats(const float *host, int64_t count) {
+    return device_bytes(host, (size_t)count * sizeof *host);
+}
+
+static int32_t *device_ints(const int32_t *host, int64_t count) {
+    return device_bytes(host, (size_t)count * sizeof *host);
+}
+
+static void drop(const void *memory) {
+    union {
+        const void *in;
+        void *out;
+    } pointer = {.in = memory};
+    backend->ops->release(backend, pointer.out);
+}
+
+static void host_floats(float *out, const float *memory, int64_t count) {
+    assert_ok(backend->ops->download(backend, out, memory, (size_t)count * sizeof *out));
+}
+
+/* values become what the activation type can hold, so that both sides see the same inputs. */
+static qzo_act *device_act(float *values, int64_t count) {
+    if (!is_half()) return device_bytes(values, (size_t)count * sizeof *values);
+    uint16_t *halves = malloc((size_t)count * sizeof *halves);
+    for (int64_t i = 0; i < count; i++) {
+        halves[i] = qzo_float_to_fp16(values[i]);
+        values[i] = qzo_fp16_to_float(halves[i]);
+    }
+    void *memory = device_bytes(halves, (size_t)count * sizeof *halves);
+    free(halves);
+    return memory;
+}
+
+/* An output full of NaN: what is not written shows. */
+static qzo_act *device_blank(int64_t count) {
+    float *values = malloc((size_t)count * sizeof *values);
+    for (int64_t i = 0; i < count; i++) values[i] = NAN;
+    qzo_act *memory = device_act(values, count);
+    free(values);
+    return memory;
+}
+
+/* The caller frees. */
+static float *host_act(const qzo_act *memory, int64_t count) {
+    float *out = malloc((size_t)count * sizeof *out);
+    uint16_t *halves = (void *)out;
+    assert_ok(backend->ops->download(backend, out, memory,
+                                     (size_t)count * backend->ops->activation_bytes));
+    if (is_half()) /* backwards: a float covers two halves */
+        for (int64_t i = count - 1; i >= 0; i--) {
+            uint16_t half;
+            memcpy(&half, halves + i, sizeof half);
+            out[i] = qzo_fp16_to_float(half);
+        }
+    return out;
+}
+
+/* --- bounds --- */
+
+/* What storing a value as an activation may change. */
+static double storing(double value) {
+    if (!is_half()) return 0.0;
+    return HALF_ROUNDING * fabs(value) + HALF_SMALLEST;
+}
+
+static void assert_all_close(const float *actual, const double *expected, const double *limits,
+                             int64_t count, const char *what) {
+    for (int64_t i = 0; i < count; i++)
+        if (!(fabs((double)actual[i] - expected[i]) <= limits[i]))
+            fail_msg("%s %s: element %lld of %lld is %.9g, expected %.9g to %.3g",
+                     backend->ops->name, what, (long long)i, (long long)count, (double)actual[i],
+                     expected[i], limits[i]);
+}
+
+static void assert_same_floats(const float *actual, const float *expected, int64_t count,
+                               const char *what) {
+    for (int64_t i = 0; i < count; i++)
+        if (qzo_float_bits(actual[i]) != qzo_float_bits(expected[i]))
+            fail_msg("%s %s: element %lld of %lld is %.9g, expected the bits of %.9g",
+                     backend->ops->name, what, (long long)i, (long long)count, (double)actual[i],
+                     (double)expected[i]);
+}
+
+/* --- matrix product --- */
+
+/* W (out_features, in_features) with the perturbed values, whose bits are promised. */
+static float *decoded_weights(const test_weight *weight, const qzo_perturbation *perturbation) {
+    const qzo_qtensor *tensor = &weight->tensor;
+    int64_t groups = tensor->group_count;
+    float *out = malloc((size_t)(tensor->out_features * tensor->in_features) * sizeof *out);
+    float *values = malloc((size_t)(groups + 1) * sizeof *values);
+    for (int64_t row = 0; row < tensor->out_features; row++) {
+        qzo_noise_fill(values, perturbation->seed, tensor->tensor_id, (uint64_t)(row * groups),
+                       groups, perturbation->directions);
+        for (int64_t g = 0; g < groups; g++)
+            values[g] = qzo_perturbed(weight->masters[TEST_SPAN_OFFSET + row * groups + g],
+                                      perturbation->c, values[g]);
+        tensor->format->decode_row(out + row * tensor->in_features, tensor, row, values);
+    }
+    free(values);
+    return out;
+}
+
+/* Weights rounded to the activation type, a sum in fp32 in any order, and the result's storing. */
+static void product_in_double(double *out, double *limits, const float *x, const float *weights,
+                              const qzo_qtensor *tensor, int64_t rows, bool wide) {
+    int64_t inputs = tensor->in_features, outputs = tensor->out_features;
+    double weight_rounding = is_half() ? HALF_ROUNDING : 0.0;
+    double order = 2.0 * (double)(inputs + tensor->group_count + 16) * FLOAT_ROUNDING;
+    for (int64_t i = 0; i < rows * outputs; i++) {
+        const float *a = x + i / outputs * inputs, *b = weights + i % outputs * inputs;
+        double sum = 0.0, magnitude = 0.0, inputs_sum = 0.0;
+        for (int64_t k = 0; k < inputs; k++) {
+            double term = (double)a[k] * (double)b[k];
+            sum += term;
+            magnitude += fabs(term);
+            inputs_sum += fabs((double)a[k]);
+        }
+        out[i] = sum;
+        limits[i] = (weight_rounding + order) * magnitude + (wide ? 0.0 : storing(sum)) + FLT_MIN;
+        if (is_half()) limits[i] += HALF_SMALLEST * inputs_sum;
+        if (is_half() && !wide) limits[i] += HALF_ROUNDING * weight_rounding * magnitude;
+    }
+}
+
+static void check_product(const test_weight *weight, const qzo_weight *loaded, const float *masters,
+                          const qzo_perturbation *perturbation, int64_t rows, const char *name) {
+    int64_t in_count = rows * weight->tensor.in_features;
+    int64_t out_count = rows * weight->tensor.out_features;
+    double *expected = malloc((size_t)out_count * sizeof *expected);
+    double *limits = malloc((size_t)out_count * sizeof *limits);
+    float *x_host = test_normals(20, in_count, 1.0f), *wide = malloc((size_t)out_count * 4);
+    float *weights = decoded_weights(weight, perturbation);
+    for (int64_t i = 0; i < out_count; i++) wide[i] = NAN;
+    qzo_act *x = device_act(x_host, in_count), *out = device_blank(out_count);
+    float *logits = device_floats(wide, out_count);
+
+    assert_ok(backend->ops->linear(backend, out, x, loaded, masters, perturbation, rows));
+    float *actual = host_act(out, out_count);
+    product_in_double(expected, limits, x_host, weights, &weight->tensor, rows, false);
+    assert_all_close(actual, expected, limits, out_count, name);
+
+    assert_ok(backend->ops->logits(backend, logits, x, loaded, masters, perturbation, rows));
+    host_floats(wide, logits, out_count);
+    product_in_double(expected, limits, x_host, weights, &weight->tensor, rows, true);
+    assert_all_close(wide, expected, limits, out_count, name);
+    drop(x), drop(out), drop(logits);
+    free(expected), free(limits), free(x_host), free(wide), free(weights), free(actual);
+}
+
+static void check_weight(const test_weight *weight, const char *name) {
+    static const int64_t rows_of[] = {1, 3, 8, 9, 40};
+    const qzo_qtensor *tensor = &weight->tensor;
+    qzo_weight *loaded = NULL;
+    float *masters = device_floats(weight->masters,
+                                   TEST_SPAN_OFFSET + tensor->out_features * tensor->group_count);
+    assert_ok(backend->ops->weight_load(backend, &loaded, tensor));
+    for (int p = 0; p < PERTURBATION_COUNT; p++)
+        for (size_t r = 0; r < sizeof rows_of / sizeof *rows_of; r++)
+            check_product(weight, loaded, masters, &perturbations[p], rows_of[r], name);
+    backend->ops->weight_free(backend, loaded);
+    drop(masters);
+}
+
+static void products_are_within_their_bounds(void **state) {
+    (void)state;
+    test_weights_visit(check_weight);
+}
+
+/* More outputs than a tile of decoded weights holds, and an uneven rest. */
+static void a_product_of_several_tiles_is_within_its_bound(void **state) {
+    (void)state;
+    test_weight weight = test_weight_gptq(1608, 11008, 128, false, true);
+    qzo_weight *loaded = NULL;
+    float *masters =
+        device_floats(weight.masters, TEST_SPAN_OFFSET + 1608 * weight.tensor.group_count);
+    assert_ok(backend->ops->weight_load(backend, &loaded, &weight.tensor));
+    check_product(&weight, loaded, masters, &perturbations[1], 10, "several tiles");
+    check_product(&weight, loaded, masters, &perturbations[1], 2, "many outputs, few rows");
+    backend->ops->weight_free(backend, loaded);
+    drop(masters);
+    test_weight_release(&weight);
+}
+
+/* --- rows and elements --- */
+
+enum { ROWS = 37, WIDTH = 48, HEAD_DIM = 16, ELEMENTS = 40000 };
+
+static void embed_and_gather_copy_rows(void **state) {
+    (void)state;
+    static const qzo_dtype dtypes[] = {QZO_DTYPE_F32, QZO_DTYPE_F16, QZO_DTYPE_BF16};
+    float *x = test_normals(42, ROWS * WIDTH, 1.0f), out_host[ROWS * WIDTH], wanted[ROWS * WIDTH];
+    int32_t ids_host[ROWS];
+    for (int i = 0; i < ROWS; i++) ids_host[i] = i * 17 % ROWS;
+    int32_t *ids = device_ints(ids_host, ROWS);
+    float *out = device_floats(x, ROWS * WIDTH), *residual = device_floats(x, ROWS * WIDTH);
+    for (size_t d = 0; d < sizeof dtypes / sizeof *dtypes; d++) {
+        test_weight table = test_weight_dense(50, WIDTH, dtypes[d]);
+        qzo_weight *loaded = NULL;
+        assert_ok(backend->ops->weight_load(backend, &loaded, &table.tensor));
+        assert_ok(backend->ops->embed(backend, out, loaded, ids, ROWS));
+        host_floats(out_host, out, ROWS * WIDTH);
+        for (int i = 0; i < ROWS; i++)
+            qzo_quant_dense.decode_row(wanted + i * WIDTH, &table.tensor, ids_host[i], NULL);
+        assert_same_floats(out_host, wanted, ROWS * WIDTH, "embed");
+        backend->ops->weight_free(backend, loaded);
+        test_weight_release(&table);
+    }
+    assert_ok(backend->ops->gather(backend, out, residual, ids, ROWS, WIDTH));
+    host_floats(out_host, out, ROWS * WIDTH);
+    for (int i = 0; i < ROWS; i++)
+        memcpy(wanted + i * WIDTH, x + ids_host[i] * WIDTH, WIDTH * sizeof *x);
+    assert_same_floats(out_host, wanted, ROWS * WIDTH, "gather");
+    drop(ids), drop(out), drop(residual);
+    free(x);
+}
+
+static void norm_is_within_its_bound(void **state) {
+    (void)state;
+    static const int64_t widths[] = {1, 31, 64, 255, 257, 4096};
+    for (size_t w = 0; w < sizeof widths / sizeof *widths; w++) {
+        int64_t width = widths[w], count = 3 * width;
+        float *x = test_normals(43, count, 3.0f), *gain = test_normals(44, width, 1.0f);
+        double *expected = malloc((size_t)count * sizeof *expected);
+        double *limits = malloc((size_t)count * sizeof *limits);
+        for (int64_t row = 0; row < 3; row++) {
+            double squares = 0.0;
+            for (int64_t i = 0; i < width; i++)
+                squares += (double)x[row * width + i] * (double)x[row * width + i];
+            double inverse = 1.0 / sqrt(squares / (double)width + (double)1e-5f);
+            for (int64_t i = row * width; i < (row + 1) * width; i++) {
+                expected[i] = (double)x[i] * inverse * (double)gain[i - row * width];
+                double roundings = (double)width / 16.0 + FLOATS_BEFORE_HALF;
+                limits[i] = roundings * FLOAT_ROUNDING * fabs(expected[i]) + storing(expected[i]);
+                limits[i] += FLT_MIN;
+            }
+        }
+        float *residual = device_floats(x, count), *gains = device_floats(gain, width);
+        qzo_act *out = device_blank(count);
+        assert_ok(backend->ops->norm(backend, out, residual, gains, 3, width, QZO_NORM_RMS, 1e-5f));
+        float *actual = host_act(out, count);
+        assert_all_close(actual, expected, limits, count, "norm");
+        drop(residual), drop(gains), drop(out);
+        free(x), free(gain), free(expected), free(limits), free(actual);
+    }
+}
+
+static void rope_is_within_its_bound(void **state) {
+    (void)state;
+    enum { COUNT = ROWS * WIDTH, HALF = HEAD_DIM / 2 };
+    static double expected[COUNT], limits[COUNT];
+    float *x = test_normals(45, COUNT, 2.0f), *table = test_normals(46, ROWS * HEAD_DIM, 0.7f);
+    int32_t positions_host[ROWS];
+    for (int i = 0; i < ROWS; i++) positions_host[i] = i * 5 % ROWS;
+    qzo_act *out = device_act(x, COUNT);
+    for (int i = 0; i < COUNT; i++) {
+        int row = i / WIDTH, d = i % HEAD_DIM, low = i - d + d % HALF;
+        const float *angle = table + positions_host[row] * HEAD_DIM + 2 * (d % HALF);
+        double a = (double)x[low], b = (double)x[low + HALF];
+        double first = (d < HALF ? a : b) * (double)angle[0];
+        double second = (d < HALF ? -b : a) * (double)angle[1];
+        expected[i] = first + second;
+        limits[i] = 4.0 * FLOAT_ROUNDING * (fabs(first) + fabs(second)) + storing(expected[i]);
+    }
+    int32_t *positions = device_ints(positions_host, ROWS);
+    float *angles = device_floats(table, ROWS * HEAD_DIM);
+    assert_ok(
+        backend->ops->rope(backend, out, positions, angles, ROWS, WIDTH / HEAD_DIM, HEAD_DIM));
+    float *actual = host_act(out, COUNT);
+    assert_all_close(actual, expected, limits, COUNT, "rope");
+    drop(out), drop(positions), drop(angles);
+    free(x), free(table), free(actual);
+}
+
+static void activation_and_sum_are_within_their_bounds(void **state) {
+    (void)state;
+    static double expected[ELEMENTS], limits[ELEMENTS];
+    float *gate = test_normals(48, ELEMENTS, 4.0f), *up = test_normals(49, ELEMENTS, 1.0f);
+    float *residual = test_normals(51, ELEMENTS, 1.0f), sums[ELEMENTS];
+    qzo_act *up_act = device_act(up, ELEMENTS);
+    for (int gated = 0; gated < 2; gated++) {
+        qzo_act *gate_act = device_act(gate, ELEMENTS);
+        for (int i = 0; i < ELEMENTS; i++) {
+            expected[i] = (double)gate[i] / (1.0 + exp(-(double)gate[i]));
+            if (gated) expected[i] *= (double)up[i];
+            limits[i] = FLOATS_BEFORE_HALF * FLOAT_ROUNDING * fabs(expected[i]);
+            limits[i] += storing(expected[i]) + FLT_MIN;
+        }
+        assert_ok(backend->ops->activate(backend, gate_act, gated ? up_act : NULL, ELEMENTS,
+                                         QZO_ACTIVATION_SILU));
+        float *actual = host_act(gate_act, ELEMENTS);
+        assert_all_close(actual, expected, limits, ELEMENTS, gated ? "gated silu" : "silu");
+        drop(gate_act);
+        free(actual);
+    }
+    float *out = device_floats(residual, ELEMENTS);
+    assert_ok(backend->ops->add(backend, out, up_act, ELEMENTS));
+    host_floats(sums, out, ELEMENTS);
+    for (int i = 0; i < ELEMENTS; i++) residual[i] += up[i];
+    assert_same_floats(sums, residual, ELEMENTS, "add");
+    drop(up_act), drop(out);
+    free(gate), free(up), free(residual);
+}
+
+/* --- attention --- */
+
+enum { CONTEXT_ROWS = 300, PREFIX = 70, BRANCH = 110 };
+
+/* Rows 0 .. 69 are a shared prefix, 70 .. 109 continue it, the rest is a question of its own. */
+static void context_arrays(int32_t begin[], int32_t end[], int32_t own[]) {
+    for (int row = 0; row < CONTEXT_ROWS; row++) {
+        bool branch = row >= PREFIX && row < BRANCH;
+        begin[row] = row < BRANCH ? 0 : BRANCH;
+        end[row] = branch ? PREFIX : begin[row];
+        own[row] = branch ? PREFIX : begin[row];
+    }
+}
+
+/* One head of one row in double; a limit per element from what an exponent may be off. */
+static void head_in_double(double *out, double *limits, const float *q, const float *k,
+                           const float *v, int64_t kv_width, const qzo_attention *attention,
+                           const int32_t *begin, const int32_t *end, const int32_t *own, int row) {
+    int64_t dim = attention->head_dim;
+    double weights[CONTEXT_ROWS], largest = -INFINITY, total = 0.0, magnitude = 0.0, peak = 0.0;
+    int rows[CONTEXT_ROWS], count = 0;
+    for (int i = begin[row]; i < end[row]; i++) rows[count++] = i;
+    for (int i = own[row]; i <= row; i++) rows[count++] = i;
+    for (int i = 0; i < count; i++) {
+        double sum = 0.0, terms = 0.0;
+        for (int64_t d = 0; d < dim; d++) {
+            double term = (double)q[d] * (double)k[rows[i] * kv_width + d];
+            sum += term;
+            terms += fabs(term);
+        }
+        weights[i] = sum * (double)attention->scale;
+        largest = fmax(largest, weights[i]);
+        magnitude = fmax(magnitude, terms * (double)attention->scale);
+    }
+    for (int i = 0; i < count; i++) total += weights[i] = exp(weights[i] - largest);
+    for (int64_t d = 0; d < dim; d++) out[d] = 0.0;
+    for (int i = 0; i < count; i++)
+        for (int64_t d = 0; d < dim; d++) {
+            double value = (double)v[rows[i] * kv_width + d];
+            out[d] += weights[i] / total * value;
+            peak = fmax(peak, fabs(value));
+        }
+    /* A score and the running maximum, each exponent up to 2 magnitude; rescaling once per 32 rows
+     * and one rounding per row, in numerator and denominator each. */
+    double exponent = (2.0 * ((double)dim + 2.0) + 4.0) * FLOAT_ROUNDING * magnitude;
+    double relative = expm1(exponent) + 2.0 * ((double)count + 40.0) * FLOAT_ROUNDING;
+    for (int64_t d = 0; d < dim; d++) limits[d] = 2.0 * relative * peak + storing(out[d]);
+}
+
+static void check_attention(int64_t heads, int64_t kv_heads, int64_t dim, bool chosen) {
+    const int32_t queries_host[] = {69, 109, 299, 110, 0, 70, 141, 142};
+    int64_t queries = chosen ? 8 : CONTEXT_ROWS, kv_width = kv_heads * dim;
+    int32_t begin[CONTEXT_ROWS], end[CONTEXT_ROWS], own[CONTEXT_ROWS];
+    double expected[256], limits[256];
+    context_arrays(begin, end, own);
+    float *q_host = test_normals(55, queries * heads * dim, 2.0f);
+    float *k_host = test_normals(56, CONTEXT_ROWS * kv_width, 2.0f);
+    float *v_host = test_normals(57, CONTEXT_ROWS * kv_width, 1.0f);
+    qzo_act *q = device_act(q_host, queries * heads * dim);
+    qzo_act *k = device_act(k_host, CONTEXT_ROWS * kv_width);
+    qzo_act *v = device_act(v_host, CONTEXT_ROWS * kv_width);
+    qzo_act *out = device_blank(queries * heads * dim);
+    const qzo_attention attention = {.query_rows = chosen ? device_ints(queries_host, 8) : NULL,
+                                     .prefix_begin = device_ints(begin, CONTEXT_ROWS),
+                                     .prefix_end = device_ints(end, CONTEXT_ROWS),
+                                     .own_begin = device_ints(own, CONTEXT_ROWS),
+                                     .context_max = CONTEXT_ROWS,
+                                     .head_count = heads,
+                                     .kv_head_count = kv_heads,
+                                     .head_dim = dim,
+                                     .scale = 1.0f / sqrtf((float)dim)};
+    assert_ok(backend->ops->reserve(backend, CONTEXT_ROWS));
+    assert_ok(backend->ops->attention(backend, out, q, k, v, &attention, queries));
+    float *actual = host_act(out, queries * heads * dim);
+    for (int64_t i = 0; i < queries * heads; i++) {
+        int row = chosen ? queries_host[i / heads] : (int)(i / heads);
+        int64_t kv_offset = i % heads / (heads / kv_heads) * dim;
+        head_in_double(expected, limits, q_host + i * dim, k_host + kv_offset, v_host + kv_offset,
+                       kv_width, &attention, begin, end, own, row);
+        assert_all_close(actual + i * dim, expected, limits, dim, "attention");
+    }
+    drop(q), drop(k), drop(v), drop(out), drop(attention.query_rows);
+    drop(attention.prefix_begin), drop(attention.prefix_end), drop(attention.own_begin);
+    free(q_host), free(k_host), free(v_host), free(actual);
+}
+
+static void attention_is_within_its_bound(void **state) {
+    (void)state;
+    static const int64_t shapes[][3] = {{1, 1, 2},  {4, 2, 6},   {6, 2, 16}, {4, 4, 20},
+                                        {8, 1, 64}, {4, 2, 128}, {2, 1, 256}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (int chosen = 0; chosen < 2; chosen++)
+            check_attention(shapes[i][0], shapes[i][1], shapes[i][2], chosen != 0);
+}
+
+/* --- loss --- */
+
+static void check_log_probs(float *logits_host, int64_t vocab) {
+    const int32_t rows_host[] = {0, 0, 2, 3, 3, 3};
+    const int32_t ids_host[] = {0, (int32_t)vocab - 1, 1, 0, 1, 0};
+    double actual[6];
+    float *logits = device_floats(logits_host, 4 * vocab);
+    int32_t *rows = device_ints(rows_host, 6), *ids = device_ints(ids_host, 6);
+    assert_ok(backend->ops->log_probs(backend, actual, logits, rows, ids, 6, vocab));
+    for (int i = 0; i < 6; i++) {
+        const float *row = logits_host + rows_host[i] * vocab;
+        double largest = -INFINITY, smallest = INFINITY, sum = 0.0;
+        for (int64_t j = 0; j < vocab; j++) {
+            largest = fmax(largest, (double)row[j]);
+            smallest = fmin(smallest, (double)row[j]);
+        }
+        for (int64_t j = 0; j < vocab; j++) sum += exp((double)row[j] - largest);
+        double expected = (double)row[ids_host[i]] - largest - log(sum);
+        /* exp 2 roundings, its argument one, fp32 sums of 64 terms on the CPU. */
+        double limit = (3.0 + (largest - smallest) + 68.0) * FLOAT_ROUNDING;
+        qzo_test_assert_close(actual[i], expected, limit, "log_probs");
+    }
+    drop(logits), drop(rows), drop(ids);
+}
+
+static void log_probs_are_within_their_bound(void **state) {
+    (void)state;
+    static const int64_t vocabs[] = {2, 31, 511, 513, 1000, 128256};
+    for (size_t i = 0; i < sizeof vocabs / sizeof *vocabs; i++) {
+        float *logits = test_normals(58, 4 * vocabs[i], 6.0f);
+        check_log_probs(logits, vocabs[i]);
+        free(logits);
+    }
+}
+
+static void bad_logits_never_look_like_a_loss(void **state) {
+    (void)state;
+    static const float bad[] = {NAN, INFINITY};
+    const int32_t zero = 0;
+    int32_t *place = device_ints(&zero, 1);
+    for (int i = 0; i < 2; i++) {
+        float logits_host[1000] = {0};
+        double log_prob = 0.0;
+        logits_host[777] = bad[i];
+        float *logits = device_floats(logits_host, 1000);
+        assert_ok(backend->ops->log_probs(backend, &log_prob, logits, place, place, 1, 1000));
+        assert_true(isnan(log_prob));
+        drop(logits);
+    }
+    drop(place);
+}
+
+/* --- the optimizer --- */
+
+static void updates_and_digests_have_the_promised_bits(void **state) {
+    (void)state;
+    enum { COUNT = 200003, GAINS = 65 };
+    const qzo_span spans[] = {
+        {"a", 11, QZO_CONSTRAINT_POSITIVE, 1e-7f, 0, 5001},
+        {"b", 12, QZO_CONSTRAINT_KEEP_SIGN, 1e-3f, 5001, 1},
+        {"c", 13, QZO_CONSTRAINT_FREE, 0.0f, 5002, COUNT - 6003},
+        {"d", 14, QZO_CONSTRAINT_KEEP_SIGN, 1e-3f, COUNT - 1001, 1001},
+    };
+    qzo_gain gains[GAINS];
+    for (int g = 0; g < GAINS; g++)
+        gains[g] = (qzo_gain){0x9e3779b97f4a7c15u * (uint64_t)(g + 1),
+                              (g % 2 != 0 ? 1e-3f : -1e-2f) / (float)(g + 1)};
+    for (int directions = 0; directions < QZO_DIRECTIONS_COUNT; directions++) {
+        float *expected = test_normals(50, COUNT, 0.01f);
+        float *masters = device_floats(expected, COUNT), *actual = malloc(COUNT * sizeof *actual);
+        uint64_t digest = 0, wanted = 0;
+        for (size_t s = 0; s < sizeof spans / sizeof *spans; s++)
+            for (int64_t first = 0; first < spans[s].count; first += CPU_UPDATE_BLOCK) {
+                int64_t left = spans[s].count - first;
+                int64_t count = left < CPU_UPDATE_BLOCK ? left : CPU_UPDATE_BLOCK;
+                float *at = expected + spans[s].offset + first;
+                qzo_cpu_ops_reference.update_block(at, &spans[s], first, count, gains, GAINS,
+                                                   (qzo_directions)directions);
+                wanted += qzo_cpu_ops_reference.digest_block(at, &spans[s], first, count);
+            }
+        assert_ok(backend->ops->update(backend, masters, spans, 4, gains, GAINS,
+                                       (qzo_directions)directions));
+        host_floats(actual, masters, COUNT);
+        assert_same_floats(actual, expected, COUNT, "update");
+        assert_ok(backend->ops->digest(backend, &digest, masters, spans, 4));
+        assert_true(digest == wanted);
+        drop(masters);
+        free(expected), free(actual);
+    }
+}
+
+/* --- both backends --- */
+
+static int run_backend(const char *name) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(products_are_within_their_bounds),
+        cmocka_unit_test(a_product_of_several_tiles_is_within_its_bound),
+        cmocka_unit_test(embed_and_gather_copy_rows),
+        cmocka_unit_test(norm_is_within_its_bound),
+        cmocka_unit_test(rope_is_within_its_bound),
+        cmocka_unit_test(activation_and_sum_are_within_their_bounds),
+        cmocka_unit_test(attention_is_within_its_bound),
+        cmocka_unit_test(log_probs_are_within_their_bound),
+        cmocka_unit_test(bad_logits_never_look_like_a_loss),
+        cmocka_unit_test(updates_and_digests_have_the_promised_bits),
+    };
+    const qzo_backend_options options = {.thread_count = 2};
+    if (qzo_backend_open(&backend, name, &options) != QZO_OK) {
+        print_message("%s: %s\n", name, qzo_error_message());
+        return 1;
+    }
+    int failed = cmocka_run_group_tests_name(name, tests, NULL, NULL);
+    qzo_backend_close(backend);
+    return failed;
+}
+
+int main(void) {
+    int failed = run_backend("cpu");
+    if (failed != 0) return failed;
+    if (qzo_cuda_available() != QZO_OK) {
+        print_message("skipped: %s\n", qzo_error_message());
+        return 77;
+    }
+    return run_backend("cuda");
+}

@@ -1,0 +1,127 @@
+/* ctest: labels=gpu timeout=120
+ * Whole tiny models of every kind of GPTQ file on a device, against the same models on the CPU:
+ * logits of one sequence, log-probabilities of packed options, clean and perturbed, and that twice
+ * the same work gives the same bits. 77 (skipped) where there is no device. */
+#include "model_support.h"
+
+#include "backend/cuda_module.h"
+
+#include <math.h>
+
+/* fp16 activations and weights against fp32; docs/error-analysis-cuda.md, "Whole models". */
+static const double HALF_LOGIT_ERROR = 0.02;
+static const double HALF_LOG_PROB_ERROR = 0.02;
+
+static const char *const models[] = {
+    "tiny-llama",
+    "tiny-llama-fp32",
+    "gptq/v1-asym-g64-gqa",
+    "gptq/v1-asym-g32-desc-act",
+    "gptq/v2-asym-g32-sharded",
+    "gptq/v2-sym-g32-desc-act",
+    "gptq/v1-sym-g128",
+    "gptq/v1-asym-whole-row-tied",
+};
+enum { MODEL_COUNT = sizeof models / sizeof *models };
+
+static const qzo_perturbation perturbations[] = {
+    {.seed = 1, .c = 0.0f}, {.seed = 5, .c = 1e-3f}, {.seed = 5, .c = -1e-3f}};
+enum { PERTURBATION_COUNT = 3 };
+
+/* test_model_open with the masters in a device's memory. */
+static void open_on_device(test_model *out, const char *path) {
+    const qzo_backend_options options = {.thread_count = 1};
+    qzo_model_dir *dir = NULL;
+    void *memory = NULL;
+    assert_ok(qzo_backend_open(&out->backend, "cuda", &options));
+    assert_ok(qzo_model_dir_open(&dir, path));
+    assert_ok(qzo_model_load(&out->model, dir, out->backend));
+    size_t size_bytes = (size_t)out->model->value_count * sizeof(float);
+    float *values = malloc(size_bytes + 1);
+    assert_ok(qzo_model_initial_values(out->model, values));
+    assert_ok(out->backend->ops->allocate(out->backend, &memory, size_bytes));
+    assert_ok(out->backend->ops->upload(out->backend, memory, values, size_bytes));
+    out->masters = memory;
+    free(values);
+}
+
+static const int32_t tokens[] = {1, 5, 9, 17, 3, 8, 21, 22, 30, 31, 4, 2, 6, 11, 12, 13, 14, 15};
+enum { TOKEN_COUNT = sizeof tokens / sizeof *tokens };
+
+/* Two questions, one of them with a shared prefix. */
+static void make_pack(qzo_pack *out) {
+    static const int32_t yes[] = {1, 5, 9, 17, 3, 8, 21, 22},
+                         no[] = {1, 5, 9, 17, 3, 8, 25, 26, 27};
+    const test_row question[] = {{yes, 8, 2}, {no, 9, 3}}, lone[] = {{tokens, TOKEN_COUNT, 6}};
+    const qzo_pack_limits limits = {
+        .rows = 200, .gathers = 100, .targets = 100, .options = 20, .context = 60};
+    assert_ok(qzo_pack_create(out, &limits));
+    test_pack_add(out, question, 2);
+    test_pack_add(out, lone, 1);
+    test_pack_add(out, question, 1);
+    qzo_pack_finish(out);
+}
+
+static double largest_difference(const double *a, const double *b, int64_t count) {
+    double worst = 0.0;
+    for (int64_t i = 0; i < count; i++)
+        if (!(fabs(a[i] - b[i]) <= worst)) worst = fabs(a[i] - b[i]);
+    return worst;
+}
+
+static double check_log_probs(const test_model *cpu, const test_model *cuda,
+                              const qzo_perturbation *perturbation) {
+    qzo_pack pack;
+    make_pack(&pack);
+    double *expected = test_log_probs(cpu, &pack, perturbation);
+    double *actual = test_log_probs(cuda, &pack, perturbation);
+    double *again = test_log_probs(cuda, &pack, perturbation);
+    assert_memory_equal(actual, again, (size_t)pack.target_count * sizeof *actual);
+    double worst = largest_difference(actual, expected, pack.target_count);
+    qzo_test_assert_close(worst, 0.0, HALF_LOG_PROB_ERROR, "HALF_LOG_PROB_ERROR");
+    free(expected), free(actual), free(again);
+    qzo_pack_release(&pack);
+    return worst;
+}
+
+static double check_logits(const test_model *cpu, const test_model *cuda,
+                           const qzo_perturbation *perturbation) {
+    int64_t count = TOKEN_COUNT * cpu->model->shape.vocab;
+    float *expected = test_logits(cpu, tokens, TOKEN_COUNT, perturbation);
+    float *actual = test_logits(cuda, tokens, TOKEN_COUNT, perturbation);
+    double worst = 0.0;
+    for (int64_t i = 0; i < count; i++) {
+        double error = fabs((double)actual[i] - (double)expected[i]);
+        if (!(error <= worst)) worst = error;
+    }
+    qzo_test_assert_close(worst, 0.0, HALF_LOGIT_ERROR, "HALF_LOGIT_ERROR");
+    free(expected), free(actual);
+    return worst;
+}
+
+static void models_agree_with_the_cpu(void **state) {
+    (void)state;
+    for (int i = 0; i < MODEL_COUNT; i++) {
+        test_model cpu = {0}, cuda = {0};
+        double logits = 0.0, log_probs = 0.0;
+        test_model_open(&cpu, qzo_test_fixture(models[i]), 1);
+        open_on_device(&cuda, qzo_test_fixture(models[i]));
+        for (int p = 0; p < PERTURBATION_COUNT; p++) {
+            logits = fmax(logits, check_logits(&cpu, &cuda, &perturbations[p]));
+            log_probs = fmax(log_probs, check_log_probs(&cpu, &cuda, &perturbations[p]));
+        }
+        print_message("%s: largest error of logits %.3g, of log-probabilities %.3g\n", models[i],
+                      logits, log_probs);
+        test_model_close(&cuda);
+        test_model_close(&cpu);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(models_agree_with_the_cpu)};
+    if (qzo_cuda_available() != QZO_OK) {
+        print_message("skipped: %s\n", qzo_error_message());
+        return 77;
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
