@@ -15,8 +15,20 @@ static double now_seconds(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+const qzo_transport qzo_transports[] = {
+    {"local", qzo_comm_local_open}, /* one process */
+    {"mpi", qzo_comm_mpi_open},     /* host data between all ranks of the job */
+    {NULL, NULL},
+};
+
+static qzo_status open_transport(qzo_comm **out, const char *name) {
+    for (const qzo_transport *entry = qzo_transports; entry->name != NULL; entry++)
+        if (strcmp(entry->name, name) == 0) return entry->open(out);
+    return qzo_fail(QZO_ERR_USAGE, "no transport is named \"%s\"", name);
+}
+
 qzo_status qzo_comm_world_open(qzo_comm **out, const qzo_launch *launch) {
-    qzo_status status = launch->under_launcher ? qzo_comm_mpi_open(out) : qzo_comm_local_open(out);
+    qzo_status status = open_transport(out, launch->under_launcher ? "mpi" : "local");
     if (status != QZO_OK) return status;
     if (launch->expected_ranks > 1 && (*out)->size == 1) {
         qzo_comm_close(*out);

@@ -1,7 +1,7 @@
 /* A group of ranks. Collective calls are made by all ranks of the group in the same order.
  *
- * Every transport gives the same bytes. Transports: comm_local.c (one process), comm_mpi.c. To add
- * one: fill qzo_comm_ops and open the world in comm.c. */
+ * Every transport gives the same bytes. To add one: comm_<name>.c with qzo_comm_ops filled, one
+ * line in qzo_transports (comm.c). */
 #ifndef QZO_COMM_COMM_H
 #define QZO_COMM_COMM_H
 
@@ -71,7 +71,14 @@ qzo_status qzo_comm_poll(qzo_comm *comm, bool *received, int *from, qzo_message 
  * it before leaving a collective section, with this rank's own status. */
 qzo_status qzo_comm_worst_status(qzo_comm *comm, qzo_status status);
 
-/* Transports. */
+typedef struct qzo_transport {
+    const char *name;
+    qzo_status (*open)(qzo_comm **out); /* the world */
+} qzo_transport;
+
+/* NULL-named entry last. */
+extern const qzo_transport qzo_transports[];
+
 qzo_status qzo_comm_local_open(qzo_comm **out);
 qzo_status qzo_comm_mpi_open(qzo_comm **out); /* QZO_ERR_UNSUPPORTED in a build without MPI */
 
