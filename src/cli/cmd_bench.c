@@ -18,6 +18,7 @@
 #include <time.h>
 
 enum { RESULTS_MAX = 64, NAME_BYTES = 96, ROWS_DEFAULT = 512, BENCH_SEED = 7 };
+enum { LENGTH_MAX = 64 }; /* packed sequences of about the length of a classification task */
 
 static const double PERIOD_SECONDS = 0.3;
 static const float BENCH_EPS = 1e-3f;
@@ -35,6 +36,7 @@ typedef struct bench {
     int64_t rows;
     qzo_peaks peaks;
     float *masters, *residual, *logits;
+    float *rope_table; /* (length_of, head_dim / 2, {cos, sin}) */
     qzo_act *x, *y, *z, *out;
     int32_t *ids, *positions, *begin, *zero;
     double *log_probs_host;
@@ -74,13 +76,29 @@ cleanup:
     return status;
 }
 
+/* Tokens of a packed sequence. */
+static int64_t length_of(const bench *b) {
+    int64_t length = b->rows < LENGTH_MAX ? b->rows : LENGTH_MAX;
+    return length < b->model->shape.positions_max ? length : b->model->shape.positions_max;
+}
+
+static qzo_status fill_rope_table(bench *b) {
+    int64_t count = length_of(b) * b->model->shape.head_dim;
+    size_t size_bytes = (size_t)count * sizeof(float);
+    float *host = malloc(size_bytes);
+    if (host == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for %zu bytes", size_bytes);
+    qzo_rope_table_fill(host, &b->model->shape, length_of(b));
+    qzo_status status = b->backend->ops->upload(b->backend, b->rope_table, host, size_bytes);
+    free(host);
+    return status;
+}
+
 static qzo_status fill_indices(bench *b) {
     qzo_status status = QZO_OK;
     size_t size_bytes = (size_t)b->rows * sizeof(int32_t);
     int32_t *host = malloc(size_bytes);
     if (host == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for %zu bytes", size_bytes);
-    int64_t length = b->rows < b->model->shape.positions_max ? b->rows : 64;
-    if (length > 64) length = 64; /* rows of about the length of a classification task */
+    int64_t length = length_of(b);
     for (int64_t i = 0; i < b->rows; i++) host[i] = (int32_t)(i * 7919 % b->model->shape.vocab);
     QZO_TRY(b->backend->ops->upload(b->backend, b->ids, host, size_bytes));
     for (int64_t i = 0; i < b->rows; i++) host[i] = (int32_t)(i % length);
@@ -106,6 +124,7 @@ static qzo_status open_bench(bench *b) {
         {(void **)&b->masters, b->model->value_count + 1, sizeof(float)},
         {(void **)&b->residual, b->rows * shape->width, sizeof(float)},
         {(void **)&b->logits, b->rows * shape->vocab, sizeof(float)},
+        {(void **)&b->rope_table, length_of(b) * shape->head_dim, sizeof(float)},
         {(void **)&b->x, wide, act},
         {(void **)&b->y, wide, act},
         {(void **)&b->z, wide, act},
@@ -133,14 +152,15 @@ static qzo_status open_bench(bench *b) {
     QZO_TRY(fill(b, b->y, wide, act));
     QZO_TRY(fill(b, b->z, wide, act));
     QZO_TRY(fill(b, b->residual, b->rows * shape->width, sizeof(float)));
+    QZO_TRY(fill_rope_table(b));
     QZO_TRY(fill_indices(b));
 cleanup:
     return status;
 }
 
 static void close_bench(bench *b) {
-    void *const memory[] = {b->masters, b->residual, b->logits,    b->x,     b->y,   b->z,
-                            b->out,     b->ids,      b->positions, b->begin, b->zero};
+    void *const memory[] = {b->masters, b->residual, b->logits, b->rope_table, b->x,     b->y,
+                            b->z,       b->out,      b->ids,    b->positions,  b->begin, b->zero};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
         b->backend->ops->release(b->backend, memory[i]);
     free(b->log_probs_host);
@@ -195,7 +215,7 @@ static qzo_status run_linear(bench *b, const void *what) {
 
 static qzo_status run_rope(bench *b, const void *what) {
     (void)what;
-    return b->backend->ops->rope(b->backend, b->y, b->positions, b->model->rope_table, b->rows,
+    return b->backend->ops->rope(b->backend, b->y, b->positions, b->rope_table, b->rows,
                                  b->model->shape.head_count, b->model->shape.head_dim);
 }
 
@@ -205,7 +225,7 @@ static qzo_status run_attention(bench *b, const void *what) {
     qzo_attention attention = {.prefix_begin = b->zero,
                                .prefix_end = b->zero,
                                .own_begin = b->begin,
-                               .context_max = 64,
+                               .context_max = length_of(b),
                                .head_count = shape->head_count,
                                .kv_head_count = shape->kv_head_count,
                                .head_dim = shape->head_dim,
@@ -345,9 +365,7 @@ static qzo_status print_json(const bench *b, const char *arithmetic, int threads
                              "arithmetic", arithmetic, "threads", threads, "peak_gflops",
                              b->peaks.flops_per_second / 1e9, "copy_gbytes_per_second",
                              b->peaks.copy_bytes_per_second / 1e9, "operations", operations);
-    qzo_status status = qzo_json_print(root);
-    json_decref(root);
-    return status;
+    return qzo_json_print(root);
 }
 
 int qzo_cmd_bench(const qzo_options *options) {

@@ -70,9 +70,7 @@ static qzo_status print_json(const qzo_workbench *bench,
                                           standard_error(&results[s]), "loss", results[s].loss));
     json_t *root = json_pack("{s:s, s:s, s:s, s:o}", "task", bench->task->name, "metric",
                              bench->task->metric, "loss", bench->task->loss, "splits", splits);
-    qzo_status status = qzo_json_print(root);
-    json_decref(root);
-    return status;
+    return qzo_json_print(root);
 }
 
 int qzo_cmd_eval(const qzo_options *options) {

@@ -156,7 +156,7 @@ static void print_memory(const plan *p) {
     char note[96];
     printf("memory per rank%s\n", p->kind_count > 1 ? ", of the trials that need most" : "");
     print_bytes("mapped", memory->mapped_bytes, "the model's files, shared by the ranks of a host");
-    print_bytes("loaded", memory->loaded_bytes, "norms and rotary table");
+    print_bytes("loaded", memory->loaded_bytes, "norms");
     snprintf(note, sizeof note, "%" PRId64 " trainable values: initial, current and best",
              memory->value_count);
     print_bytes("scales", memory->masters_bytes, note);

@@ -54,10 +54,11 @@ static qzo_status open_world(qzo_comm **world, qzo_backend **backend, const qzo_
     qzo_status status = QZO_OK;
     qzo_launch launch = qzo_environment_launch();
     int local_rank = 0, local_size = 1;
+    watch_signals(); /* a job may be stopped while its ranks still gather */
     QZO_TRY(qzo_comm_world_open(world, &launch));
     qzo_log_configure(options->log_level, (*world)->rank, (*world)->size);
     QZO_TRY(add_faults(options->faults, (*world)->rank));
-    watch_signals(); /* after MPI_Init, which may set its own */
+    watch_signals(); /* again after MPI_Init, which may set its own */
     QZO_TRY(qzo_comm_local_rank(*world, &local_rank, &local_size));
     qzo_backend_options backend_options = {.thread_count = qzo_threads(options, local_size),
                                            .local_rank = local_rank};

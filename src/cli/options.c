@@ -30,6 +30,8 @@ const qzo_command qzo_commands[] = {
      qzo_cmd_eval},
     {"bench", "MODEL", "time, bytes and rate of every operation at a model's shapes",
      qzo_cmd_bench},
+    {"completion", "bash|zsh", "print a script that completes commands and options in a shell",
+     qzo_cmd_completion},
     {NULL, NULL, NULL, NULL},
 };
 
@@ -38,9 +40,12 @@ static const struct {
     const char *word;
     size_t offset;
 } positionals[] = {
-    {"SWEEP.yaml", offsetof(qzo_options, sweep_path)}, {"DIR", offsetof(qzo_options, folder)},
-    {"TRIAL", offsetof(qzo_options, trial)},           {"MODEL", offsetof(qzo_options, model_path)},
+    {"SWEEP.yaml", offsetof(qzo_options, sweep_path)},
+    {"DIR", offsetof(qzo_options, folder)},
+    {"TRIAL", offsetof(qzo_options, trial)},
+    {"MODEL", offsetof(qzo_options, model_path)},
     {"TASK", offsetof(qzo_options, task_path)},
+    {"bash|zsh", offsetof(qzo_options, shell_name)},
 };
 
 typedef enum { KIND_FLAG, KIND_TEXT, KIND_INT, KIND_CHOICE } option_kind;
@@ -137,6 +142,16 @@ static void build_options(struct argp_option out[OPTIONS_MAX], const qzo_command
     }
 }
 
+bool qzo_options_at(qzo_option_view *out, const qzo_command *command, int index) {
+    for (int i = 0; i < ENTRY_COUNT; i++) {
+        if (!takes(command, &entries[i]) || index-- > 0) continue;
+        *out = (qzo_option_view){
+            .name = entries[i].name, .argument = entries[i].argument, .help = entries[i].help};
+        return true;
+    }
+    return false;
+}
+
 /* --- reading values --- */
 
 static qzo_status read_int(int64_t *out, const option_entry *entry, const char *text) {
@@ -196,6 +211,9 @@ static qzo_status read_positional(qzo_options *options, const char *text, int in
         return qzo_fail(QZO_ERR_USAGE, "%s takes %s, found '%s' after that", options->command->name,
                         options->command->arguments, text);
     size_t length = strcspn(word, " ");
+    if (memchr(word, '|', length) != NULL && choice_index(word, text) < 0)
+        return qzo_fail(QZO_ERR_USAGE, "%s: expected %.*s, found '%s'", options->command->name,
+                        (int)length, word, text);
     for (size_t i = 0; i < sizeof positionals / sizeof *positionals; i++) {
         const char **at = field(options, positionals[i].offset);
         if (strlen(positionals[i].word) != length || memcmp(positionals[i].word, word, length) != 0)

@@ -42,17 +42,29 @@ typedef struct qzo_options {
 
     int64_t rank_count; /* plan's --ranks */
     int64_t row_count;  /* bench's --rows; 0: its default */
+
+    const char *shell_name; /* bash|zsh of completion */
 } qzo_options;
 
 typedef struct qzo_command {
     const char *name;
-    const char *arguments;                  /* "DIR TRIAL", as help shows them */
+    const char *arguments;                  /* "DIR TRIAL", as help shows them; "a|b": a choice */
     const char *help;                       /* one sentence */
     int (*run)(const qzo_options *options); /* returns the exit code */
 } qzo_command;
 
 /* Ends with a NULL name; in the order of `--help`. */
 extern const qzo_command qzo_commands[];
+
+/* An option as help shows it. */
+typedef struct qzo_option_view {
+    const char *name;     /* without "--" */
+    const char *argument; /* "DIR", "auto|cpu|cuda"; NULL where it takes none */
+    const char *help;
+} qzo_option_view;
+
+/* The index-th option of a command; false behind its last one. */
+bool qzo_options_at(qzo_option_view *out, const qzo_command *command, int index);
 
 /* Reads the command line. QZO_ERR_USAGE tells what was wrong, with the nearest known word. Where
  * out->help or out->version is set, nothing else was checked. */

@@ -40,21 +40,27 @@ cleanup:
     return status;
 }
 
+/* transformers 5 writes the type of scaling into rope_parameters, before that into rope_scaling. */
+static qzo_status refuse_rope(const json_t *config, const char *key, const char *absent,
+                              const char *name) {
+    const json_t *rope = json_object_get(config, key);
+    if (!json_is_object(rope)) return QZO_OK;
+    const json_t *kind = json_object_get(rope, "rope_type");
+    if (kind == NULL) kind = json_object_get(rope, "type");
+    const char *text = json_is_string(kind) ? json_string_value(kind) : absent;
+    if (strcmp(text, "default") == 0) return QZO_OK;
+    return qzo_fail(QZO_ERR_UNSUPPORTED, "%s: %s of type \"%s\" is not supported", name, key, text);
+}
+
 /* What the forward pass does not do must be refused, not ignored. */
 static qzo_status refuse_variants(const json_t *config, const char *name) {
     static const char *const biases[] = {"attention_bias", "mlp_bias"};
     for (int i = 0; i < 2; i++)
         if (json_is_true(json_object_get(config, biases[i])))
             return qzo_fail(QZO_ERR_UNSUPPORTED, "%s: %s is not supported", name, biases[i]);
-    const json_t *scaling = json_object_get(config, "rope_scaling");
-    if (json_is_object(scaling)) {
-        const json_t *kind = json_object_get(scaling, "rope_type");
-        if (kind == NULL) kind = json_object_get(scaling, "type");
-        const char *text = json_is_string(kind) ? json_string_value(kind) : "unnamed";
-        if (strcmp(text, "default") != 0)
-            return qzo_fail(QZO_ERR_UNSUPPORTED, "%s: rope_scaling of type \"%s\" is not supported",
-                            name, text);
-    }
+    qzo_status status = refuse_rope(config, "rope_scaling", "unnamed", name);
+    if (status == QZO_OK) status = refuse_rope(config, "rope_parameters", "default", name);
+    if (status != QZO_OK) return status;
     const json_t *activation = json_object_get(config, "hidden_act");
     if (json_is_string(activation) && strcmp(json_string_value(activation), "silu") != 0)
         return qzo_fail(QZO_ERR_UNSUPPORTED,

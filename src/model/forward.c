@@ -21,6 +21,7 @@ typedef struct buffers {
     qzo_act *k, *v;       /* (rows, kv_head_count * head_dim) */
     qzo_act *gate, *up;   /* (rows, ffn_width) */
     float *logits;        /* (min(gathers, LOGITS_CHUNK_ROWS), vocab) */
+    float *rope_table;    /* (context, head_dim / 2, {cos, sin}) */
     int32_t *ids, *positions, *prefix_begin, *prefix_end, *own_begin; /* (rows) */
     int32_t *gather_rows, *gather_positions;                          /* (gathers) */
     int32_t *target_row, *target_id;                                  /* (targets) */
@@ -55,6 +56,7 @@ static void slice(buffers *at, qzo_arena *arena, const qzo_shape *shape, size_t 
     at->gate = qzo_arena_reserve(arena, rows * shape->ffn_width, act_bytes);
     at->up = qzo_arena_reserve(arena, rows * shape->ffn_width, act_bytes);
     at->logits = qzo_arena_reserve(arena, chunk_rows(limits) * shape->vocab, sizeof(float));
+    at->rope_table = qzo_arena_reserve(arena, limits->context * shape->head_dim, sizeof(float));
     int32_t **const row_arrays[] = {&at->ids, &at->positions, &at->prefix_begin, &at->prefix_end,
                                     &at->own_begin};
     for (size_t i = 0; i < sizeof row_arrays / sizeof *row_arrays; i++)
@@ -71,6 +73,24 @@ int64_t qzo_forward_bytes(const qzo_shape *shape, size_t activation_bytes,
     buffers at;
     slice(&at, &arena, shape, activation_bytes, limits);
     return (int64_t)arena.planned_bytes;
+}
+
+static qzo_status load_rope_table(qzo_forward *forward) {
+    qzo_status status = QZO_OK;
+    const qzo_shape *shape = &forward->model->shape;
+    qzo_backend *backend = forward->model->backend;
+    int64_t positions = forward->limits.context;
+    size_t size_bytes = (size_t)(positions * shape->head_dim) * sizeof(float);
+    if (size_bytes == 0) return QZO_OK;
+    float *host = malloc(size_bytes);
+    if (host == NULL)
+        return qzo_fail(QZO_ERR_MEMORY, "out of memory for the rotary table of %lld positions",
+                        (long long)positions);
+    qzo_rope_table_fill(host, shape, positions);
+    QZO_TRY(backend->ops->upload(backend, forward->at.rope_table, host, size_bytes));
+cleanup:
+    free(host);
+    return status;
 }
 
 qzo_status qzo_forward_open(qzo_forward **out, const qzo_model *model,
@@ -100,6 +120,7 @@ qzo_status qzo_forward_open(qzo_forward **out, const qzo_model *model,
     arena.base = forward->memory;
     slice(&forward->at, &arena, &model->shape, backend->ops->activation_bytes, limits);
     QZO_TRY(qzo_arena_finish(&arena));
+    QZO_TRY(load_rope_table(forward));
     QZO_TRY(backend->ops->reserve(backend, limits->context));
     *out = forward;
     forward = NULL;
@@ -173,7 +194,7 @@ static qzo_status keys_and_values(const pass *p, const qzo_layer *layer) {
     QZO_TRY(norm(p, at->residual, layer->attention_norm, rows));
     QZO_TRY(linear(p, layer, QZO_LINEAR_K, at->k, at->x, rows));
     QZO_TRY(linear(p, layer, QZO_LINEAR_V, at->v, at->x, rows));
-    QZO_TRY(model->backend->ops->rope(model->backend, at->k, at->positions, model->rope_table, rows,
+    QZO_TRY(model->backend->ops->rope(model->backend, at->k, at->positions, at->rope_table, rows,
                                       model->shape.kv_head_count, model->shape.head_dim));
 cleanup:
     return status;
@@ -196,7 +217,7 @@ static qzo_status attend(const pass *p, const qzo_layer *layer, float *residual,
                                .head_dim = shape->head_dim,
                                .scale = 1.0f / sqrtf((float)shape->head_dim)};
     QZO_TRY(linear(p, layer, QZO_LINEAR_Q, at->q, at->x, queries));
-    QZO_TRY(backend->ops->rope(backend, at->q, positions, p->forward->model->rope_table, queries,
+    QZO_TRY(backend->ops->rope(backend, at->q, positions, at->rope_table, queries,
                                shape->head_count, shape->head_dim));
     QZO_TRY(backend->ops->attention(backend, at->mixed, at->q, at->k, at->v, &attention, queries));
     QZO_TRY(linear(p, layer, QZO_LINEAR_O, at->x, at->mixed, queries));

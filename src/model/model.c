@@ -64,33 +64,18 @@ cleanup:
     return status;
 }
 
-/* transformers' angles: inverse frequency and angle rounded to fp32, then cos and sin. Not those of
- * the C library: its last bit may change with its version, and with it every loss. */
-static qzo_status load_rope_table(qzo_model *model) {
-    qzo_status status = QZO_OK;
-    const qzo_shape *shape = &model->shape;
+void qzo_rope_table_fill(float *host, const qzo_shape *shape, int64_t positions) {
     int64_t half = shape->head_dim / 2;
     double log_theta = qzo_log((double)shape->rope_theta);
-    size_t size_bytes = (size_t)(shape->positions_max * half * 2) * sizeof(float);
-    void *memory = NULL;
-    float *host = malloc(size_bytes);
-    if (host == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for %zu bytes", size_bytes);
     for (int64_t i = 0; i < half; i++) {
         float exponent = (float)(2 * i) / (float)shape->head_dim;
         float frequency = 1.0f / (float)qzo_exp(log_theta * (double)exponent);
-        for (int64_t p = 0; p < shape->positions_max; p++) {
+        for (int64_t p = 0; p < positions; p++) {
             float angle = (float)p * frequency;
             host[(p * half + i) * 2] = (float)qzo_cos((double)angle);
             host[(p * half + i) * 2 + 1] = (float)qzo_sin((double)angle);
         }
     }
-    QZO_TRY(model->backend->ops->allocate(model->backend, &memory, size_bytes));
-    model->rope_table = memory;
-    model->loaded_bytes += (int64_t)size_bytes;
-    QZO_TRY(model->backend->ops->upload(model->backend, memory, host, size_bytes));
-cleanup:
-    free(host);
-    return status;
 }
 
 /* Gives the tensor its span where it has trainable values; a collision of ids is refused. */
@@ -188,7 +173,6 @@ qzo_status qzo_model_load(qzo_model **out, qzo_model_dir *dir, qzo_backend *back
     }
     for (int64_t i = 0; i < model->shape.layer_count; i++) QZO_TRY(load_layer(model, i));
     QZO_TRY(load_ends(model));
-    QZO_TRY(load_rope_table(model));
     *out = model;
     model = NULL;
 cleanup:
@@ -214,7 +198,6 @@ void qzo_model_free(qzo_model *model) {
     qzo_qtensor_release(&model->embedding_tensor);
     qzo_qtensor_release(&model->head_tensor);
     backend->ops->release(backend, model->final_norm);
-    backend->ops->release(backend, model->rope_table);
     for (int64_t i = 0; i < model->span_count; i++) free(model->span_names[i]);
     free(model->span_names);
     free(model->spans);
@@ -262,8 +245,7 @@ qzo_status qzo_model_measure(qzo_model_sizes *out, const qzo_model_dir *dir) {
             qzo_qtensor_release(&tensor);
         }
     int64_t norms = (2 * out->shape.layer_count + 1) * out->shape.width;
-    int64_t rope = out->shape.positions_max * out->shape.head_dim;
-    out->loaded_bytes = (norms + rope) * (int64_t)sizeof(float);
+    out->loaded_bytes = norms * (int64_t)sizeof(float);
 cleanup:
     qzo_qtensor_release(&tensor);
     return status;

@@ -1,5 +1,5 @@
-/* A model folder and a backend to a loaded model: weights bound in their formats, norms and rotary
- * table in the backend's memory. Loaded once per rank and shared by all its trials: nothing in it
+/* A model folder and a backend to a loaded model: weights bound in their formats, norms in the
+ * backend's memory. Loaded once per rank and shared by all its trials: nothing in it
  * changes after loading. A trial's own state is one array of masters. */
 #ifndef QZO_MODEL_MODEL_H
 #define QZO_MODEL_MODEL_H
@@ -27,7 +27,6 @@ typedef struct qzo_model {
     qzo_weight *embedding;
     qzo_weight *head;
     float *final_norm; /* (width) */
-    float *rope_table; /* (positions_max, head_dim / 2, {cos, sin}) */
     qzo_span *spans;   /* trainable values, in the order of the layers and of qzo_linear_kind */
     char **span_names;
     int64_t span_count;
@@ -42,10 +41,17 @@ void qzo_model_free(qzo_model *model); /* NULL is fine */
 /* The initial masters (value_count), in host memory. */
 qzo_status qzo_model_initial_values(const qzo_model *model, float *masters_host);
 
+/* The rotary table of positions 0 .. positions - 1: host (positions, head_dim / 2, {cos, sin}).
+ * Whoever needs one asks for the positions that it uses: a configuration may promise millions.
+ *
+ * transformers' angles: inverse frequency and angle rounded to fp32, then cos and sin. Not those of
+ * the C library: its last bit may change with its version, and with it every loss. */
+void qzo_rope_table_fill(float *host, const qzo_shape *shape, int64_t positions);
+
 /* Bytes that a model of this folder takes, before it is loaded. */
 typedef struct qzo_model_sizes {
     int64_t mapped_bytes; /* codes, zeros, embeddings: in the page cache, shared by the node */
-    int64_t loaded_bytes; /* own copies: norms, rotary table */
+    int64_t loaded_bytes; /* own copies: norms */
     int64_t value_count;  /* trainable values */
     qzo_shape shape;
 } qzo_model_sizes;
