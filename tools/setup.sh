@@ -81,6 +81,15 @@ list_missing_for_tests() {
     if ! has clang || ! has_fuzzer; then missing+=(libclang-rt-dev); fi
     # The format check wants version 14, which Debian 12 has, and is skipped with another one.
     needs clang-format has clang-format
+    # Slurm's daemons for the tests labelled slurm, which only root can run.
+    if ((EUID == 0)); then
+        needs slurmctld test -x /usr/sbin/slurmctld
+        needs slurmd test -x /usr/sbin/slurmd
+        needs munge test -x /usr/sbin/munged
+        needs slurm-client has srun
+        # srun loads a PMIx whose name only the development package has.
+        needs libpmix-dev pkg-config --exists pmix
+    fi
 }
 
 # Drops names that this distribution does not have: older ones hold libclang-rt in clang itself.
