@@ -49,6 +49,18 @@ run 0 "$QZO" report one-out --csv
 [[ $(column stdout status | tr '\n' ' ') == "failed finished " ]] ||
     fail "statuses of a damaged and a good task: $(column stdout status | tr '\n' ' ')"
 
+# A task that is there and cannot be read, beside a good one: the same, and no fault of the machine.
+mkdir folder.qzt
+sed 's/damaged\.qzt/folder.qzt/' one.yaml >folder.yaml
+for again in first second; do
+    run 1 "$QZO" run folder.yaml --out folder-out
+    run 0 "$QZO" report folder-out --csv
+    [[ $(column stdout status | tr '\n' ' ') == "failed finished " ]] ||
+        fail "statuses of an unreadable and a good task, $again run: $(column stdout status)"
+done
+sed "s|^task:.*|task: folder.qzt|" good.yaml >folder-task.yaml
+refused folder-task 2 'folder\.qzt'
+
 # --- the sweep file -------------------------------------------------------------------------------
 sed 's/batch:/batches:/' good.yaml >key.yaml
 refused key 2 'key\.yaml:5:[0-9]+: .*batches.*batch'
@@ -58,6 +70,8 @@ refused open 2 'open\.yaml:[0-9]+:[0-9]+: '
 refused empty 2 'empty\.yaml'
 run 2 "$QZO" run absent.yaml --out absent-out
 says stderr 'absent\.yaml'
+run 2 "$QZO" run folder.qzt --out folder-out
+says stderr 'folder\.qzt'
 
 # --- journals -------------------------------------------------------------------------------------
 # resume WHAT: run again over `out`; it must end as it was.
@@ -78,6 +92,15 @@ resume "a byte in the middle of a journal changed"
 cp -r calm out
 : >"out/trials/$id.qzj"
 resume "an empty journal"
+cp -r calm out
+other=$(column calm.csv id | tail -n 1)
+cp "out/trials/$other.qzj" "out/trials/$id.qzj"
+run 2 "$QZO" run good.yaml --out out
+says stderr "$id.*belongs to another trial"
+run 0 "$QZO" report out --csv
+says stdout "^1,$id,failed,0,,,,,,,"
+rm "out/trials/$id.qzj"
+resume "a journal under another trial's name, removed"
 cp -r calm out
 rm out/store.sqlite
 resume "no store"

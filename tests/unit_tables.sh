@@ -50,6 +50,9 @@ run 0 "$QZO" plan sweep.yaml --ranks 2
 says stdout '^tables: 3 trials, 6 steps, '
 says stdout '^2 ranks: 2 trials at a time, 1 rank each$'
 says stdout '^1 trial cannot run: .*absent\.qzt'
+sed 's/^train:/ranks_per_trial: 2\ntrain:/' sweep.yaml >pairs.yaml
+run 0 "$QZO" plan pairs.yaml --ranks 5
+says stdout '^5 ranks: 3 trials at a time, 2 ranks each, the last 1$'
 run 0 "$QZO" plan sweep.yaml --json
 python3 - <<'PY' || fail "plan --json: $(<stdout)"
 import json

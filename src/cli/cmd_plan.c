@@ -27,7 +27,8 @@ typedef struct plan {
     qzo_contents contents;
     measured *kinds;
     int64_t kind_count;
-    int64_t step_count, pass_count; /* of all trials that can run */
+    int64_t step_count; /* of all trials that can run */
+    double pass_count;  /* the same; more than any integer holds, if the file asks for it */
     int64_t runnable_count;
     int64_t rank_count, ranks_per_trial, group_count;
 } plan;
@@ -77,12 +78,12 @@ static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /* Forward passes of one trial: two per perturbation and micro-batch, one per chunk of an
  * evaluation; dev is evaluated before the first step too. */
-static int64_t passes_of(const qzo_trial_spec *spec, const measured *kind) {
-    int64_t steps =
-        spec->steps * spec->samples_per_step * 2 * divide_up(spec->batch, spec->micro_batch);
-    int64_t evaluations = 1 + divide_up(spec->steps, spec->evaluate_every);
-    return steps + evaluations * divide_up(kind->dev_count, spec->eval_batch) +
-           divide_up(kind->test_count, spec->eval_batch);
+static double passes_of(const qzo_trial_spec *spec, const measured *kind) {
+    double steps = 2.0 * (double)spec->steps * (double)spec->samples_per_step *
+                   (double)divide_up(spec->batch, spec->micro_batch);
+    double evaluations = 1.0 + (double)divide_up(spec->steps, spec->evaluate_every);
+    return steps + evaluations * (double)divide_up(kind->dev_count, spec->eval_batch) +
+           (double)divide_up(kind->test_count, spec->eval_batch);
 }
 
 static qzo_status make_plan(plan *p, const qzo_options *options) {
@@ -103,7 +104,7 @@ static qzo_status make_plan(plan *p, const qzo_options *options) {
     p->ranks_per_trial = p->sweep->ranks_per_trial;
     if (p->ranks_per_trial == QZO_RANKS_ALL || p->ranks_per_trial > p->rank_count)
         p->ranks_per_trial = p->rank_count;
-    p->group_count = p->rank_count / p->ranks_per_trial;
+    p->group_count = divide_up(p->rank_count, p->ranks_per_trial); /* the last may be smaller */
 cleanup:
     return status;
 }
@@ -173,15 +174,18 @@ static void print_refused(FILE *stream, const plan *p) {
 }
 
 static void print_plan(const plan *p) {
-    printf("%s: %" PRId64 " trial%s, %" PRId64 " steps, %" PRId64 " forward passes\n",
-           p->sweep->name, p->grid->trial_count, p->grid->trial_count == 1 ? "" : "s",
-           p->step_count, p->pass_count);
+    printf("%s: %" PRId64 " trial%s, %" PRId64 " steps, %.0f forward passes\n", p->sweep->name,
+           p->grid->trial_count, p->grid->trial_count == 1 ? "" : "s", p->step_count,
+           p->pass_count);
     print_parameters(p);
     if (p->grid->duplicate_count > 0)
         printf("%" PRId64 " repeated combinations are left out\n", p->grid->duplicate_count);
-    printf("%" PRId64 " rank%s: %" PRId64 " trial%s at a time, %" PRId64 " rank%s each\n",
+    printf("%" PRId64 " rank%s: %" PRId64 " trial%s at a time, %" PRId64 " rank%s each",
            p->rank_count, p->rank_count == 1 ? "" : "s", p->group_count,
            p->group_count == 1 ? "" : "s", p->ranks_per_trial, p->ranks_per_trial == 1 ? "" : "s");
+    if (p->rank_count % p->ranks_per_trial != 0)
+        printf(", the last %" PRId64, p->rank_count % p->ranks_per_trial);
+    printf("\n");
     print_memory(p);
     print_refused(stdout, p);
 }
@@ -221,11 +225,13 @@ static json_t *refused_to_json(const plan *p) {
 }
 
 static qzo_status print_json(const plan *p) {
+    const double integer_max = 9e18;
+    json_int_t passes = (json_int_t)(p->pass_count < integer_max ? p->pass_count : integer_max);
     json_t *root = json_pack(
         "{ss, sI, sI, sI, sI, so, sI, sI, sI, so, so}", "name", p->sweep->name, "trials",
         (json_int_t)p->grid->trial_count, "duplicates", (json_int_t)p->grid->duplicate_count,
-        "steps", (json_int_t)p->step_count, "forward_passes", (json_int_t)p->pass_count,
-        "parameters", parameters_to_json(p), "ranks", (json_int_t)p->rank_count, "ranks_per_trial",
+        "steps", (json_int_t)p->step_count, "forward_passes", passes, "parameters",
+        parameters_to_json(p), "ranks", (json_int_t)p->rank_count, "ranks_per_trial",
         (json_int_t)p->ranks_per_trial, "trials_at_a_time", (json_int_t)p->group_count,
         "memory_bytes", memory_to_json(p), "refused", refused_to_json(p));
     return qzo_json_print(root);

@@ -29,9 +29,11 @@ struct qzo_qspsa {
     uint64_t digest;      /* of the masters now */
 };
 
-/* Units of a rank: [first, first of the next rank). */
+/* Units of a rank: [first, first of the next rank). Rounded up: rank 0, whose journal's errors and
+ * whose answers to other groups travel with its units, always has one. */
 static int64_t first_unit(const qzo_qspsa *optimizer, int64_t rank) {
-    return rank * optimizer->unit_total / optimizer->comm->size;
+    int64_t ranks = optimizer->comm->size;
+    return (rank * optimizer->unit_total + ranks - 1) / ranks;
 }
 
 qzo_status qzo_qspsa_open(qzo_qspsa **out, const qzo_qspsa_settings *settings,

@@ -52,6 +52,8 @@ qzo_status qzo_contents_digest(qzo_digest *out, const char *path, bool is_model,
     fresh.status = read_digest(&fresh.digest, path, is_model);
     if (fresh.status != QZO_OK) {
         fresh.digest = qzo_digest_of(path, strlen(path)); /* two unreadable paths are two trials */
+        /* To the sweep it is a file that is not there, and no fault of the machine. */
+        if (fresh.status == QZO_ERR_IO) fresh.status = QZO_ERR_NOT_FOUND;
         fresh.message = strdup(qzo_error_message());
     }
     /* Running out of memory says nothing about the file. */

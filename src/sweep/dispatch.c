@@ -13,7 +13,7 @@
 
 typedef enum { KIND_WANT = 1, KIND_PARK = 2, KIND_RUN = 3, KIND_STOP = 4 } message_kind;
 
-enum { NO_TRIAL = -1, PATH_BYTES = 4096, LINE_BYTES = 512 };
+enum { NO_TRIAL = -1, PATH_BYTES = 4096, LINE_BYTES = 512, SENTENCE_BYTES = 1024 };
 
 static const double PROGRESS_PERIOD_SECONDS = 1.0;
 static const struct timespec POLL_PAUSE = {.tv_nsec = 200000};
@@ -33,7 +33,11 @@ typedef struct dispatcher {
     leader_state *leaders; /* (group_count) */
     int own_answer;        /* message_kind for group 0; 0: none yet */
     int64_t own_trial;
-    qzo_status worst; /* what stopped the run; QZO_OK so far */
+    /* Of any rank; sentences are kept, since later ones would replace them. */
+    qzo_status worst; /* what stopped the run beside its trials; QZO_OK so far */
+    char worst_sentence[SENTENCE_BYTES];
+    qzo_status last_status; /* of this rank's last trial */
+    char last_sentence[SENTENCE_BYTES];
 } dispatcher;
 
 static double now_seconds(void) {
@@ -63,9 +67,11 @@ static qzo_message message_of(message_kind kind, int64_t trial, qzo_status statu
 /* --- rank 0: decisions --- */
 
 static void note_error(dispatcher *d, qzo_status status) {
-    if (status != QZO_OK && status != QZO_ERR_INTERRUPTED)
-        qzo_log_error("%s; the run stops", qzo_error_message());
-    if (status > d->worst) d->worst = status;
+    if (status == QZO_OK) return;
+    qzo_log_error("%s; the run stops", qzo_error_message());
+    if (status <= d->worst) return;
+    d->worst = status;
+    snprintf(d->worst_sentence, sizeof d->worst_sentence, "%.1000s", qzo_error_message());
 }
 
 /* Tells the running groups, once, to stop at their next boundary. */
@@ -110,10 +116,8 @@ static void take_result(dispatcher *d, int64_t trial, qzo_status status) {
     s->scheduler->report(s->scheduler_state, trial, outcome,
                          score_for_scheduler(&summary, &entry->spec));
     qzo_trial_summary_release(&summary);
-    if (status != QZO_OK) { /* parked, or an error of the machine: no group goes on */
-        if (status > d->worst) d->worst = status;
-        start_parking(d);
-    }
+    /* Parked, or an error of the machine, which its ranks hold with its sentence: all stop. */
+    if (status != QZO_OK) start_parking(d);
 }
 
 static void answer(dispatcher *d, int group, message_kind kind, int64_t trial) {
@@ -207,13 +211,38 @@ static message_kind ask_by_message(dispatcher *d, int64_t last, qzo_status last_
     qzo_message message = message_of(KIND_WANT, last, last_status);
     note_error(d, qzo_comm_send(d->settings->world, 0, &message));
     message_kind kind = KIND_WANT;
-    while (d->worst == QZO_OK || d->worst == QZO_ERR_INTERRUPTED) {
+    while (d->worst == QZO_OK) {
         if (poll_root(d, &kind, trial)) {
             if (kind == KIND_RUN || kind == KIND_STOP) return kind;
         } else {
             if (d->settings->should_park != NULL && d->settings->should_park()) send_park(d);
             nanosleep(&POLL_PAUSE, NULL);
         }
+    }
+    return KIND_STOP; /* the transport is broken */
+}
+
+/* --- the other ranks of a group --- */
+
+static void tell_group(dispatcher *d, message_kind kind, int64_t trial) {
+    qzo_message message = message_of(kind, trial, QZO_OK);
+    for (int rank = 1; rank < d->group->size; rank++)
+        note_error(d, qzo_comm_send(d->group, rank, &message));
+}
+
+/* By messages rather than a broadcast: a rank that waits for work sleeps, and hears signals. */
+static message_kind hear_leader(dispatcher *d, int64_t *trial) {
+    qzo_message message;
+    bool received = false;
+    int from = 0;
+    while (d->worst == QZO_OK) {
+        note_error(d, qzo_comm_poll(d->group, &received, &from, &message));
+        if (received) {
+            *trial = (int64_t)qzo_get_u64(message.bytes + 4);
+            return (message_kind)qzo_get_u32(message.bytes);
+        }
+        if (d->settings->should_park != NULL && d->settings->should_park()) send_park(d);
+        nanosleep(&POLL_PAUSE, NULL);
     }
     return KIND_STOP; /* the transport is broken */
 }
@@ -284,19 +313,20 @@ static qzo_status run_trial(dispatcher *d, int64_t trial) {
     return status;
 }
 
+static message_kind next_work(dispatcher *d, int64_t last, int64_t *trial) {
+    if (!leads(d)) return hear_leader(d, trial);
+    message_kind kind = is_world_root(d) ? ask_root(d, last, d->last_status, trial)
+                                         : ask_by_message(d, last, d->last_status, trial);
+    tell_group(d, kind, *trial);
+    return kind;
+}
+
 static qzo_status work(dispatcher *d) {
-    qzo_status status = QZO_OK, last_status = QZO_OK;
-    int64_t last = NO_TRIAL;
-    for (;;) {
-        int64_t told[2] = {KIND_STOP, NO_TRIAL}; /* kind, trial */
-        if (is_world_root(d))
-            told[0] = ask_root(d, last, last_status, &told[1]);
-        else if (leads(d))
-            told[0] = ask_by_message(d, last, last_status, &told[1]);
-        QZO_TRY(qzo_comm_broadcast(d->group, told, sizeof told, 0));
-        if (told[0] != KIND_RUN) break;
-        last = told[1];
-        last_status = run_trial(d, last);
+    int64_t last = NO_TRIAL, next = NO_TRIAL;
+    while (next_work(d, last, &next) == KIND_RUN) {
+        last = next;
+        d->last_status = run_trial(d, last);
+        snprintf(d->last_sentence, sizeof d->last_sentence, "%.1000s", qzo_error_message());
     }
     while (is_world_root(d)) { /* the other groups still work */
         bool all_stopped = true;
@@ -306,13 +336,11 @@ static qzo_status work(dispatcher *d) {
         serve(d);
         nanosleep(&POLL_PAUSE, NULL);
     }
-    status = last_status; /* with its message; the worst of all ranks is taken by the caller */
-    if (d->worst > status) status = d->worst;
-    if (is_world_root(d) && status == QZO_OK && d->park &&
-        !d->settings->scheduler->done(d->settings->scheduler_state))
-        status = qzo_fail(QZO_ERR_INTERRUPTED, "parked between trials, work is left");
-cleanup:
-    return status;
+    if (d->worst > d->last_status) return qzo_fail(d->worst, "%s", d->worst_sentence);
+    if (d->last_status != QZO_OK) return qzo_fail(d->last_status, "%s", d->last_sentence);
+    if (is_world_root(d) && d->park && !d->settings->scheduler->done(d->settings->scheduler_state))
+        return qzo_fail(QZO_ERR_INTERRUPTED, "parked between trials, work is left");
+    return QZO_OK;
 }
 
 qzo_status qzo_dispatch(const qzo_dispatch_settings *settings) {

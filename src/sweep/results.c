@@ -22,6 +22,21 @@ char *qzo_journal_path(const char *folder, const qzo_digest *id) {
     return qzo_path_join(folder, name);
 }
 
+/* A journal under another trial's name says nothing of this one. */
+static qzo_status check_identity(const qzo_journal_file *file, const qzo_digest *id) {
+    qzo_frame_reader reader;
+    qzo_frame frame;
+    qzo_journal_header header;
+    char *texts = NULL;
+    qzo_frame_reader_start(&reader, file->bytes, file->valid_bytes, QZO_JOURNAL_MAGIC);
+    if (!qzo_frame_next(&reader, &frame)) return QZO_OK;
+    qzo_status status = qzo_header_decode(&header, &texts, &frame);
+    if (status == QZO_OK && !qzo_digest_equal(&header.identity, id))
+        status = qzo_fail(QZO_ERR_FORMAT, "the journal belongs to another trial");
+    free(texts);
+    return status;
+}
+
 /* A journal that cannot be decoded is that trial's misfortune alone. */
 static qzo_status load_row(qzo_result_row *row, const char *folder, bool held) {
     qzo_journal_file file = {0};
@@ -29,7 +44,11 @@ static qzo_status load_row(qzo_result_row *row, const char *folder, bool held) {
     if (path == NULL) return fail_memory(folder);
     qzo_status status = qzo_journal_load(&file, path);
     if (status == QZO_OK) {
-        qzo_status read = qzo_trial_summarize(&row->summary, &file);
+        static const qzo_journal_file nothing;
+        qzo_status read = check_identity(&file, &row->trial->id);
+        qzo_status summarized =
+            qzo_trial_summarize(&row->summary, read == QZO_OK ? &file : &nothing);
+        if (read == QZO_OK) read = summarized;
         if (read == QZO_ERR_MEMORY) status = read;
         if (read != QZO_OK) qzo_log_warn("%s: %s", path, qzo_error_message());
         if (row->summary.ended)

@@ -59,6 +59,7 @@ static qzo_status read_sweep(run *r) {
     size_t text_bytes = 0;
     if (is_root(r))
         status = qzo_file_read(&text, &text_bytes, r->settings->sweep_path, SWEEP_FILE_BYTES_MAX);
+    if (status == QZO_ERR_IO) status = QZO_ERR_NOT_FOUND; /* as qzo_sweep_spec_load has it */
     QZO_TRY(qzo_comm_worst_status(world, status));
     QZO_TRY(qzo_comm_broadcast(world, &text_bytes, sizeof text_bytes, 0));
     if (!is_root(r)) text = calloc(1, text_bytes + 1);

@@ -451,7 +451,9 @@ qzo_status qzo_sweep_spec_load(qzo_sweep_spec **out, const char *path) {
     char *text = NULL, *folder = NULL;
     size_t text_bytes = 0;
     *out = NULL;
-    QZO_TRY(qzo_file_read(&text, &text_bytes, path, QZO_YAML_BYTES_MAX));
+    status = qzo_file_read(&text, &text_bytes, path, QZO_YAML_BYTES_MAX);
+    if (status == QZO_ERR_IO) status = QZO_ERR_NOT_FOUND; /* unreadable: as good as not there */
+    QZO_TRY(status);
     folder = qzo_path_folder(path);
     if (!folder) {
         status = qzo_fail(QZO_ERR_MEMORY, "%s: no memory to read it", path);

@@ -160,7 +160,7 @@ qzo_status qzo_replay(qzo_progress *out, qzo_workbench *bench, const qzo_journal
         status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %zu records", samples);
         goto cleanup;
     }
-    QZO_TRY(copy_masters(bench, bench->masters, bench->initial));
+    QZO_TRY(qzo_workbench_reset(bench, spec));
     QZO_TRY(qzo_masters_digest(&out->digest, &bench->trainable));
     qzo_frame_reader_start(&reader, file->bytes, file->valid_bytes, QZO_JOURNAL_MAGIC);
     while (!stop && qzo_frame_next(&reader, &frame)) {

@@ -351,8 +351,10 @@ static qzo_status run_step(trial *t, int64_t step) {
     t->step_seconds += now_seconds() - begin;
     report_progress(t, step, false);
     if (!t->progress.collapsed && evaluates_after(t->spec, step)) QZO_TRY(evaluate_dev(t, step));
-    if ((any_flags & QZO_FLAG_PARK) != 0 && step < t->spec->steps && !t->progress.collapsed)
+    if ((any_flags & QZO_FLAG_PARK) != 0 && step < t->spec->steps && !t->progress.collapsed) {
+        QZO_TRY(qzo_comm_worst_status(t->group, t->journal_status));
         status = qzo_fail(QZO_ERR_INTERRUPTED, "parked after step %lld", (long long)step);
+    }
 cleanup:
     return status;
 }
@@ -397,6 +399,13 @@ static bool is_of_trial(qzo_status status) {
            status == QZO_ERR_LIMIT || status == QZO_ERR_NOT_FOUND;
 }
 
+/* A path that could not be read when the trial was listed has its own digest in the place of its
+ * contents': that trial can never run. One that was readable then, and is not now, can later. */
+static bool was_unreadable(const qzo_digest *digest, const char *path) {
+    qzo_digest of_path = qzo_digest_of(path, strlen(path));
+    return qzo_digest_equal(digest, &of_path);
+}
+
 /* A trial that cannot even be prepared: a journal that says so, and nothing else. */
 static qzo_status record_failure(trial *t, qzo_outcome *outcome, const char *reason) {
     qzo_status status = QZO_OK;
@@ -419,7 +428,10 @@ static qzo_status prepare(trial *t, qzo_outcome *outcome, bool *failed) {
     if (status == QZO_OK)
         status = qzo_workbench_check_trainable(t->bench->model->value_count, t->spec->model_path);
     status = qzo_comm_worst_status(t->group, status);
-    *failed = is_of_trial(status);
+    *failed =
+        is_of_trial(status) ||
+        (status == QZO_ERR_IO && (was_unreadable(&t->spec->model_digest, t->spec->model_path) ||
+                                  was_unreadable(&t->spec->task_digest, t->spec->task_path)));
     if (!*failed) return status;
     char reason[1024];
     snprintf(reason, sizeof reason, "%.1000s", qzo_error_message());

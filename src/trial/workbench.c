@@ -162,6 +162,8 @@ static void drop_model(qzo_workbench *bench) {
     bench->backend->ops->release(bench->backend, bench->masters);
     bench->backend->ops->release(bench->backend, bench->best);
     bench->initial = bench->masters = bench->best = NULL;
+    free(bench->spans);
+    bench->spans = NULL;
     qzo_model_free(bench->model);
     bench->model = NULL;
     free(bench->model_path);
@@ -196,9 +198,15 @@ static qzo_status load_masters(qzo_workbench *bench) {
         *arrays[i] = memory;
     }
     QZO_TRY(backend->ops->upload(backend, bench->initial, host, size_bytes));
+    bench->spans = calloc((size_t)bench->model->span_count + 1, sizeof *bench->spans);
+    if (bench->spans == NULL) {
+        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for the spans");
+        goto cleanup;
+    }
+    for (int64_t i = 0; i < bench->model->span_count; i++) bench->spans[i] = bench->model->spans[i];
     bench->trainable = (qzo_trainable){.backend = backend,
                                        .masters = bench->masters,
-                                       .spans = bench->model->spans,
+                                       .spans = bench->spans,
                                        .span_count = bench->model->span_count};
 cleanup:
     free(host);
@@ -218,6 +226,13 @@ qzo_status qzo_workbench_load_model(qzo_workbench *bench, const char *path) {
 cleanup:
     if (status != QZO_OK) drop_model(bench);
     return status;
+}
+
+qzo_status qzo_workbench_reset(qzo_workbench *bench, const qzo_trial_spec *spec) {
+    for (int64_t i = 0; i < bench->model->span_count; i++)
+        bench->spans[i].floor = (float)spec->floor;
+    return bench->backend->ops->copy(bench->backend, bench->masters, bench->initial,
+                                     (size_t)bench->model->value_count * sizeof(float));
 }
 
 static qzo_status load_task(qzo_workbench *bench, const char *path) {

@@ -20,6 +20,7 @@ typedef struct qzo_workbench {
     const qzo_metric *metric;
     float *initial, *masters, *best; /* (value_count) in the backend's memory */
     qzo_trainable trainable;         /* of masters */
+    qzo_span *spans;                 /* the model's, with the trial's floor */
     qzo_pack_limits limits;
     qzo_pack pack;
     qzo_forward *forward;
@@ -44,6 +45,9 @@ qzo_status qzo_workbench_check_trainable(int64_t value_count, const char *model_
 /* The model and its masters alone: enough to replay a journal. */
 qzo_status qzo_workbench_load_model(qzo_workbench *bench, const char *path);
 
+/* Copies the initial values to the masters and takes the trial's floor for them. */
+qzo_status qzo_workbench_reset(qzo_workbench *bench, const qzo_trial_spec *spec);
+
 /* Packs `count` examples of a split; with gold_only the others' options are left out. */
 qzo_status qzo_workbench_pack(qzo_workbench *bench, const qzo_split *split, const int64_t *examples,
                               int64_t count, bool gold_only);
@@ -62,7 +66,7 @@ qzo_status qzo_workbench_evaluate(qzo_workbench *bench, qzo_sums *out, const qzo
  * sweep. The same errors as prepare and check_trainable. */
 typedef struct qzo_memory_plan {
     int64_t mapped_bytes;     /* the files, in the page cache, shared by the ranks of a node */
-    int64_t loaded_bytes;     /* norms, rotary table */
+    int64_t loaded_bytes;     /* norms */
     int64_t masters_bytes;    /* initial, current and best values */
     int64_t activation_bytes; /* workspace of the forward pass */
     int64_t value_count;

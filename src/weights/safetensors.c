@@ -202,7 +202,8 @@ static qzo_status parse_header(qzo_safetensors *safetensors, const uint8_t *byte
                         size_bytes);
     const uint64_t header_bytes = qzo_get_u64(bytes);
     if (header_bytes > HEADER_BYTES_MAX)
-        return qzo_fail(QZO_ERR_LIMIT, "%s: a header of %llu bytes, at most %d", file,
+        return qzo_fail(QZO_ERR_LIMIT,
+                        "%s: a header of %llu bytes, at most %d: not a safetensors file?", file,
                         (unsigned long long)header_bytes, HEADER_BYTES_MAX);
     if (header_bytes > size_bytes - LENGTH_BYTES)
         return qzo_fail(QZO_ERR_FORMAT, "%s: a header of %llu bytes, but the file ends after %zu",
