@@ -135,15 +135,16 @@ static double objective_weight(void *context, int64_t step) {
     return BATCH;
 }
 
-/* The optimizer's own records of one step with 1000 samples and a learning rate of 0. */
-static void estimate(qzo_record out[SEEDS], double eps) {
+/* The optimizer's own records and factors of one step with 1000 samples. */
+static void step_once(qzo_record out[SEEDS], float k[SEEDS], double eps, double clip,
+                      double learning_rate) {
     qzo_comm *comm = NULL;
     qzo_qspsa *optimizer = NULL;
     const qzo_qspsa_settings settings = {.steps = 1,
                                          .samples_per_step = SEEDS,
-                                         .learning_rate = 0.0,
+                                         .learning_rate = learning_rate,
                                          .eps = eps,
-                                         .clip = 1e30,
+                                         .clip = clip,
                                          .noise_seed = 430,
                                          .rule = qzo_update_rule_find("plain"),
                                          .schedule = qzo_lr_schedule_find("constant")};
@@ -160,8 +161,15 @@ static void estimate(qzo_record out[SEEDS], double eps) {
     assert_ok(qzo_qspsa_sync(optimizer));
     assert_ok(qzo_qspsa_step(optimizer, 1, 0, &done, &flags));
     memcpy(out, done.records, SEEDS * sizeof *out);
+    memcpy(k, done.k, SEEDS * sizeof *k);
     qzo_qspsa_close(optimizer);
     qzo_comm_close(comm);
+}
+
+/* Records alone: the learning rate is 0 and the masters stay. */
+static void estimate(qzo_record out[SEEDS], double eps) {
+    float k[SEEDS];
+    step_once(out, k, eps, 1e30, 0.0);
 }
 
 /* z . gradient; the z of span `shifted` comes one element late. */
@@ -309,11 +317,38 @@ static void estimates_are_z_times_the_gradient(void **state) {
     }
 }
 
+/* A C below most slopes of the first batch (the gradient's norm is 11): the record keeps the slope,
+ * what is applied is bounded by C and points the way of z . gradient. */
+static void clip_bounds_what_is_applied(void **state) {
+    (void)state;
+    static const double CLIP = 5.0, RATE = 1e-6;
+    static const double ESTIMATOR_ERROR = 2.0; /* above the largest third-order term, 1.33 */
+    qzo_record steps[SEEDS];
+    float k[SEEDS], masters[VALUES];
+    int clipped = 0;
+    memcpy(masters, f.model.masters, sizeof masters);
+    prepare_batch(0);
+    step_once(steps, k, EPS, CLIP, RATE);
+    memcpy(f.model.masters, masters, sizeof masters);
+    for (int i = 0; i < SEEDS; i++) {
+        double slope = (double)steps[i].gradient, bounded = fmax(-CLIP, fmin(CLIP, slope));
+        double exact = projected(f.gradient[0], steps[i].seed, -1);
+        assert_true(k[i] == (float)(RATE / SEEDS * bounded));
+        assert_int_equal((steps[i].flags & QZO_FLAG_CLIPPED) != 0, fabs(slope) > CLIP);
+        clipped += fabs(slope) > CLIP;
+        if (fabs(exact) > CLIP + ESTIMATOR_ERROR)
+            assert_true((double)k[i] == (double)(float)(RATE / SEEDS * copysign(CLIP, exact)));
+    }
+    /* P(|N(0, 11.06)| > 5) = 0.65; five standard errors of 1000 draws are 0.075. */
+    assert_in_range(clipped, 575, 725);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(losses_and_scores_are_those_recorded),
         cmocka_unit_test(losses_at_explicit_perturbations_are_those_recorded),
         cmocka_unit_test(estimates_are_z_times_the_gradient),
+        cmocka_unit_test(clip_bounds_what_is_applied),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
