@@ -1,11 +1,24 @@
 #include "base/noise.h"
 
+#include "base/check.h"
 #include "base/cpu.h"
 #include "base/noise_lanes.h"
 
+#include <string.h>
+
+static const char *const names[QZO_DIRECTIONS_COUNT] = {"gaussian", "rademacher"};
+
 const char *qzo_directions_name(int directions) {
-    static const char *const names[QZO_DIRECTIONS_COUNT] = {"gaussian", "rademacher"};
     return directions >= 0 && directions < QZO_DIRECTIONS_COUNT ? names[directions] : 0;
+}
+
+qzo_directions qzo_directions_find(const char *name) {
+    int directions = 0;
+    while (strcmp(names[directions], name) != 0) {
+        directions++;
+        QZO_ASSERT(directions < QZO_DIRECTIONS_COUNT);
+    }
+    return (qzo_directions)directions;
 }
 
 static void noise_blocks_baseline(float *out, uint64_t seed, uint32_t tensor_id,

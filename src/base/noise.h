@@ -14,6 +14,9 @@ typedef enum {
 /* "gaussian", "rademacher"; NULL past the last. */
 const char *qzo_directions_name(int directions);
 
+/* The kind of that name, which must be one of them. */
+qzo_directions qzo_directions_find(const char *name);
+
 /* out (count) = z of elements first .. first + count - 1. Uses the widest vectors that the
  * processor has; every width gives the same bits. */
 void qzo_noise_fill(float *out, uint64_t seed, uint32_t tensor_id, uint64_t first, int64_t count,

@@ -23,12 +23,6 @@ bool qzo_step_collapsed(const qzo_step *step) {
     return false;
 }
 
-static int directions_of(const char *name) {
-    int directions = 0;
-    while (strcmp(qzo_directions_name(directions), name) != 0) directions++;
-    return directions;
-}
-
 /* Room for one step, and where the replay stands. */
 typedef struct replay {
     qzo_workbench *bench;
@@ -152,7 +146,7 @@ qzo_status qzo_replay(qzo_progress *out, qzo_workbench *bench, const qzo_journal
                 .records = calloc(samples, sizeof(qzo_record)),
                 .k = calloc(samples, sizeof(float)),
                 .gains = calloc(samples, sizeof(qzo_gain)),
-                .directions = (qzo_directions)directions_of(spec->directions),
+                .directions = qzo_directions_find(spec->directions),
                 .progress = out};
     *out = (qzo_progress){
         .last_dev_step = -1, .best_step = -1, .best_score = (double)NAN, .best_loss = (double)NAN};

@@ -81,12 +81,6 @@ static double loss_weight(void *context, int64_t step) {
     return weight;
 }
 
-static qzo_directions directions_of(const char *name) {
-    int directions = 0;
-    while (strcmp(qzo_directions_name(directions), name) != 0) directions++;
-    return (qzo_directions)directions;
-}
-
 static qzo_status open_optimizer(trial *t) {
     const qzo_trial_spec *spec = t->spec;
     qzo_qspsa_settings settings = {.steps = spec->steps,
@@ -96,7 +90,7 @@ static qzo_status open_optimizer(trial *t) {
                                    .eps = spec->eps,
                                    .clip = spec->clip,
                                    .noise_seed = spec->noise_seed,
-                                   .directions = directions_of(spec->directions),
+                                   .directions = qzo_directions_find(spec->directions),
                                    .rule = qzo_update_rule_find(spec->update_rule),
                                    .schedule = qzo_lr_schedule_find(spec->schedule)};
     qzo_objective objective = {.context = t,
