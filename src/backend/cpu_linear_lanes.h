@@ -1,8 +1,8 @@
 /* The matrix product around a vector micro-kernel: decode a panel of weights, multiply all tokens
  * with it. Included by cpu_ops_avx2.c and cpu_ops_avx512.c, which define before:
- *   TILE    outputs per tile, and
- *   micro() out (m, TILE) (+)= x (m, k) panel (k, TILE), each output's sum over k in ascending
- * order.
+ *   TILE, MICRO_TOKENS  outputs per tile; tokens per micro-kernel, 6
+ *   micro_of()          out (m, TILE) (+)= x (m, k) panel (k, TILE) for a constant m, each
+ *                       output's sum over k in ascending order
  *
  * The panel is laid out (input, output): the vector runs over outputs, so that no sum is split and
  * the bits are those of the reference. Blocks of inputs continue the running sums from `out`. */
@@ -96,6 +96,19 @@ static inline void dense_panel(const cpu_linear *job, const linear_tile_data *ti
     case QZO_DTYPE_F32: dense_panel_of(job, tile, k0, k_count, QZO_DTYPE_F32); break;
     case QZO_DTYPE_F16: dense_panel_of(job, tile, k0, k_count, QZO_DTYPE_F16); break;
     default: dense_panel_of(job, tile, k0, k_count, QZO_DTYPE_BF16); break;
+    }
+}
+
+/* A constant m keeps the sums in registers. */
+static void micro(float *out, int64_t out_stride, const float *x, int64_t x_stride,
+                  const float *panel, int64_t k_count, int64_t m, bool add_to_out) {
+    switch (m) {
+    case 1: micro_of(out, out_stride, x, x_stride, panel, k_count, 1, add_to_out); break;
+    case 2: micro_of(out, out_stride, x, x_stride, panel, k_count, 2, add_to_out); break;
+    case 3: micro_of(out, out_stride, x, x_stride, panel, k_count, 3, add_to_out); break;
+    case 4: micro_of(out, out_stride, x, x_stride, panel, k_count, 4, add_to_out); break;
+    case 5: micro_of(out, out_stride, x, x_stride, panel, k_count, 5, add_to_out); break;
+    default: micro_of(out, out_stride, x, x_stride, panel, k_count, 6, add_to_out); break;
     }
 }
 

@@ -30,19 +30,6 @@ static inline __attribute__((always_inline)) void micro_of(
             _mm512_storeu_ps(out + t * out_stride + 16 * j, sum[t][j]);
 }
 
-/* A constant m keeps the sums in registers. */
-static void micro(float *out, int64_t out_stride, const float *x, int64_t x_stride,
-                  const float *panel, int64_t k_count, int64_t m, bool add_to_out) {
-    switch (m) {
-    case 1: micro_of(out, out_stride, x, x_stride, panel, k_count, 1, add_to_out); break;
-    case 2: micro_of(out, out_stride, x, x_stride, panel, k_count, 2, add_to_out); break;
-    case 3: micro_of(out, out_stride, x, x_stride, panel, k_count, 3, add_to_out); break;
-    case 4: micro_of(out, out_stride, x, x_stride, panel, k_count, 4, add_to_out); break;
-    case 5: micro_of(out, out_stride, x, x_stride, panel, k_count, 5, add_to_out); break;
-    default: micro_of(out, out_stride, x, x_stride, panel, k_count, 6, add_to_out); break;
-    }
-}
-
 #include "backend/cpu_linear_lanes.h"
 
 const cpu_ops qzo_cpu_ops_avx512 = {
