@@ -1,8 +1,9 @@
 /* The table of settings, their text forms and the identity of a trial. See trial_spec.h.
  *
  * Adding a setting is a field in qzo_trial_spec and a line here; the sweep file, the canonical text
- * and the table in sweeps/README.md (a test compares them) follow. A line that stands in the
- * canonical text changes every identity: finished trials of older sweeps would run again. */
+ * and the table in sweeps/README.md (a test compares them) follow. A line that always stands in the
+ * canonical text would change every identity, and finished trials of older sweeps would run again:
+ * a new one says `.is_later = true`. */
 #include "trial/trial_spec.h"
 
 #include "base/check.h"
@@ -48,64 +49,60 @@ static const char *metric_goal_choice(int index) {
     return index < 2 ? names[index] : NULL;
 }
 
+/* The fields of a line up to its help; more may follow by name. */
 #define AT(field) offsetof(qzo_trial_spec, field)
-#define PATH(key, field, help)                                                                     \
-    {                                                                                              \
-        key, NULL, QZO_SECTION_TOP, QZO_SETTING_PATH, AT(field), 0, 0, false, NULL, NULL, false,   \
-            "", help                                                                               \
-    }
-#define INT(field, min, max, default_text, unit, help)                                             \
-    {                                                                                              \
-#field, NULL, QZO_SECTION_TRAIN, QZO_SETTING_INT, AT(field), min, max, false,              \
-            default_text, NULL, true, unit, help                                                   \
-    }
-#define NUMBER(field, alias, max, above_zero, default_text, help)                                  \
-    {                                                                                              \
-#field, alias, QZO_SECTION_TRAIN, QZO_SETTING_NUMBER, AT(field), 0, max, above_zero,       \
-            default_text, NULL, true, "", help                                                     \
-    }
-#define CHOICE(field, section, default_text, choice, help)                                         \
-    {                                                                                              \
-#field, NULL, section, QZO_SETTING_CHOICE, AT(field), 0, 0, false, default_text, choice,   \
-            true, "", help                                                                         \
-    }
-#define SEED(field, default_text, in_identity, help)                                               \
-    {                                                                                              \
-#field, NULL, QZO_SECTION_TRAIN, QZO_SETTING_SEED, AT(field), 0, 0, false, default_text,   \
-            NULL, in_identity, "", help                                                            \
-    }
+#define PATH(key, field, what)                                                                     \
+    key, NULL, QZO_SECTION_TOP, QZO_SETTING_PATH, AT(field), 0, 0, false, NULL, NULL, false, "",   \
+        .help = what
+#define INT(field, min, max, default_text, unit, what)                                             \
+#field, NULL, QZO_SECTION_TRAIN, QZO_SETTING_INT, AT(field), min, max, false, default_text,    \
+        NULL, true, unit, .help = what
+#define NUMBER(field, alias, max, above_zero, default_text, what)                                  \
+#field, alias, QZO_SECTION_TRAIN, QZO_SETTING_NUMBER, AT(field), 0, max, above_zero,           \
+        default_text, NULL, true, "", .help = what
+#define CHOICE(field, section, default_text, choice, what)                                         \
+#field, NULL, section, QZO_SETTING_CHOICE, AT(field), 0, 0, false, default_text, choice, true, \
+        "", .help = what
+#define SEED(field, default_text, in_identity, what)                                               \
+#field, NULL, QZO_SECTION_TRAIN, QZO_SETTING_SEED, AT(field), 0, 0, false, default_text, NULL, \
+        in_identity, "", .help = what
 
 const qzo_setting qzo_settings[] = {
-    PATH("model", model_path, "folder of the quantized model"),
-    PATH("task", task_path, "prepared task file (*.qzt)"),
-    INT(steps, 1, STEPS_MAX, "20000", "steps", "updates of the scales"),
-    INT(batch, 1, COUNT_MAX, "16", "examples", "examples that the losses of a step are taken over"),
-    INT(micro_batch, 0, COUNT_MAX, "=batch", "examples", "examples per forward pass; 0: batch"),
-    INT(samples_per_step, 1, SAMPLES_MAX, "1", "perturbations", "perturbations averaged by a step"),
-    NUMBER(learning_rate, NULL, NUMBER_MAX, false, "1e-7", "factor of an update"),
-    CHOICE(schedule, QZO_SECTION_TRAIN, "constant", schedule_choice,
-           "learning rate over the steps"),
-    INT(warmup_steps, 0, STEPS_MAX, "0", "steps", "steps of a linear rise of the learning rate"),
-    NUMBER(eps, "zo_eps", NUMBER_MAX, true, "1e-3", "size of a perturbation"),
-    NUMBER(clip, NULL, INFINITY, true, "100", "bound on the projected gradient"),
-    NUMBER(floor, NULL, NUMBER_MAX, false, "1e-7", "smallest value of a positive scale"),
-    CHOICE(directions, QZO_SECTION_TRAIN, "gaussian", qzo_directions_name,
-           "kind of random direction z"),
-    CHOICE(perturbation, QZO_SECTION_TRAIN, "absolute", qzo_perturbation_name,
-           "how z acts on a scale"),
-    CHOICE(update_rule, QZO_SECTION_TRAIN, "plain", update_rule_choice, "gradients to updates"),
-    INT(evaluate_every, 0, STEPS_MAX, "4000", "steps",
-        "steps between evaluations; 0: only at the end"),
-    INT(eval_batch, 1, COUNT_MAX, "16", "examples", "examples per forward pass of an evaluation"),
-    SEED(seed, "0", false, "chooses data order and directions"),
-    SEED(data_seed, "=seed", true, "chooses the data order alone"),
-    SEED(noise_seed, "=seed", true, "chooses the directions alone"),
-    CHOICE(metric_name, QZO_SECTION_METRIC, "dev_loss", metric_name_choice,
-           "what tells the best step"),
-    CHOICE(metric_goal, QZO_SECTION_METRIC, "minimize", metric_goal_choice,
-           "which way it is better"),
+    {PATH("model", model_path, "folder of the quantized model")},
+    {PATH("task", task_path, "prepared task file (*.qzt)")},
+    {INT(steps, 1, STEPS_MAX, "20000", "steps", "updates of the scales")},
+    {INT(batch, 1, COUNT_MAX, "16", "examples",
+         "examples that the losses of a step are taken over")},
+    {INT(micro_batch, 0, COUNT_MAX, "=batch", "examples", "examples per forward pass; 0: batch")},
+    {INT(samples_per_step, 1, SAMPLES_MAX, "1", "perturbations",
+         "perturbations averaged by a step")},
+    {NUMBER(learning_rate, NULL, NUMBER_MAX, false, "1e-7", "factor of an update")},
+    {CHOICE(schedule, QZO_SECTION_TRAIN, "constant", schedule_choice,
+            "learning rate over the steps")},
+    {INT(warmup_steps, 0, STEPS_MAX, "0", "steps", "steps of a linear rise of the learning rate")},
+    {NUMBER(eps, "zo_eps", NUMBER_MAX, true, "1e-3", "size of a perturbation")},
+    {NUMBER(clip, NULL, INFINITY, true, "100", "bound on the projected gradient")},
+    {NUMBER(floor, NULL, NUMBER_MAX, false, "1e-7", "smallest value of a positive scale")},
+    {CHOICE(directions, QZO_SECTION_TRAIN, "gaussian", qzo_directions_name,
+            "kind of random direction z")},
+    {CHOICE(perturbation, QZO_SECTION_TRAIN, "absolute", qzo_perturbation_name,
+            "how z acts on a scale")},
+    {CHOICE(update_rule, QZO_SECTION_TRAIN, "plain", update_rule_choice, "gradients to updates")},
+    {INT(evaluate_every, 0, STEPS_MAX, "4000", "steps",
+         "steps between evaluations; 0: only at the end")},
+    {INT(eval_batch, 1, COUNT_MAX, "16", "examples", "examples per forward pass of an evaluation")},
+    {SEED(seed, "0", false, "chooses data order and directions")},
+    {SEED(data_seed, "=seed", true, "chooses the data order alone")},
+    {SEED(noise_seed, "=seed", true, "chooses the directions alone")},
+    {CHOICE(metric_name, QZO_SECTION_METRIC, "dev_loss", metric_name_choice,
+            "what tells the best step")},
+    {CHOICE(metric_goal, QZO_SECTION_METRIC, "minimize", metric_goal_choice,
+            "which way it is better")},
     {0},
 };
+
+_Static_assert(sizeof qzo_settings / sizeof qzo_settings[0] <= 64,
+               "read_canonical_line keeps a bit per setting");
 
 const qzo_setting *qzo_setting_find(const char *key) {
     for (const qzo_setting *s = qzo_settings; s->key; s++)
@@ -343,11 +340,21 @@ void qzo_trial_spec_release(qzo_trial_spec *spec) {
 
 /* --- canonical text and identity -------------------------------------------------------------- */
 
+static bool has_default(const qzo_trial_spec *spec, const qzo_setting *setting) {
+    qzo_trial_spec defaults;
+    qzo_trial_spec_defaults(&defaults);
+    char *value = text_of(spec, setting, 17), *standard = text_of(&defaults, setting, 17);
+    bool is_equal = value && standard && strcmp(value, standard) == 0;
+    free(value);
+    free(standard);
+    return is_equal;
+}
+
 char *qzo_trial_spec_canonical(const qzo_trial_spec *spec) {
     char text[CANONICAL_BYTES_MAX];
     size_t used = 0;
     for (const qzo_setting *s = qzo_settings; s->key; s++) {
-        if (!s->in_identity) continue;
+        if (!s->in_identity || (s->is_later && has_default(spec, s))) continue;
         char *value = text_of(spec, s, 17);
         if (!value) return NULL;
         used += (size_t)snprintf(text + used, sizeof text - used, "%s=%s\n", s->key, value);
@@ -411,7 +418,7 @@ qzo_status qzo_trial_spec_parse(qzo_trial_spec *out, const char *canonical) {
         line = end + 1;
     }
     for (const qzo_setting *s = qzo_settings; s->key; s++) {
-        bool is_needed = s->in_identity || s->kind == QZO_SETTING_PATH; /* paths: digests */
+        bool is_needed = (s->in_identity && !s->is_later) || s->kind == QZO_SETTING_PATH;
         if (is_needed && !(is_seen & (UINT64_C(1) << (s - qzo_settings)))) {
             status = qzo_fail(QZO_ERR_CONFIG, "settings of a trial: %s is missing", s->key);
             goto cleanup;

@@ -71,6 +71,8 @@ typedef struct qzo_setting {
     bool in_identity;                 /* stands in the canonical text */
     const char *unit;                 /* "steps", "examples", "" */
     const char *help;                 /* one line */
+    bool is_later; /* in the canonical text only where it is not the default: identities that were
+                      made before this setting was, stay */
 } qzo_setting;
 
 /* Ends with a NULL key. */
