@@ -1,11 +1,7 @@
-/* The matrix product around a vector micro-kernel: decode a panel of weights, multiply all tokens
- * with it. Included by cpu_ops_avx2.c and cpu_ops_avx512.c, which define before:
- *   TILE, MICRO_TOKENS  outputs per tile; tokens per micro-kernel, 6
- *   micro_of()          out (m, TILE) (+)= x (m, k) panel (k, TILE) for a constant m, each
- *                       output's sum over k in ascending order
+/* One tile of a weight, decoded block by block with its perturbed values: TILE outputs, which the
+ * including file defines, by CPU_LINEAR_K_BLOCK inputs. Compiled once per instruction set.
  *
- * The panel is laid out (input, output): the vector runs over outputs, so that no sum is split and
- * the bits are those of the reference. Blocks of inputs continue the running sums from `out`. */
+ * The panel is laid out (input, output), so that a vector runs over outputs. */
 #ifndef QZO_BACKEND_CPU_LINEAR_LANES_H
 #define QZO_BACKEND_CPU_LINEAR_LANES_H
 
@@ -99,75 +95,41 @@ static inline void dense_panel(const cpu_linear *job, const linear_tile_data *ti
     }
 }
 
-/* A constant m keeps the sums in registers. */
-static void micro(float *out, int64_t out_stride, const float *x, int64_t x_stride,
-                  const float *panel, int64_t k_count, int64_t m, bool add_to_out) {
-    switch (m) {
-    case 1: micro_of(out, out_stride, x, x_stride, panel, k_count, 1, add_to_out); break;
-    case 2: micro_of(out, out_stride, x, x_stride, panel, k_count, 2, add_to_out); break;
-    case 3: micro_of(out, out_stride, x, x_stride, panel, k_count, 3, add_to_out); break;
-    case 4: micro_of(out, out_stride, x, x_stride, panel, k_count, 4, add_to_out); break;
-    case 5: micro_of(out, out_stride, x, x_stride, panel, k_count, 5, add_to_out); break;
-    default: micro_of(out, out_stride, x, x_stride, panel, k_count, 6, add_to_out); break;
-    }
+/* Whether tile_decode knows the format. */
+static inline bool tile_has_panel(const qzo_qtensor *weight) {
+    return weight->format == &qzo_quant_gptq || weight->format == &qzo_quant_dense;
 }
 
-/* All tokens against one panel. A narrow tile (the last of a weight) goes through a full one. */
-static inline void multiply_panel(const cpu_linear *job, const linear_tile_data *tile, int64_t k0,
-                                  int64_t k_count) {
-    int64_t in_features = job->weight->in_features, out_features = job->weight->out_features;
-    for (int64_t t = 0; t < job->rows; t += MICRO_TOKENS) {
-        int64_t m = job->rows - t < MICRO_TOKENS ? job->rows - t : MICRO_TOKENS;
-        const float *x = job->x + t * in_features + k0;
-        float *out = job->out + t * out_features + tile->first_output;
-        if (tile->output_count == TILE) {
-            micro(out, out_features, x, in_features, tile->panel, k_count, m, k0 > 0);
-            continue;
-        }
-        float narrow[MICRO_TOKENS * TILE] = {0};
-        if (k0 > 0)
-            for (int64_t i = 0; i < m; i++)
-                memcpy(narrow + i * TILE, out + i * out_features,
-                       (size_t)tile->output_count * sizeof(float));
-        micro(narrow, TILE, x, in_features, tile->panel, k_count, m, true);
-        for (int64_t i = 0; i < m; i++)
-            memcpy(out + i * out_features, narrow + i * TILE,
-                   (size_t)tile->output_count * sizeof(float));
-    }
-}
-
-static void linear_tile(const cpu_linear *job, int64_t first_output, float *scratch) {
+/* The tile of outputs first_output and on, with its perturbed values. panel: (CPU_LINEAR_K_BLOCK,
+ * TILE); values: (3 group_count, TILE). */
+static inline linear_tile_data tile_open(const cpu_linear *job, int64_t first_output, float *panel,
+                                         float *values) {
     const qzo_qtensor *weight = job->weight;
-    bool is_gptq = weight->format == &qzo_quant_gptq;
-    if (!is_gptq && weight->format != &qzo_quant_dense) { /* a format without a panel yet */
-        for (int64_t i = 0; i < TILE && first_output + i < weight->out_features; i++)
-            qzo_cpu_ops_reference.linear_tile(job, first_output + i, scratch);
-        return;
-    }
     int64_t left = weight->out_features - first_output;
-    linear_tile_data tile = {.panel = scratch,
-                             .values = scratch + CPU_LINEAR_K_BLOCK * TILE,
+    linear_tile_data tile = {.panel = panel,
+                             .values = values,
                              .first_output = first_output,
                              .output_count = left < TILE ? left : TILE};
     tile.zeros = tile.values + weight->group_count * TILE;
-    if (is_gptq) {
+    if (weight->format == &qzo_quant_gptq) {
         tile_values(job, &tile, tile.zeros + weight->group_count * TILE);
         tile_gptq_zeros(job, &tile);
     }
     /* Outputs past the last one: their products are computed and dropped, so they must be finite.
      */
     if (tile.output_count < TILE) memset(tile.panel, 0, CPU_LINEAR_K_BLOCK * TILE * sizeof(float));
-    for (int64_t k0 = 0; k0 < weight->in_features; k0 += CPU_LINEAR_K_BLOCK) {
-        int64_t k_left = weight->in_features - k0;
-        int64_t k_count = k_left < CPU_LINEAR_K_BLOCK ? k_left : CPU_LINEAR_K_BLOCK;
-        if (!is_gptq)
-            dense_panel(job, &tile, k0, k_count);
-        else if (tile.output_count == TILE)
-            gptq_panel(job, &tile, k0, k_count, TILE);
-        else
-            gptq_panel(job, &tile, k0, k_count, tile.output_count);
-        multiply_panel(job, &tile, k0, k_count);
-    }
+    return tile;
+}
+
+/* Inputs k0 .. k0 + k_count - 1 of the tile into its panel; k_count <= CPU_LINEAR_K_BLOCK. */
+static inline void tile_decode(const cpu_linear *job, const linear_tile_data *tile, int64_t k0,
+                               int64_t k_count) {
+    if (job->weight->format == &qzo_quant_dense)
+        dense_panel(job, tile, k0, k_count);
+    else if (tile->output_count == TILE)
+        gptq_panel(job, tile, k0, k_count, TILE);
+    else
+        gptq_panel(job, tile, k0, k_count, tile->output_count);
 }
 
 #endif
