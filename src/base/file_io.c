@@ -52,10 +52,13 @@ static qzo_status folder_sync(const char *path) {
     return status;
 }
 
-static qzo_status file_write_synced(const char *path, const void *bytes, size_t size_bytes) {
+static qzo_status file_write_synced(const char *path, const qzo_file_part *parts,
+                                    int64_t part_count) {
+    qzo_status status = QZO_OK;
     int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (descriptor < 0) return fail_system("create", path);
-    qzo_status status = qzo_file_write_all(descriptor, bytes, size_bytes, path);
+    for (int64_t i = 0; status == QZO_OK && i < part_count; i++)
+        status = qzo_file_write_all(descriptor, parts[i].bytes, parts[i].size_bytes, path);
     if (status == QZO_OK && fsync(descriptor) != 0) status = fail_system("sync", path);
     /* Some file systems report a full disk only here. */
     if (close(descriptor) != 0 && status == QZO_OK) status = fail_system("close", path);
@@ -63,6 +66,12 @@ static qzo_status file_write_synced(const char *path, const void *bytes, size_t 
 }
 
 qzo_status qzo_file_replace(const char *path, const void *bytes, size_t size_bytes) {
+    const qzo_file_part whole = {.bytes = bytes, .size_bytes = size_bytes};
+    return qzo_file_replace_parts(path, &whole, 1);
+}
+
+qzo_status qzo_file_replace_parts(const char *path, const qzo_file_part *parts,
+                                  int64_t part_count) {
     qzo_status status = QZO_OK;
     char *temporary = NULL;
     if (asprintf(&temporary, "%s.tmp", path) < 0) {
@@ -70,7 +79,7 @@ qzo_status qzo_file_replace(const char *path, const void *bytes, size_t size_byt
         status = qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", path);
         goto cleanup;
     }
-    QZO_TRY(file_write_synced(temporary, bytes, size_bytes));
+    QZO_TRY(file_write_synced(temporary, parts, part_count));
     if (rename(temporary, path) != 0) {
         status = fail_system("replace", path);
         goto cleanup;

@@ -10,6 +10,15 @@
 /* Writes path.tmp, syncs it, renames it to path and syncs the folder: a reader sees old or new. */
 qzo_status qzo_file_replace(const char *path, const void *bytes, size_t size_bytes);
 
+/* A piece of a file; the bytes are borrowed. */
+typedef struct qzo_file_part {
+    const void *bytes;
+    size_t size_bytes;
+} qzo_file_part;
+
+/* The same for the pieces one after the other: for files that are too large to be put together. */
+qzo_status qzo_file_replace_parts(const char *path, const qzo_file_part *parts, int64_t part_count);
+
 /* Reads a whole file; the caller frees *out (NUL-terminated for convenience). Refuses files larger
  * than size_bytes_max with QZO_ERR_LIMIT. */
 qzo_status qzo_file_read(char **out, size_t *size_bytes, const char *path, size_t size_bytes_max);

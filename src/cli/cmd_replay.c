@@ -1,37 +1,10 @@
 /* qzo replay DIR TRIAL: rebuilds a trial's scales from its journal, on this machine alone. */
 #include "cli/cli.h"
-
-#include "sweep/results.h"
+#include "cli/recorded_trial.h"
 #include "trial/replay.h"
 
 #include <inttypes.h>
-#include <stdlib.h>
-#include <string.h>
 
-/* The settings of a trial from its journal's header, with the places that the run noted. */
-static qzo_status read_spec(qzo_trial_spec *spec, const qzo_journal_file *file,
-                            const qzo_listed_trial *listed, const qzo_options *options) {
-    qzo_status status = QZO_OK;
-    qzo_frame_reader reader;
-    qzo_frame frame;
-    qzo_journal_header header;
-    char *texts = NULL;
-    const char *model_path = options->model_path != NULL ? options->model_path : listed->model_path;
-    qzo_frame_reader_start(&reader, file->bytes, file->valid_bytes, QZO_JOURNAL_MAGIC);
-    if (!qzo_frame_next(&reader, &frame))
-        return qzo_fail(QZO_ERR_NOT_FOUND, "the trial has no journal yet");
-    QZO_TRY(qzo_header_decode(&header, &texts, &frame));
-    QZO_TRY(qzo_trial_spec_parse(spec, header.settings));
-    spec->model_path = strdup(model_path);
-    spec->task_path = strdup(listed->task_path);
-    if (spec->model_path == NULL || spec->task_path == NULL)
-        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for a path");
-cleanup:
-    free(texts);
-    return status;
-}
-
-/* The digest that the journal recorded after `step`: a STEP's, or the header's for step 0. */
 static qzo_status replay(const qzo_journal_file *file, const qzo_trial_spec *spec,
                          const qzo_options *options) {
     qzo_status status = QZO_OK;
@@ -65,29 +38,9 @@ cleanup:
 }
 
 int qzo_cmd_replay(const qzo_options *options) {
-    qzo_status status = QZO_OK;
-    qzo_results *results = NULL;
-    const qzo_result_row *row = NULL;
-    qzo_journal_file file = {0};
-    qzo_trial_spec spec = {0};
-    char *path = NULL;
-    QZO_TRY(qzo_results_load(&results, options->folder));
-    QZO_TRY(qzo_results_find(&row, results, options->trial));
-    path = qzo_journal_path(options->folder, &row->trial->id);
-    if (path == NULL) {
-        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for a path");
-        goto cleanup;
-    }
-    QZO_TRY(qzo_journal_load(&file, path));
-    if (file.tail == QZO_TAIL_DAMAGED)
-        qzo_log_warn("%s is damaged behind byte %zu: only what stands before is replayed", path,
-                     file.valid_bytes);
-    QZO_TRY(read_spec(&spec, &file, row->trial, options));
-    QZO_TRY(replay(&file, &spec, options));
-cleanup:
-    free(path);
-    qzo_trial_spec_release(&spec);
-    qzo_journal_release(&file);
-    qzo_results_free(results);
+    qzo_recorded_trial trial;
+    qzo_status status = qzo_recorded_trial_open(&trial, options);
+    if (status == QZO_OK) status = replay(&trial.file, &trial.spec, options);
+    qzo_recorded_trial_close(&trial);
     return qzo_exit_report(status, options);
 }

@@ -23,6 +23,8 @@ const qzo_command qzo_commands[] = {
     {"replay", "DIR TRIAL", "rebuild a trial's scales from its journal", qzo_cmd_replay},
     {"journal", "DIR TRIAL", "print a trial's journal", qzo_cmd_journal},
     {"diff", "DIR TRIAL TRIAL", "the first step at which two journals differ", qzo_cmd_diff},
+    {"export", "DIR TRIAL", "write a trial's tuned model, or what rebuilds it, to a new folder",
+     qzo_cmd_export},
     {"inspect", "MODEL", "tensors, formats, trainable values and sizes of a model folder",
      qzo_cmd_inspect},
     {"generate", "MODEL", "continue token ids greedily and print the text", qzo_cmd_generate},
@@ -78,21 +80,29 @@ static const option_entry entries[] = {
      "stop after the model's end-of-text token"},
     {"rows", KIND_INT, offsetof(qzo_options, row_count), "N", 1, 1 << 20, " bench ", false,
      "packed rows of a forward pass (default: 512)"},
-    {"step", KIND_INT, offsetof(qzo_options, step), "N", 0, INT64_MAX, " replay ", false,
-     "rebuild the scales after this step (default: the last one)"},
+    {"to", KIND_TEXT, offsetof(qzo_options, to_folder), "FOLDER", 0, 0, " export ", true,
+     "the folder to make; it must not exist"},
+    {"delta", KIND_FLAG, offsetof(qzo_options, delta), NULL, 0, 0, " export ", false,
+     "write the changed tensors alone"},
+    {"journal", KIND_FLAG, offsetof(qzo_options, journal), NULL, 0, 0, " export ", false,
+     "write the journal alone: an output folder from which `qzo export` rebuilds the model"},
+    {"no-eval", KIND_FLAG, offsetof(qzo_options, no_eval), NULL, 0, 0, " export ", false,
+     "do not score the dev split before and after rounding"},
+    {"step", KIND_INT, offsetof(qzo_options, step), "N", 0, INT64_MAX, " replay export ", false,
+     "the scales after this step (default: replay the last, export the best one)"},
     {"check", KIND_FLAG, offsetof(qzo_options, check), NULL, 0, 0, " replay ", false,
      "compare with the recorded digest; exit code 70 where it differs"},
-    {"model", KIND_TEXT, offsetof(qzo_options, model_path), "PATH", 0, 0, " replay ", false,
+    {"model", KIND_TEXT, offsetof(qzo_options, model_path), "PATH", 0, 0, " replay export ", false,
      "the model folder, where it moved since the run"},
     {"csv", KIND_FLAG, offsetof(qzo_options, csv), NULL, 0, 0, " report journal ", false,
      "print CSV"},
     {"json", KIND_FLAG, offsetof(qzo_options, json), NULL, 0, 0,
-     " plan status report inspect bench eval ", false, "print JSON"},
+     " plan status report export inspect bench eval ", false, "print JSON"},
     {"threads", KIND_INT, offsetof(qzo_options, thread_count), "N", 1, 4096,
-     " run replay generate bench eval ", false,
+     " run replay export generate bench eval ", false,
      "threads per rank (default: the host's cores / its ranks)"},
     {"backend", KIND_CHOICE, offsetof(qzo_options, backend_name), "auto|cpu|cuda", 0, 0,
-     " run replay generate bench eval ", false, "what computes (default: auto)"},
+     " run replay export generate bench eval ", false, "what computes (default: auto)"},
     {"quiet", KIND_FLAG, offsetof(qzo_options, quiet), NULL, 0, 0, " run ", false,
      "no table at the end"},
     {"inject-fault", KIND_TEXT, offsetof(qzo_options, faults), "KIND:RANK@AT,...", 0, 0, " run ",
@@ -303,6 +313,8 @@ static qzo_status check_complete(const qzo_options *options, int positional_coun
             return qzo_fail(QZO_ERR_USAGE, "%s needs --%s %s: %s", options->command->name,
                             entries[i].name, entries[i].argument, entries[i].help);
     }
+    if (options->delta && options->journal)
+        return qzo_fail(QZO_ERR_USAGE, "--delta and --journal exclude each other");
     if (options->csv && options->json)
         return qzo_fail(QZO_ERR_USAGE, "--csv and --json exclude each other");
     return QZO_OK;

@@ -18,7 +18,7 @@ typedef struct qzo_options {
     bool help, version;
 
     const char *sweep_path; /* SWEEP.yaml */
-    const char *folder;     /* DIR of report, replay, journal, diff */
+    const char *folder;     /* DIR of report, replay, journal, diff, export */
     const char *trial, *other_trial;
     const char *model_path; /* MODEL, or --model */
     const char *task_path;  /* TASK */
@@ -35,6 +35,10 @@ typedef struct qzo_options {
     bool csv, json;
     int64_t step; /* --step; -1: the last one */
     bool check;
+
+    const char *to_folder; /* export's --to */
+    bool delta, journal;   /* export's --delta, --journal */
+    bool no_eval;          /* export's --no-eval */
 
     const char *ids_path; /* --ids */
     int64_t new_count;    /* --max-new */

@@ -218,6 +218,20 @@ qzo_status qzo_model_initial_values(const qzo_model *model, float *masters_host)
     return QZO_OK;
 }
 
+qzo_status qzo_model_changes(qzo_tensor_changes *out, const qzo_model *model,
+                             const float *masters_host) {
+    *out = (qzo_tensor_changes){0};
+    for (int64_t i = 0; i < model->shape.layer_count; i++)
+        for (int kind = 0; kind < QZO_LINEAR_COUNT; kind++) {
+            const qzo_qtensor *tensor = &model->layers[i].tensors[kind];
+            if (tensor->span == QZO_SPAN_NONE) continue;
+            qzo_status status =
+                tensor->format->write_values(out, tensor, masters_host + tensor->span_offset);
+            if (status != QZO_OK) return status;
+        }
+    return QZO_OK;
+}
+
 qzo_status qzo_model_bind_linear(qzo_qtensor *out, char module[QZO_MODULE_NAME_BYTES],
                                  const qzo_model_dir *dir, const qzo_arch *arch,
                                  const qzo_shape *shape, int64_t layer, qzo_linear_kind kind) {

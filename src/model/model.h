@@ -6,6 +6,7 @@
 
 #include "model/arch.h"
 #include "weights/model_dir.h"
+#include "weights/tensor_changes.h"
 
 #include <stdint.h>
 
@@ -40,6 +41,11 @@ void qzo_model_free(qzo_model *model); /* NULL is fine */
 
 /* The initial masters (value_count), in host memory. */
 qzo_status qzo_model_initial_values(const qzo_model *model, float *masters_host);
+
+/* The tensors of the folder that hold the trainable values, with those of masters_host
+ * (value_count) in the formats' own types. The caller releases out. */
+qzo_status qzo_model_changes(qzo_tensor_changes *out, const qzo_model *model,
+                             const float *masters_host);
 
 /* The rotary table of positions 0 .. positions - 1: host (positions, head_dim / 2, {cos, sin}).
  * Whoever needs one asks for the positions that it uses: a configuration may promise millions.

@@ -213,18 +213,28 @@ cleanup:
     return status;
 }
 
-qzo_status qzo_workbench_load_model(qzo_workbench *bench, const char *path) {
+qzo_status qzo_workbench_take_model(qzo_workbench *bench, qzo_model_dir *dir) {
     qzo_status status = QZO_OK;
-    qzo_model_dir *dir = NULL;
-    if (bench->model != NULL && strcmp(bench->model_path, path) == 0) return QZO_OK;
     drop_model(bench);
-    QZO_TRY(qzo_model_dir_open(&dir, path));
+    bench->model_path = strdup(qzo_model_dir_path(dir));
+    if (bench->model_path == NULL) {
+        status = qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", qzo_model_dir_path(dir));
+        qzo_model_dir_close(dir);
+        return status;
+    }
     QZO_TRY(qzo_model_load(&bench->model, dir, bench->backend));
     QZO_TRY(load_masters(bench));
-    bench->model_path = strdup(path);
-    if (bench->model_path == NULL) status = qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", path);
 cleanup:
     if (status != QZO_OK) drop_model(bench);
+    return status;
+}
+
+qzo_status qzo_workbench_load_model(qzo_workbench *bench, const char *path) {
+    qzo_model_dir *dir = NULL;
+    if (bench->model != NULL && strcmp(bench->model_path, path) == 0) return QZO_OK;
+    qzo_status status = qzo_model_dir_open(&dir, path);
+    if (status == QZO_OK) return qzo_workbench_take_model(bench, dir);
+    drop_model(bench);
     return status;
 }
 
@@ -273,10 +283,18 @@ cleanup:
     return status;
 }
 
+void qzo_workbench_drop_model(qzo_workbench *bench) {
+    if (bench->backend != NULL) drop_model(bench);
+}
+
 qzo_status qzo_workbench_prepare(qzo_workbench *bench, const qzo_trial_spec *spec) {
+    qzo_status status = qzo_workbench_load_model(bench, spec->model_path);
+    return status == QZO_OK ? qzo_workbench_prepare_task(bench, spec) : status;
+}
+
+qzo_status qzo_workbench_prepare_task(qzo_workbench *bench, const qzo_trial_spec *spec) {
     qzo_status status = QZO_OK;
     qzo_pack_limits limits;
-    QZO_TRY(qzo_workbench_load_model(bench, spec->model_path));
     QZO_TRY(load_task(bench, spec->task_path));
     QZO_TRY(limits_of(&limits, bench->task, bench->loss, spec));
     QZO_TRY(check_fit(&bench->model->shape, bench->task, &limits, spec));

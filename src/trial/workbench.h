@@ -39,11 +39,21 @@ void qzo_workbench_release(qzo_workbench *bench); /* safe on a zeroed workbench 
  * longer row than its positions: QZO_ERR_CONFIG says which. */
 qzo_status qzo_workbench_prepare(qzo_workbench *bench, const qzo_trial_spec *spec);
 
+/* The same with the model that the bench holds now. */
+qzo_status qzo_workbench_prepare_task(qzo_workbench *bench, const qzo_trial_spec *spec);
+
+/* Frees the model and what depends on it; the task stays. */
+void qzo_workbench_drop_model(qzo_workbench *bench);
+
 /* QZO_ERR_CONFIG where the model has no trainable value. */
 qzo_status qzo_workbench_check_trainable(int64_t value_count, const char *model_path);
 
 /* The model and its masters alone: enough to replay a journal. */
 qzo_status qzo_workbench_load_model(qzo_workbench *bench, const char *path);
+
+/* The same of a folder that is open already, in place of the model that was there; takes dir over,
+ * also on failure. */
+qzo_status qzo_workbench_take_model(qzo_workbench *bench, qzo_model_dir *dir);
 
 /* Copies the initial values to the masters and takes the trial's floor for them. */
 qzo_status qzo_workbench_reset(qzo_workbench *bench, const qzo_trial_spec *spec);

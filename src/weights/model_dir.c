@@ -244,6 +244,17 @@ const json_t *qzo_model_dir_config(const qzo_model_dir *dir) { return dir->confi
 
 const json_t *qzo_model_dir_quantization(const qzo_model_dir *dir) { return dir->quantization; }
 
+int64_t qzo_model_dir_shard_count(const qzo_model_dir *dir) { return dir->shard_count; }
+
+const qzo_safetensors *qzo_model_dir_shard(const qzo_model_dir *dir, int64_t index,
+                                           const char **name) {
+    QZO_ASSERT(index >= 0 && index < dir->shard_count);
+    *name = dir->shard_names[index];
+    return dir->shards[index];
+}
+
+const json_t *qzo_model_dir_index(const qzo_model_dir *dir) { return dir->index; }
+
 int64_t qzo_model_dir_count(const qzo_model_dir *dir) { return dir->count; }
 
 const qzo_tensor_view *qzo_model_dir_at(const qzo_model_dir *dir, int64_t index) {
@@ -251,12 +262,28 @@ const qzo_tensor_view *qzo_model_dir_at(const qzo_model_dir *dir, int64_t index)
     return dir->views[index];
 }
 
-const qzo_tensor_view *qzo_model_dir_find(const qzo_model_dir *dir, const char *name) {
+static const qzo_tensor_view **place_of(const qzo_model_dir *dir, const char *name) {
     const qzo_tensor_view view = {.name = name};
     const qzo_tensor_view *key = &view;
-    const qzo_tensor_view **found = bsearch(&key, dir->views, (size_t)dir->count,
-                                            sizeof(const qzo_tensor_view *), compare_views);
+    return bsearch(&key, dir->views, (size_t)dir->count, sizeof(const qzo_tensor_view *),
+                   compare_views);
+}
+
+const qzo_tensor_view *qzo_model_dir_find(const qzo_model_dir *dir, const char *name) {
+    const qzo_tensor_view **found = place_of(dir, name);
     return found != NULL ? *found : NULL;
+}
+
+qzo_status qzo_model_dir_overlay(qzo_model_dir *dir, const qzo_safetensors *delta) {
+    for (int64_t i = 0; i < qzo_safetensors_count(delta); i++) {
+        const qzo_tensor_view *view = qzo_safetensors_at(delta, i);
+        const qzo_tensor_view **found = place_of(dir, view->name);
+        if (found == NULL)
+            return qzo_fail(QZO_ERR_FORMAT, "%s: no tensor %s, which the delta changes", dir->path,
+                            view->name);
+        *found = view;
+    }
+    return QZO_OK;
 }
 
 qzo_status qzo_model_dir_require_float(const qzo_tensor_view **out, const qzo_model_dir *dir,

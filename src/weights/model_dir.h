@@ -16,6 +16,11 @@ typedef struct qzo_model_dir qzo_model_dir;
 qzo_status qzo_model_dir_open(qzo_model_dir **out, const char *path);
 void qzo_model_dir_close(qzo_model_dir *dir); /* NULL is fine */
 
+/* Puts the tensors of a file, which must outlive dir, in the place of those of the same names: the
+ * base model and a delta of it (`qzo export --delta`). QZO_ERR_FORMAT names a tensor that dir does
+ * not have. The shards stay as they are. */
+qzo_status qzo_model_dir_overlay(qzo_model_dir *dir, const qzo_safetensors *delta);
+
 const char *qzo_model_dir_path(const qzo_model_dir *dir);
 const json_t *qzo_model_dir_config(const qzo_model_dir *dir);
 
@@ -31,6 +36,14 @@ const qzo_tensor_view *qzo_model_dir_find(const qzo_model_dir *dir, const char *
  * is none of F32, F16, BF16 or the shape differs. rank 1: shape {rows}; rank 2: {rows, columns}. */
 qzo_status qzo_model_dir_require_float(const qzo_tensor_view **out, const qzo_model_dir *dir,
                                        const char *name, int rank, int64_t rows, int64_t columns);
+
+/* The files that hold the tensors, in ascending order of their names, and their names. */
+int64_t qzo_model_dir_shard_count(const qzo_model_dir *dir);
+const qzo_safetensors *qzo_model_dir_shard(const qzo_model_dir *dir, int64_t index,
+                                           const char **name);
+
+/* model.safetensors.index.json; NULL where there is one file. */
+const json_t *qzo_model_dir_index(const qzo_model_dir *dir);
 
 /* Digest of the contents: config.json, the quantization settings, and every tensor's name, type,
  * shape and bytes in order of names. How the tensors are sharded does not change it. Reads every

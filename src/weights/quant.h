@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "weights/model_dir.h"
 #include "weights/qtensor.h"
+#include "weights/tensor_changes.h"
 
 #include <stdbool.h>
 
@@ -29,6 +30,13 @@ struct qzo_quant_format {
     /* NULL where nothing is trainable. out (out_features * group_count) in logical order;
      * QZO_ERR_FORMAT names the first value that is not finite. */
     qzo_status (*read_values)(float *out, const qzo_qtensor *weight);
+
+    /* NULL where nothing is trainable. The inverse of read_values: adds the tensors of the file
+     * that hold the values (out_features * group_count, logical order, fp32), rounded to nearest
+     * even to the type that the library which owns the format reads. QZO_ERR_LIMIT where a value
+     * does not fit that type. */
+    qzo_status (*write_values)(qzo_tensor_changes *changes, const qzo_qtensor *weight,
+                               const float *values);
 
     const char *value_suffix; /* "scales": the span's name is module + "." + suffix; or NULL */
     qzo_constraint constraint;

@@ -262,12 +262,38 @@ static qzo_status read_values(float *out, const qzo_qtensor *weight) {
     return QZO_OK;
 }
 
+/* In the type that the file has: GPTQModel and vLLM turn wider ones back to 16 bits. */
+static qzo_status write_values(qzo_tensor_changes *changes, const qzo_qtensor *weight,
+                               const float *values) {
+    const qzo_tensor_view *scales = &weight->as.gptq.scales;
+    uint8_t *data = malloc(scales->size_bytes);
+    if (data == NULL)
+        return qzo_fail(QZO_ERR_MEMORY, "tensor %s: out of memory for %zu bytes", scales->name,
+                        scales->size_bytes);
+    for (int64_t row = 0; row < weight->out_features; row++) {
+        for (int64_t group = 0; group < weight->group_count; group++) {
+            const float value = values[row * weight->group_count + group];
+            const int64_t place = group * weight->out_features + row;
+            if (qzo_tensor_float_put(data, scales->dtype, place, value)) continue;
+            free(data);
+            return qzo_fail(QZO_ERR_LIMIT,
+                            "tensor %s: the scale of row %lld, group %lld is %g, too large for %s",
+                            scales->name, (long long)row, (long long)group, (double)value,
+                            qzo_dtype_name(scales->dtype));
+        }
+    }
+    qzo_tensor_view changed = *scales;
+    changed.data = data;
+    return qzo_tensor_changes_put(changes, &changed);
+}
+
 const qzo_quant_format qzo_quant_gptq = {
     .name = "gptq",
     .detect = detect,
     .bind = bind,
     .decode_row = decode_row,
     .read_values = read_values,
+    .write_values = write_values,
     .value_suffix = "scales",
     .constraint = QZO_CONSTRAINT_POSITIVE,
 };

@@ -6,6 +6,7 @@
 #include "base/half.h"
 #include "base/json.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -318,4 +319,20 @@ float qzo_tensor_float_at(const qzo_tensor_view *view, int64_t index) {
     const uint16_t bits = (uint16_t)(at[0] | at[1] << 8);
     QZO_ASSERT(view->dtype == QZO_DTYPE_F16 || view->dtype == QZO_DTYPE_BF16);
     return view->dtype == QZO_DTYPE_F16 ? qzo_fp16_to_float(bits) : qzo_bf16_to_float(bits);
+}
+
+bool qzo_tensor_float_put(uint8_t *data, qzo_dtype dtype, int64_t index, float value) {
+    uint8_t *at = data + (size_t)index * qzo_dtype_bytes(dtype);
+    QZO_ASSERT(dtype == QZO_DTYPE_F32 || dtype == QZO_DTYPE_F16 || dtype == QZO_DTYPE_BF16);
+    if (dtype == QZO_DTYPE_F32) {
+        qzo_put_u32(at, qzo_float_bits(value));
+        return true;
+    }
+    const bool is_fp16 = dtype == QZO_DTYPE_F16;
+    const uint16_t bits = is_fp16 ? qzo_float_to_fp16(value) : qzo_float_to_bf16(value);
+    if (isfinite(value) && !isfinite(is_fp16 ? qzo_fp16_to_float(bits) : qzo_bf16_to_float(bits)))
+        return false;
+    at[0] = (uint8_t)bits;
+    at[1] = (uint8_t)(bits >> 8);
+    return true;
 }

@@ -78,4 +78,8 @@ bool qzo_tensor_aligned(const qzo_tensor_view *view);
 /* One element of a floating-point view (F32, F16, BF16) as fp32; any alignment. */
 float qzo_tensor_float_at(const qzo_tensor_view *view, int64_t index);
 
+/* Its inverse: rounds value to nearest even and stores it at element index of data. False, and
+ * nothing stored, where a finite value would become infinite. */
+bool qzo_tensor_float_put(uint8_t *data, qzo_dtype dtype, int64_t index, float value);
+
 #endif
