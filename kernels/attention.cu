@@ -1,5 +1,6 @@
 /* Causal attention over packed rows, with a shared prefix where there is one: softmax(q k^T scale)
- * v over the rows [prefix_begin, prefix_end) and then [own_begin, the row itself], in that order.
+ * v over the rows [prefix_begin, prefix_end) and then [own_begin, the row itself], in that order;
+ * with a window over the last of them only, with a cap on the scores if there is one.
  *
  * One warp per (query, head). It takes its rows 32 at a time: each lane computes one score, the
  * warp keeps a running maximum and sum (online softmax in fp32), then the lanes hold the head's
@@ -15,7 +16,7 @@ constexpr int THREADS = WARPS * WARP;
 constexpr int PAIRS = QZO_CUDA_HEAD_DIM_MAX / 2 / WARP; /* pairs of dimensions per lane */
 
 struct context {
-    int64_t prefix_begin, prefix_count, own_begin, count;
+    int64_t prefix_begin, prefix_count, own_begin, first, count; /* indices first .. count - 1 */
 };
 
 static __device__ inline context context_of(const qzo_cuda_attention &attention, int64_t row) {
@@ -24,6 +25,7 @@ static __device__ inline context context_of(const qzo_cuda_attention &attention,
     c.prefix_count = attention.prefix_end[row] - c.prefix_begin;
     c.own_begin = attention.own_begin[row];
     c.count = c.prefix_count + row + 1 - c.own_begin;
+    c.first = attention.window > 0 ? max(c.count - attention.window, (int64_t)0) : 0;
     return c;
 }
 
@@ -107,12 +109,14 @@ static __global__ void __launch_bounds__(THREADS)
     const __half *keys = k + kv_head * head_dim, *values = v + kv_head * head_dim;
     context c = context_of(attention, row);
     running state = {-CUDART_INF_F, 0.0f, {}};
-    for (int64_t begin = 0; begin < c.count; begin += WARP) {
+    for (int64_t begin = c.first; begin < c.count; begin += WARP) {
         int rows = (int)min(c.count - begin, (int64_t)WARP);
         float score = -CUDART_INF_F;
         if (lane < rows)
             score = attention.scale *
                     dot(mine, keys + context_row(c, begin + lane) * kv_width, head_dim);
+        if (attention.score_cap > 0.0f && lane < rows)
+            score = attention.score_cap * tanhf(score / attention.score_cap);
         add_values(state, score, values, c, begin, rows, kv_width, head_dim / 2, lane);
     }
     float total = warp_sum(state.total);

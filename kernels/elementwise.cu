@@ -1,17 +1,49 @@
-/* Gated activation and the sum into the residual stream. */
+/* Biases, activations, conversions, soft caps and the sum into the residual stream. */
 #include "kernels/device_common.cuh"
 
 /* --- device helpers --- */
 
 constexpr int THREADS = 256;
 
+template <qzo_cuda_activation KIND> static __device__ inline float activated(float x) {
+    if constexpr (KIND == QZO_CUDA_RELU) {
+        return x < 0.0f ? 0.0f : x; /* a NaN stays one */
+    } else {
+        float y = x;
+        if constexpr (KIND == QZO_CUDA_GELU_TANH) /* 2 sqrt(2 / pi) */
+            y = 1.59576912f * fmaf(0.044715f * (x * x), x, x);
+        return x / (1.0f + expf(-y));
+    }
+}
+
 /* --- kernels --- */
 
-static __global__ void silu_kernel(__half *gate, const __half *up, int64_t count) {
+template <qzo_cuda_activation KIND>
+static __global__ void activate_kernel(__half *gate, const __half *up, int64_t count) {
     int64_t i = global_thread();
     if (i >= count) return;
-    float x = __half2float(gate[i]), value = x / (1.0f + expf(-x));
+    float value = activated<KIND>(__half2float(gate[i]));
     gate[i] = __float2half_rn(up != nullptr ? value * __half2float(up[i]) : value);
+}
+
+static __global__ void add_bias_kernel(__half *x, const float *bias, int64_t count, int64_t width) {
+    int64_t i = global_thread();
+    if (i < count) x[i] = __float2half_rn(__half2float(x[i]) + bias[i % width]);
+}
+
+static __global__ void widen_kernel(float *out, const __half *x, int64_t count) {
+    int64_t i = global_thread();
+    if (i < count) out[i] = __half2float(x[i]);
+}
+
+static __global__ void narrow_kernel(__half *out, const float *x, int64_t count) {
+    int64_t i = global_thread();
+    if (i < count) out[i] = __float2half_rn(x[i]);
+}
+
+static __global__ void soft_cap_kernel(float *x, int64_t count, float cap) {
+    int64_t i = global_thread();
+    if (i < count) x[i] = cap * tanhf(x[i] / cap);
 }
 
 static __global__ void add_kernel(float *residual, const __half *x, int64_t count) {
@@ -21,11 +53,23 @@ static __global__ void add_kernel(float *residual, const __half *x, int64_t coun
 
 /* --- launchers --- */
 
-extern "C" cudaError_t qzo_cuda_silu(uint16_t *gate, const uint16_t *up, int64_t count,
-                                     cudaStream_t stream) {
+extern "C" cudaError_t qzo_cuda_activate(uint16_t *gate, const uint16_t *up, int64_t count,
+                                         qzo_cuda_activation activation, cudaStream_t stream) {
     if (count == 0) return cudaSuccess;
     unsigned blocks = blocks_for(count, THREADS);
-    silu_kernel<<<blocks, THREADS, 0, stream>>>(as_half(gate), as_half(up), count);
+    auto kernel = activation == QZO_CUDA_SILU   ? activate_kernel<QZO_CUDA_SILU>
+                  : activation == QZO_CUDA_RELU ? activate_kernel<QZO_CUDA_RELU>
+                                                : activate_kernel<QZO_CUDA_GELU_TANH>;
+    kernel<<<blocks, THREADS, 0, stream>>>(as_half(gate), as_half(up), count);
+    return cudaGetLastError();
+}
+
+extern "C" cudaError_t qzo_cuda_add_bias(uint16_t *x, const float *bias, int64_t rows,
+                                         int64_t width, cudaStream_t stream) {
+    int64_t count = rows * width;
+    if (count == 0) return cudaSuccess;
+    add_bias_kernel<<<blocks_for(count, THREADS), THREADS, 0, stream>>>(as_half(x), bias, count,
+                                                                        width);
     return cudaGetLastError();
 }
 
@@ -33,5 +77,25 @@ extern "C" cudaError_t qzo_cuda_add(float *residual, const uint16_t *x, int64_t 
                                     cudaStream_t stream) {
     if (count == 0) return cudaSuccess;
     add_kernel<<<blocks_for(count, THREADS), THREADS, 0, stream>>>(residual, as_half(x), count);
+    return cudaGetLastError();
+}
+
+extern "C" cudaError_t qzo_cuda_widen(float *out, const uint16_t *x, int64_t count,
+                                      cudaStream_t stream) {
+    if (count == 0) return cudaSuccess;
+    widen_kernel<<<blocks_for(count, THREADS), THREADS, 0, stream>>>(out, as_half(x), count);
+    return cudaGetLastError();
+}
+
+extern "C" cudaError_t qzo_cuda_narrow(uint16_t *out, const float *x, int64_t count,
+                                       cudaStream_t stream) {
+    if (count == 0) return cudaSuccess;
+    narrow_kernel<<<blocks_for(count, THREADS), THREADS, 0, stream>>>(as_half(out), x, count);
+    return cudaGetLastError();
+}
+
+extern "C" cudaError_t qzo_cuda_soft_cap(float *x, int64_t count, float cap, cudaStream_t stream) {
+    if (count == 0) return cudaSuccess;
+    soft_cap_kernel<<<blocks_for(count, THREADS), THREADS, 0, stream>>>(x, count, cap);
     return cudaGetLastError();
 }

@@ -1,4 +1,5 @@
-/* Rows out of a table: embeddings in their stored type, and rows of the residual stream. */
+/* Rows out of a table: embeddings in their stored type, rows of the residual stream, and columns of
+ * what a fused layer computed. */
 #include "base/half.h"
 #include "kernels/device_common.cuh"
 
@@ -14,12 +15,21 @@ static __device__ inline float dense_value(const void *data, int64_t index, qzo_
 
 /* --- kernels --- */
 
-/* One block per row. */
+/* One block per row. Product and sum are rounded apart, as on the CPU. */
 static __global__ void embed_kernel(float *residual, const void *table, const int32_t *ids,
-                                    int64_t width, qzo_cuda_dtype dtype) {
+                                    int64_t width, qzo_cuda_dtype dtype, float scale, int add) {
     int64_t row = blockIdx.x, from = (int64_t)ids[row] * width;
-    for (int64_t i = threadIdx.x; i < width; i += THREADS)
-        residual[row * width + i] = dense_value(table, from + i, dtype);
+    for (int64_t i = threadIdx.x; i < width; i += THREADS) {
+        float *out = residual + row * width + i;
+        float value = __fmul_rn(scale, dense_value(table, from + i, dtype));
+        *out = add ? __fadd_rn(*out, value) : value;
+    }
+}
+
+static __global__ void select_kernel(__half *out, const __half *x, const int32_t *rows,
+                                     int64_t x_width, int64_t first, int64_t width) {
+    int64_t row = blockIdx.x, from = (rows != nullptr ? rows[row] : row) * x_width + first;
+    for (int64_t i = threadIdx.x; i < width; i += THREADS) out[row * width + i] = x[from + i];
 }
 
 static __global__ void gather_kernel(float *out, const float *residual, const int32_t *rows,
@@ -33,9 +43,19 @@ static __global__ void gather_kernel(float *out, const float *residual, const in
 
 extern "C" cudaError_t qzo_cuda_embed(float *residual, const void *table, const int32_t *ids,
                                       int64_t rows, int64_t width, qzo_cuda_dtype dtype,
-                                      cudaStream_t stream) {
+                                      float scale, int add, cudaStream_t stream) {
     if (rows == 0) return cudaSuccess;
-    embed_kernel<<<(unsigned)rows, THREADS, 0, stream>>>(residual, table, ids, width, dtype);
+    embed_kernel<<<(unsigned)rows, THREADS, 0, stream>>>(residual, table, ids, width, dtype, scale,
+                                                         add);
+    return cudaGetLastError();
+}
+
+extern "C" cudaError_t qzo_cuda_select(uint16_t *out, const uint16_t *x, const int32_t *rows,
+                                       int64_t row_count, int64_t x_width, int64_t first,
+                                       int64_t width, cudaStream_t stream) {
+    if (row_count == 0) return cudaSuccess;
+    select_kernel<<<(unsigned)row_count, THREADS, 0, stream>>>(as_half(out), as_half(x), rows,
+                                                               x_width, first, width);
     return cudaGetLastError();
 }
 

@@ -45,6 +45,8 @@ typedef struct qzo_cuda_attention {
     int32_t kv_head_count;
     int32_t head_dim;
     float scale;
+    float score_cap;
+    int64_t window;
 } qzo_cuda_attention;
 
 enum { QZO_CUDA_HEAD_DIM_MAX = 256, QZO_CUDA_FEW_ROWS_MAX = 8 };
@@ -67,14 +69,22 @@ typedef struct qzo_cuda_span {
 /* --- embed.cu --- */
 
 cudaError_t qzo_cuda_embed(float *residual, const void *table, const int32_t *ids, int64_t rows,
-                           int64_t width, qzo_cuda_dtype dtype, cudaStream_t stream);
+                           int64_t width, qzo_cuda_dtype dtype, float scale, int add,
+                           cudaStream_t stream);
 cudaError_t qzo_cuda_gather(float *out, const float *residual, const int32_t *rows,
                             int64_t row_count, int64_t width, cudaStream_t stream);
+/* rows NULL: row i is row i */
+cudaError_t qzo_cuda_select(uint16_t *out, const uint16_t *x, const int32_t *rows,
+                            int64_t row_count, int64_t x_width, int64_t first, int64_t width,
+                            cudaStream_t stream);
 
 /* --- norm.cu --- */
 
 cudaError_t qzo_cuda_norm_rms(uint16_t *out, const float *residual, const float *gain, int64_t rows,
                               int64_t width, float epsilon, cudaStream_t stream);
+cudaError_t qzo_cuda_norm_layer(uint16_t *out, const float *residual, const float *gain,
+                                const float *bias, int64_t rows, int64_t width, float epsilon,
+                                cudaStream_t stream);
 
 /* --- dequantize.cu --- */
 
@@ -112,8 +122,16 @@ cudaError_t qzo_cuda_attention_rows(uint16_t *out, const uint16_t *q, const uint
 
 /* --- elementwise.cu --- */
 
-cudaError_t qzo_cuda_silu(uint16_t *gate, const uint16_t *up, int64_t count, cudaStream_t stream);
+typedef enum { QZO_CUDA_SILU, QZO_CUDA_RELU, QZO_CUDA_GELU_TANH } qzo_cuda_activation;
+
+cudaError_t qzo_cuda_add_bias(uint16_t *x, const float *bias, int64_t rows, int64_t width,
+                              cudaStream_t stream);
+cudaError_t qzo_cuda_activate(uint16_t *gate, const uint16_t *up, int64_t count,
+                              qzo_cuda_activation activation, cudaStream_t stream);
 cudaError_t qzo_cuda_add(float *residual, const uint16_t *x, int64_t count, cudaStream_t stream);
+cudaError_t qzo_cuda_widen(float *out, const uint16_t *x, int64_t count, cudaStream_t stream);
+cudaError_t qzo_cuda_narrow(uint16_t *out, const float *x, int64_t count, cudaStream_t stream);
+cudaError_t qzo_cuda_soft_cap(float *x, int64_t count, float cap, cudaStream_t stream);
 
 /* --- loss.cu --- */
 

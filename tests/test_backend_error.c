@@ -99,6 +99,44 @@ static void norm_is_within_its_bound(void **state) {
     }
 }
 
+/* The mean may be off by e; a deviation by that and one rounding. Their root mean square is then
+ * off by e at most, beside the roundings of its own. */
+static void layer_norm_is_within_its_bound(void **state) {
+    (void)state;
+    enum { WIDTH_MAX = 300 };
+    for (int64_t width = 1; width <= WIDTH_MAX; width++) {
+        float *x = test_normals(21, width, 3.0f), *gain = test_normals(22, width, 1.0f);
+        float *bias = test_normals(24, width, 1.0f), out[WIDTH_MAX];
+        for (int64_t i = 0; i < width; i++) x[i] += 2.0f;
+        ops->layer_norm_row(out, x, gain, bias, width, 1e-5f);
+        double sum = 0.0, magnitude = 0.0, square = 0.0, farthest = 0.0;
+        for (int64_t i = 0; i < width; i++) {
+            sum += (double)x[i];
+            magnitude += fabs((double)x[i]);
+        }
+        double mean = sum / (double)width;
+        for (int64_t i = 0; i < width; i++) {
+            square += ((double)x[i] - mean) * ((double)x[i] - mean);
+            farthest = fmax(farthest, fabs((double)x[i] - mean));
+        }
+        double inverse = 1.0 / sqrt(square / (double)width + (double)1e-5f);
+        double lanes = (double)width / 16.0 + 1.0 + 4.0;
+        double mean_error = width > 1 ? gamma_of(lanes + 1.0) * magnitude / (double)width : 0.0;
+        double shift = mean_error + UNIT * farthest;
+        double relative = gamma_of((lanes + 2.0) / 2.0 + 4.0) + shift * inverse;
+        for (int64_t i = 0; i < width; i++) {
+            double scaled = ((double)x[i] - mean) * inverse * (double)gain[i];
+            double expected = scaled + (double)bias[i];
+            double limit = fabs(scaled) * relative + fabs((double)gain[i]) * inverse * shift;
+            qzo_test_assert_close((double)out[i], expected, limit + UNIT * fabs(expected),
+                                  "layer norm");
+        }
+        free(x);
+        free(gain);
+        free(bias);
+    }
+}
+
 static void rope_is_within_its_bound(void **state) {
     (void)state;
     enum { DIM = 64, HALF = DIM / 2 };
@@ -118,21 +156,53 @@ static void rope_is_within_its_bound(void **state) {
     free(row);
 }
 
-static void silu_is_within_its_bound(void **state) {
+/* x / (1 + e^-y) up; roundings: of y in units of itself. exp: 1.6 u; sum, quotient, product. Below
+ * -87 exp stays at e^88: |x| 2^-126 is left. */
+static void check_gated(qzo_activation kind, double x, double y, double roundings, double up,
+                        double actual) {
+    double expected = x / (1.0 + exp(-y)) * up;
+    double limit = gamma_of(4.6 + roundings * fabs(y)) * fabs(expected) + fabs(x * up) * 0x1p-126;
+    qzo_test_assert_close(actual, expected, limit, kind == QZO_ACTIVATION_SILU ? "silu" : "gelu");
+}
+
+static void activations_are_within_their_bounds(void **state) {
     (void)state;
     enum { COUNT = 20001 };
+    const double slope = 2.0 * sqrt(2.0 / acos(-1.0));
     float *gate = malloc(COUNT * sizeof *gate), *up = test_normals(26, COUNT, 1.0f);
-    for (int i = 0; i < COUNT; i++) gate[i] = (float)(i - COUNT / 2) * 0.02f;
-    ops->silu(gate, up, COUNT);
-    for (int i = 0; i < COUNT; i++) {
-        double x = (double)((float)(i - COUNT / 2) * 0.02f);
-        double expected = x / (1.0 + exp(-x)) * (double)up[i];
-        /* exp: 1.6 u; sum, quotient, product. Below -87 exp stays at e^88: |x| 2^-126 is left. */
-        double limit = gamma_of(4.6) * fabs(expected) + fabs(x * (double)up[i]) * 0x1p-126;
-        qzo_test_assert_close((double)gate[i], expected, limit, "silu");
+    for (int kind = 0; kind < QZO_ACTIVATION_COUNT; kind++) {
+        for (int i = 0; i < COUNT; i++) gate[i] = (float)(i - COUNT / 2) * 0.02f;
+        ops->activations[kind](gate, up, COUNT);
+        for (int i = 0; i < COUNT; i++) {
+            float x = (float)(i - COUNT / 2) * 0.02f;
+            double wide = (double)x, cube = 0.044715 * wide * wide * wide;
+            if (kind == QZO_ACTIVATION_SILU)
+                check_gated(QZO_ACTIVATION_SILU, wide, wide, 0.0, (double)up[i], (double)gate[i]);
+            else if (kind == QZO_ACTIVATION_RELU)
+                assert_true(gate[i] == (x < 0.0f ? 0.0f : x) * up[i]);
+            else /* square, cubic and their product, fma, slope and its product */
+                check_gated(QZO_ACTIVATION_GELU_TANH, wide, slope * (wide + cube), 6.0,
+                            (double)up[i], (double)gate[i]);
+        }
     }
     free(gate);
     free(up);
+}
+
+/* Quotient, tanh (TANH32_RELATIVE of test_math.c; it passes a relative error on, or less), product.
+ */
+static void soft_cap_is_within_its_bound(void **state) {
+    (void)state;
+    enum { COUNT = 4000 };
+    float *before = test_normals(27, COUNT, 40.0f), *x = test_normals(27, COUNT, 40.0f);
+    ops->soft_cap(x, COUNT, 30.0f);
+    for (int i = 0; i < COUNT; i++) {
+        double expected = 30.0 * tanh((double)before[i] / 30.0);
+        qzo_test_assert_close((double)x[i], expected, gamma_of(1.0 + 4.6 + 1.0) * fabs(expected),
+                              "soft cap");
+    }
+    free(before);
+    free(x);
 }
 
 static void log_sum_exp_is_within_its_bound(void **state) {
@@ -158,39 +228,42 @@ static void log_sum_exp_is_within_its_bound(void **state) {
 
 enum { CONTEXT = 90, HEADS = 4, KV_HEADS = 2, DIM = 20 };
 
-/* softmax(q k^T scale) v of the last row's head, in double; *exponent_error: the bound on what is
- * wrong in an exponent. */
+/* softmax(q k^T scale) v of the last row's head, in double, over the window; *exponent_error: the
+ * bound on what is wrong in an exponent. */
 static void attention_in_double(double out[DIM], double *exponent_error, const float *q,
-                                const float *k, const float *v, int head, float scale) {
+                                const float *k, const float *v, int head,
+                                const qzo_attention *attention) {
     double weights[CONTEXT], largest = -INFINITY, total = 0.0, score_error = 0.0, spread = 0.0;
+    double cap = (double)attention->score_cap;
     int offset = head / (HEADS / KV_HEADS) * DIM;
-    for (int i = 0; i < CONTEXT; i++) {
+    int first = attention->window > 0 ? CONTEXT - (int)attention->window : 0;
+    for (int i = first; i < CONTEXT; i++) {
         double sum = 0.0, magnitude = 0.0;
         for (int d = 0; d < DIM; d++) {
             double term = (double)q[(CONTEXT - 1) * HEADS * DIM + head * DIM + d] *
-                          (double)k[i * KV_HEADS * DIM + offset + d] * (double)scale;
+                          (double)k[i * KV_HEADS * DIM + offset + d] * (double)attention->scale;
             sum += term;
             magnitude += fabs(term);
         }
-        weights[i] = sum;
-        largest = fmax(largest, sum);
-        score_error = fmax(score_error, gamma_of(DIM / 16 + 1 + 4 + 1) * magnitude);
+        weights[i] = cap > 0.0 ? cap * tanh(sum / cap) : sum;
+        largest = fmax(largest, weights[i]);
+        double error = gamma_of(DIM / 16 + 1 + 4 + 1) * magnitude;
+        if (cap > 0.0) error += gamma_of(6.6) * fabs(weights[i]);
+        score_error = fmax(score_error, error);
     }
     for (int d = 0; d < DIM; d++) out[d] = 0.0;
-    for (int i = 0; i < CONTEXT; i++) {
+    for (int i = first; i < CONTEXT; i++) {
         spread = fmax(spread, largest - weights[i]);
         total += weights[i] = exp(weights[i] - largest);
     }
-    for (int i = 0; i < CONTEXT; i++)
+    for (int i = first; i < CONTEXT; i++)
         for (int d = 0; d < DIM; d++)
             out[d] += weights[i] / total * (double)v[i * KV_HEADS * DIM + offset + d];
     *exponent_error = 2.0 * score_error + UNIT * spread;
 }
 
-static void attention_is_within_its_bound(void **state) {
-    (void)state;
+static void check_attention(float score_cap, int64_t window) {
     int32_t zeros[CONTEXT] = {0};
-    const float scale = 0.22360679775f;
     const qzo_attention attention = {.prefix_begin = zeros,
                                      .prefix_end = zeros,
                                      .own_begin = zeros,
@@ -198,7 +271,9 @@ static void attention_is_within_its_bound(void **state) {
                                      .head_count = HEADS,
                                      .kv_head_count = KV_HEADS,
                                      .head_dim = DIM,
-                                     .scale = scale};
+                                     .scale = 0.22360679775f,
+                                     .score_cap = score_cap,
+                                     .window = window};
     float *q = test_normals(30, CONTEXT * HEADS * DIM, 1.0f), scores[CONTEXT];
     float *k = test_normals(31, CONTEXT * KV_HEADS * DIM, 1.0f);
     float *v = test_normals(32, CONTEXT * KV_HEADS * DIM, 1.0f);
@@ -209,7 +284,7 @@ static void attention_is_within_its_bound(void **state) {
     ops->attention_row(out, q, k, v, &attention, CONTEXT - 1, scores);
     for (int head = 0; head < HEADS; head++) {
         double expected[DIM], exponent_error;
-        attention_in_double(expected, &exponent_error, q, k, v, head, scale);
+        attention_in_double(expected, &exponent_error, q, k, v, head, &attention);
         /* A weight is off by e; numerator and denominator each, then their sums and the quotient.
          */
         double relative = expm1(exponent_error) + gamma_of(1.6 + CONTEXT);
@@ -221,6 +296,14 @@ static void attention_is_within_its_bound(void **state) {
     free(q);
     free(k);
     free(v);
+}
+
+static void attention_is_within_its_bound(void **state) {
+    (void)state;
+    check_attention(0.0f, 0);
+    check_attention(0.0f, 7);
+    check_attention(1.5f, 0);
+    check_attention(1.5f, CONTEXT - 1);
 }
 
 /* The order of the records is part of the promise: one fma each, then the constraint once. */
@@ -264,8 +347,10 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(linear_is_within_its_bound),
         cmocka_unit_test(norm_is_within_its_bound),
+        cmocka_unit_test(layer_norm_is_within_its_bound),
         cmocka_unit_test(rope_is_within_its_bound),
-        cmocka_unit_test(silu_is_within_its_bound),
+        cmocka_unit_test(activations_are_within_their_bounds),
+        cmocka_unit_test(soft_cap_is_within_its_bound),
         cmocka_unit_test(log_sum_exp_is_within_its_bound),
         cmocka_unit_test(attention_is_within_its_bound),
         cmocka_unit_test(update_is_one_fma_per_record_in_order),

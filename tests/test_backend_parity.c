@@ -52,7 +52,7 @@ static void linear_equals_reference(void **state) {
     test_weights_visit(linear_case);
 }
 
-static void norm_equals_reference(void **state) {
+static void norms_equal_reference(void **state) {
     (void)state;
     for (int64_t width = 1; width <= 200; width++) {
         float *x = test_normals(21, width, 3.0f), *gain = test_normals(22, width, 1.0f);
@@ -60,8 +60,13 @@ static void norm_equals_reference(void **state) {
         qzo_cpu_ops_reference.norm_row(expected, x, gain, width, 1e-5f);
         table->norm_row(actual, x, gain, width, 1e-5f);
         assert_same_bits(actual, expected, width, sizeof *actual, "norm");
+        float *bias = test_normals(38, width, 1.0f);
+        qzo_cpu_ops_reference.layer_norm_row(expected, x, gain, bias, width, 1e-5f);
+        table->layer_norm_row(actual, x, gain, bias, width, 1e-5f);
+        assert_same_bits(actual, expected, width, sizeof *actual, "layer norm");
         free(x);
         free(gain);
+        free(bias);
     }
 }
 
@@ -90,20 +95,35 @@ static float *drawn_with_extremes(uint32_t stream, int64_t count) {
     return out;
 }
 
-static void silu_equals_reference(void **state) {
+static void activations_equal_reference(void **state) {
     (void)state;
-    for (int64_t count = 1; count <= 130; count++)
-        for (int gated = 0; gated < 2; gated++) {
-            float *expected = drawn_with_extremes(25, count);
-            float *actual = drawn_with_extremes(25, count);
-            float *up = test_normals(26, count, 1.0f);
-            qzo_cpu_ops_reference.silu(expected, gated ? up : NULL, count);
-            table->silu(actual, gated ? up : NULL, count);
-            assert_same_bits(actual, expected, count, sizeof *actual, "silu");
-            free(expected);
-            free(actual);
-            free(up);
-        }
+    char what[64];
+    for (int kind = 0; kind < QZO_ACTIVATION_COUNT; kind++)
+        for (int64_t count = 1; count <= 130; count++)
+            for (int gated = 0; gated < 2; gated++) {
+                float *expected = drawn_with_extremes(25, count);
+                float *actual = drawn_with_extremes(25, count);
+                float *up = test_normals(26, count, 1.0f);
+                qzo_cpu_ops_reference.activations[kind](expected, gated ? up : NULL, count);
+                table->activations[kind](actual, gated ? up : NULL, count);
+                snprintf(what, sizeof what, "activation %d", kind);
+                assert_same_bits(actual, expected, count, sizeof *actual, what);
+                free(expected);
+                free(actual);
+                free(up);
+            }
+}
+
+static void soft_cap_equals_reference(void **state) {
+    (void)state;
+    for (int64_t count = 1; count <= 130; count++) {
+        float *expected = drawn_with_extremes(39, count), *actual = drawn_with_extremes(39, count);
+        qzo_cpu_ops_reference.soft_cap(expected, count, 30.0f);
+        table->soft_cap(actual, count, 30.0f);
+        assert_same_bits(actual, expected, count, sizeof *actual, "soft cap");
+        free(expected);
+        free(actual);
+    }
 }
 
 static void add_equals_reference(void **state) {
@@ -152,13 +172,21 @@ static void context_arrays(int32_t begin[CONTEXT_ROWS], int32_t end[CONTEXT_ROWS
     }
 }
 
+/* Windows shorter and longer than a context, with and without a cap. */
+static const struct {
+    int64_t window;
+    float score_cap;
+} score_kinds[] = {{0, 0.0f}, {1, 0.0f}, {13, 5.0f}, {100, 5.0f}};
+enum { SCORE_KINDS = sizeof score_kinds / sizeof *score_kinds };
+
 static void attention_equals_reference(void **state) {
     (void)state;
     static const int64_t shapes[][3] = {{1, 1, 2}, {4, 2, 6}, {6, 2, 16}, {4, 4, 20}, {8, 1, 64}};
     int32_t begin[CONTEXT_ROWS], end[CONTEXT_ROWS], own[CONTEXT_ROWS];
     context_arrays(begin, end, own);
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        int64_t heads = shapes[i][0], kv_heads = shapes[i][1], dim = shapes[i][2];
+    for (size_t i = 0; i < SCORE_KINDS * sizeof shapes / sizeof *shapes; i++) {
+        const int64_t *shape = shapes[i / SCORE_KINDS];
+        int64_t heads = shape[0], kv_heads = shape[1], dim = shape[2];
         qzo_attention attention = {.prefix_begin = begin,
                                    .prefix_end = end,
                                    .own_begin = own,
@@ -166,7 +194,9 @@ static void attention_equals_reference(void **state) {
                                    .head_count = heads,
                                    .kv_head_count = kv_heads,
                                    .head_dim = dim,
-                                   .scale = 1.0f / sqrtf((float)dim)};
+                                   .scale = 1.0f / sqrtf((float)dim),
+                                   .score_cap = score_kinds[i % SCORE_KINDS].score_cap,
+                                   .window = score_kinds[i % SCORE_KINDS].window};
         float *q = test_normals(30, CONTEXT_ROWS * heads * dim, 2.0f);
         float *k = test_normals(31, CONTEXT_ROWS * kv_heads * dim, 2.0f);
         float *v = test_normals(32, CONTEXT_ROWS * kv_heads * dim, 1.0f);
@@ -250,15 +280,39 @@ static void row_operations_over_the_backend(void) {
     int32_t ids[ROWS];
     for (int i = 0; i < ROWS; i++) ids[i] = i * 17 % ROWS;
     assert_ok(backend->ops->weight_load(backend, &loaded, &embedding.tensor));
-    assert_ok(backend->ops->embed(backend, out, loaded, ids, ROWS));
+    assert_ok(backend->ops->embed(backend, out, loaded, ids, ROWS, 1.0f, false));
     for (int i = 0; i < ROWS; i++)
         qzo_quant_dense.decode_row(expected + i * WIDTH, &embedding.tensor, ids[i], NULL);
     assert_same_bits(out, expected, ROWS * WIDTH, sizeof *out, "embed");
+    memcpy(out, x, sizeof out);
+    assert_ok(backend->ops->embed(backend, out, loaded, ids, ROWS, 6.7f, true));
+    for (int i = 0; i < ROWS * WIDTH; i++) expected[i] = x[i] + 6.7f * expected[i];
+    assert_same_bits(out, expected, ROWS * WIDTH, sizeof *out, "embed, scaled and added");
 
-    assert_ok(backend->ops->norm(backend, act(out), x, gain, ROWS, WIDTH, QZO_NORM_RMS, 1e-6f));
+    assert_ok(
+        backend->ops->norm(backend, act(out), x, gain, NULL, ROWS, WIDTH, QZO_NORM_RMS, 1e-6f));
     for (int i = 0; i < ROWS; i++)
         qzo_cpu_ops_reference.norm_row(expected + i * WIDTH, x + i * WIDTH, gain, WIDTH, 1e-6f);
     assert_same_bits(out, expected, ROWS * WIDTH, sizeof *out, "norm");
+    assert_ok(
+        backend->ops->norm(backend, act(out), x, gain, x, ROWS, WIDTH, QZO_NORM_LAYER, 1e-6f));
+    for (int i = 0; i < ROWS; i++)
+        qzo_cpu_ops_reference.layer_norm_row(expected + i * WIDTH, x + i * WIDTH, gain, x, WIDTH,
+                                             1e-6f);
+    assert_same_bits(out, expected, ROWS * WIDTH, sizeof *out, "layer norm");
+
+    memcpy(out, x, sizeof out);
+    assert_ok(backend->ops->add_bias(backend, act(out), gain, ROWS, WIDTH));
+    for (int i = 0; i < ROWS * WIDTH; i++) expected[i] = x[i] + gain[i % WIDTH];
+    assert_same_bits(out, expected, ROWS * WIDTH, sizeof *out, "add_bias");
+
+    for (int named = 0; named < 2; named++) {
+        assert_ok(backend->ops->select(backend, act(out), act(x), named ? ids : NULL, ROWS, WIDTH,
+                                       5, 11));
+        for (int i = 0; i < ROWS; i++)
+            memcpy(expected + i * 11, x + (named ? ids[i] : i) * WIDTH + 5, 11 * sizeof *x);
+        assert_same_bits(out, expected, ROWS * 11, sizeof *out, "select");
+    }
 
     assert_ok(backend->ops->gather(backend, out, x, ids, ROWS, WIDTH));
     for (int i = 0; i < ROWS; i++)
@@ -309,12 +363,19 @@ static void attention_over_the_backend(void) {
 static void element_operations_over_the_backend(void) {
     float *gate = test_normals(48, ELEMENTS, 4.0f), *expected = test_normals(48, ELEMENTS, 4.0f);
     float *up = test_normals(49, ELEMENTS, 1.0f);
-    assert_ok(backend->ops->activate(backend, act(gate), act(up), ELEMENTS, QZO_ACTIVATION_SILU));
-    qzo_cpu_ops_reference.silu(expected, up, ELEMENTS);
-    assert_same_bits(gate, expected, ELEMENTS, sizeof *gate, "activate");
-    assert_ok(backend->ops->activate(backend, act(gate), NULL, ELEMENTS, QZO_ACTIVATION_SILU));
-    qzo_cpu_ops_reference.silu(expected, NULL, ELEMENTS);
-    assert_same_bits(gate, expected, ELEMENTS, sizeof *gate, "activate without up");
+    for (int kind = 0; kind < QZO_ACTIVATION_COUNT; kind++)
+        for (int gated = 1; gated >= 0; gated--) {
+            assert_ok(backend->ops->activate(backend, act(gate), gated ? act(up) : NULL, ELEMENTS,
+                                             (qzo_activation)kind));
+            qzo_cpu_ops_reference.activations[kind](expected, gated ? up : NULL, ELEMENTS);
+            assert_same_bits(gate, expected, ELEMENTS, sizeof *gate, "activate");
+        }
+    assert_ok(backend->ops->soft_cap(backend, gate, ELEMENTS, 2.5f));
+    qzo_cpu_ops_reference.soft_cap(expected, ELEMENTS, 2.5f);
+    assert_same_bits(gate, expected, ELEMENTS, sizeof *gate, "soft_cap");
+    assert_ok(backend->ops->narrow(backend, act(expected), up, ELEMENTS));
+    assert_ok(backend->ops->widen(backend, gate, act(expected), ELEMENTS));
+    assert_same_bits(gate, up, ELEMENTS, sizeof *gate, "narrow and widen");
     assert_ok(backend->ops->add(backend, gate, act(up), ELEMENTS));
     qzo_cpu_ops_reference.add(expected, up, ELEMENTS);
     assert_same_bits(gate, expected, ELEMENTS, sizeof *gate, "add");
@@ -378,9 +439,10 @@ static void operations_equal_the_reference_whatever_the_threads(void **state) {
 static int run_table(const cpu_ops *ops, qzo_cpu_level level) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(linear_equals_reference),
-        cmocka_unit_test(norm_equals_reference),
+        cmocka_unit_test(norms_equal_reference),
         cmocka_unit_test(rope_equals_reference),
-        cmocka_unit_test(silu_equals_reference),
+        cmocka_unit_test(activations_equal_reference),
+        cmocka_unit_test(soft_cap_equals_reference),
         cmocka_unit_test(add_equals_reference),
         cmocka_unit_test(log_sum_exp_equals_reference),
         cmocka_unit_test(attention_equals_reference),

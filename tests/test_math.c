@@ -15,6 +15,7 @@
 #endif
 
 static const double EXP32_RELATIVE = 1.6 * 0x1p-24;
+static const double TANH32_RELATIVE = 4.6 * 0x1p-24;
 static const double LOG32_RELATIVE = 0x1p-23, LOG32_ABSOLUTE = 0x1p-25;
 static const double LOG64_RELATIVE = 1e-15, LOG64_ABSOLUTE = 1e-16;
 static const double EXP64_RELATIVE = 1e-15, COSPI64_ABSOLUTE = 1e-15;
@@ -50,6 +51,23 @@ static void exp_beyond_its_range(void **state) {
     assert_true(isnan(qzo_expf(NAN)));
     assert_true(isnan(qzo_expf(-NAN)));
     assert_true(isnan(qzo_expf(qzo_float_from_bits(0x7fffffffu))));
+}
+
+static void tanh_is_within_its_bound(void **state) {
+    (void)state;
+    double worst = 0.0;
+    for (uint32_t bits = 0x00800000u; bits < 0x7f800000u; bits += BITS_STRIDE) {
+        float x = qzo_float_from_bits(bits);
+        double expected = tanh((double)x);
+        worst = fmax(worst, fabs((double)qzo_tanhf(x) - expected) / expected);
+        assert_true(qzo_tanhf(-x) == -qzo_tanhf(x));
+    }
+    print_message("largest relative error %.3g\n", worst);
+    qzo_test_assert_close(worst, 0.0, TANH32_RELATIVE, "TANH32_RELATIVE");
+    assert_true(qzo_tanhf(0.0f) == 0.0f);
+    assert_true(qzo_tanhf(INFINITY) == 1.0f);
+    assert_true(qzo_tanhf(-INFINITY) == -1.0f);
+    assert_true(isnan(qzo_tanhf(NAN)));
 }
 
 /* All u that normals use, (0, 1], and beyond. */
@@ -202,6 +220,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exp_is_within_its_bound),
         cmocka_unit_test(exp_beyond_its_range),
+        cmocka_unit_test(tanh_is_within_its_bound),
         cmocka_unit_test(log_is_within_its_bound),
         cmocka_unit_test(log_next_to_one_keeps_its_sign),
         cmocka_unit_test(double_log_is_within_its_bound),

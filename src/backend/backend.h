@@ -17,6 +17,7 @@
 #include "base/status.h"
 #include "weights/quant.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -42,8 +43,14 @@ typedef struct qzo_gain {
     float k;
 } qzo_gain;
 
-typedef enum { QZO_NORM_RMS } qzo_norm_kind;
-typedef enum { QZO_ACTIVATION_SILU } qzo_activation;
+typedef enum { QZO_NORM_RMS, QZO_NORM_LAYER } qzo_norm_kind;
+
+typedef enum {
+    QZO_ACTIVATION_SILU, /* x / (1 + e^-x) */
+    QZO_ACTIVATION_RELU,
+    QZO_ACTIVATION_GELU_TANH, /* x / 2 (1 + tanh(y / 2)), y = 2 sqrt(2 / pi) (x + 0.044715 x^3) */
+    QZO_ACTIVATION_COUNT
+} qzo_activation;
 
 /* Which rows a row attends to: [prefix_begin, prefix_end), then [own_begin, itself]. A row of a
  * shared prefix has an empty prefix range. Arrays over all packed rows. */
@@ -56,7 +63,9 @@ typedef struct qzo_attention {
     int64_t head_count;
     int64_t kv_head_count; /* divides head_count */
     int64_t head_dim;
-    float scale; /* 1 / sqrt(head_dim) */
+    float scale;     /* of the scores: 1 / sqrt(head_dim) in most models */
+    float score_cap; /* scaled scores become cap tanh(score / cap); 0: they stay */
+    int64_t window;  /* the last so many of those rows, itself included; 0: all */
 } qzo_attention;
 
 /* What the device can do at most, measured now: the roofline that `qzo bench` compares with. */
@@ -90,19 +99,31 @@ struct qzo_backend_ops {
 
     /* --- the forward pass --- */
 
-    /* residual (rows, width) = table[ids]; table (vocab, width) has no trainable values */
+    /* residual (rows, width) = scale table[ids], or += where add; table (vocab, width) has no
+     * trainable values */
     qzo_status (*embed)(qzo_backend *backend, float *residual, const qzo_weight *table,
-                        const int32_t *ids, int64_t rows);
+                        const int32_t *ids, int64_t rows, float scale, bool add);
 
-    /* RMS: out = x / sqrt(mean(x^2) + epsilon) * gain; gain (width) */
+    /* RMS: out = x / sqrt(mean(x^2) + epsilon) * gain, bias is not read; LAYER: d = x - mean(x),
+     * out = d / sqrt(mean(d^2) + epsilon) * gain + bias; gain, bias (width) */
     qzo_status (*norm)(qzo_backend *backend, qzo_act *out, const float *residual, const float *gain,
-                       int64_t rows, int64_t width, qzo_norm_kind kind, float epsilon);
+                       const float *bias, int64_t rows, int64_t width, qzo_norm_kind kind,
+                       float epsilon);
 
     /* out (rows, out_features) = x (rows, in_features) W^T, W decoded with the perturbed values;
      * each sum runs over in_features in ascending order, one fma per term */
     qzo_status (*linear)(qzo_backend *backend, qzo_act *out, const qzo_act *x,
                          const qzo_weight *weight, const float *masters,
                          const qzo_perturbation *perturbation, int64_t rows);
+
+    /* x (rows, width) += bias (width) */
+    qzo_status (*add_bias)(qzo_backend *backend, qzo_act *x, const float *bias, int64_t rows,
+                           int64_t width);
+
+    /* out (row_count, width) = columns first .. first + width - 1 of the named rows of x (any rows,
+     * x_width); rows NULL: row i is row i. Takes apart what a fused layer computed. */
+    qzo_status (*select)(qzo_backend *backend, qzo_act *out, const qzo_act *x, const int32_t *rows,
+                         int64_t row_count, int64_t x_width, int64_t first, int64_t width);
 
     /* Rotates halves in place: (a, b) = (x[i], x[i + head_dim / 2]) to (a cos - b sin, b cos + a
      * sin) per head; table (positions, head_dim / 2, {cos, sin}) */
@@ -121,6 +142,10 @@ struct qzo_backend_ops {
     /* residual (count) += x */
     qzo_status (*add)(qzo_backend *backend, float *residual, const qzo_act *x, int64_t count);
 
+    /* out (count) = x: from the activation type to fp32, and back */
+    qzo_status (*widen)(qzo_backend *backend, float *out, const qzo_act *x, int64_t count);
+    qzo_status (*narrow)(qzo_backend *backend, qzo_act *out, const float *x, int64_t count);
+
     /* out (row_count, width) = residual[rows] */
     qzo_status (*gather)(qzo_backend *backend, float *out, const float *residual,
                          const int32_t *rows, int64_t row_count, int64_t width);
@@ -128,6 +153,9 @@ struct qzo_backend_ops {
     /* logits (rows, vocab) in fp32 = x W^T */
     qzo_status (*logits)(qzo_backend *backend, float *out, const qzo_act *x, const qzo_weight *head,
                          const float *masters, const qzo_perturbation *perturbation, int64_t rows);
+
+    /* x (count) = cap tanh(x / cap) */
+    qzo_status (*soft_cap)(qzo_backend *backend, float *x, int64_t count, float cap);
 
     /* out_host[i] = logits[target_row[i]][target_id[i]] - ln sum exp(logits[target_row[i]]);
      * target_row ascends, so that one row's sum is taken once */

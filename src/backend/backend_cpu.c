@@ -3,8 +3,7 @@
  * Work is cut into pieces whose results do not depend on each other: tiles of outputs, blocks of
  * rows, blocks of elements. Partial digests are added modulo 2^64, so their order does not matter.
  */
-#include "backend/cpu_ops.h"
-#include "backend/thread_pool.h"
+#include "backend/cpu_state.h"
 #include "base/check.h"
 #include "base/cpu.h"
 
@@ -13,25 +12,12 @@
 #include <string.h>
 #include <time.h>
 
-enum { ROWS_PER_PIECE = 16, ELEMENTS_PER_PIECE = 16384 };
+enum { ROWS_PER_PIECE = 16 };
 
 /* `qzo bench`: bursts of about a millisecond, copies larger than a last-level cache's share. */
 enum { BURST_ROUNDS = 300000, PEAK_RUNS = 9 };
 
 static const size_t COPY_BYTES = (size_t)1 << 28;
-
-typedef struct cpu_state {
-    const cpu_ops *ops;
-    qzo_thread_pool *pool;
-    float *scratch; /* (threads, scratch_floats) */
-    int64_t scratch_floats;
-} cpu_state;
-
-static cpu_state *state_of(const qzo_backend *backend) { return backend->state; }
-
-static float *scratch_of(const cpu_state *state, int thread) {
-    return state->scratch + thread * state->scratch_floats;
-}
 
 int64_t qzo_cpu_linear_scratch_floats(const qzo_qtensor *weight) {
     int64_t tile = CPU_LINEAR_TILE_MAX * (CPU_LINEAR_K_BLOCK + 3 * weight->group_count);
@@ -125,7 +111,9 @@ typedef struct row_job {
     const qzo_weight *weight;
     const qzo_attention *attention;
     int64_t rows, width, head_count, head_dim;
-    float epsilon;
+    int64_t x_width, first; /* of rows that are selected from */
+    float epsilon, scale;
+    bool add;
 } row_job;
 
 typedef void row_function(const row_job *job, int64_t row, float *scratch);
@@ -150,43 +138,91 @@ static void run_rows(const row_job *job, row_function *function) {
     qzo_thread_pool_run(job->state->pool, pieces, row_piece, &call);
 }
 
+/* scratch: one row of the table; weight_load made room for it. */
 static void embed_row(const row_job *job, int64_t row, float *scratch) {
-    (void)scratch;
     const qzo_qtensor *table = job->weight->tensor;
-    table->format->decode_row(job->out + row * job->width, table, job->indices[row], NULL);
+    float *out = job->out + row * job->width;
+    table->format->decode_row(scratch, table, job->indices[row], NULL);
+    for (int64_t i = 0; i < job->width; i++) {
+        float value = job->scale * scratch[i];
+        out[i] = job->add ? out[i] + value : value;
+    }
 }
 
 static qzo_status cpu_embed(qzo_backend *backend, float *residual, const qzo_weight *table,
-                            const int32_t *ids, int64_t rows) {
+                            const int32_t *ids, int64_t rows, float scale, bool add) {
     QZO_ASSERT(table->tensor->group_count == 0);
     row_job job = {.state = state_of(backend),
                    .out = residual,
                    .indices = ids,
                    .weight = table,
                    .rows = rows,
-                   .width = table->tensor->in_features};
+                   .width = table->tensor->in_features,
+                   .scale = scale,
+                   .add = add};
     run_rows(&job, embed_row);
     return QZO_OK;
 }
 
-static void norm_one(const row_job *job, int64_t row, float *scratch) {
+static void norm_rms_one(const row_job *job, int64_t row, float *scratch) {
     (void)scratch;
     job->state->ops->norm_row(job->out + row * job->width, job->a + row * job->width, job->b,
                               job->width, job->epsilon);
 }
 
+static void norm_layer_one(const row_job *job, int64_t row, float *scratch) {
+    (void)scratch;
+    job->state->ops->layer_norm_row(job->out + row * job->width, job->a + row * job->width, job->b,
+                                    job->c, job->width, job->epsilon);
+}
+
 static qzo_status cpu_norm(qzo_backend *backend, qzo_act *out, const float *residual,
-                           const float *gain, int64_t rows, int64_t width, qzo_norm_kind kind,
-                           float epsilon) {
-    QZO_ASSERT(kind == QZO_NORM_RMS);
+                           const float *gain, const float *bias, int64_t rows, int64_t width,
+                           qzo_norm_kind kind, float epsilon) {
     row_job job = {.state = state_of(backend),
                    .out = (float *)out,
                    .a = residual,
                    .b = gain,
+                   .c = bias,
                    .rows = rows,
                    .width = width,
                    .epsilon = epsilon};
-    run_rows(&job, norm_one);
+    run_rows(&job, kind == QZO_NORM_LAYER ? norm_layer_one : norm_rms_one);
+    return QZO_OK;
+}
+
+static void bias_one(const row_job *job, int64_t row, float *scratch) {
+    (void)scratch;
+    job->state->ops->add(job->out + row * job->width, job->a, job->width);
+}
+
+static qzo_status cpu_add_bias(qzo_backend *backend, qzo_act *x, const float *bias, int64_t rows,
+                               int64_t width) {
+    row_job job = {
+        .state = state_of(backend), .out = (float *)x, .a = bias, .rows = rows, .width = width};
+    run_rows(&job, bias_one);
+    return QZO_OK;
+}
+
+static void select_one(const row_job *job, int64_t row, float *scratch) {
+    (void)scratch;
+    int64_t from = job->indices != NULL ? job->indices[row] : row;
+    memcpy(job->out + row * job->width, job->a + from * job->x_width + job->first,
+           (size_t)job->width * sizeof(float));
+}
+
+static qzo_status cpu_select(qzo_backend *backend, qzo_act *out, const qzo_act *x,
+                             const int32_t *rows, int64_t row_count, int64_t x_width, int64_t first,
+                             int64_t width) {
+    row_job job = {.state = state_of(backend),
+                   .out = (float *)out,
+                   .a = (const float *)x,
+                   .indices = rows,
+                   .rows = row_count,
+                   .width = width,
+                   .x_width = x_width,
+                   .first = first};
+    run_rows(&job, select_one);
     return QZO_OK;
 }
 
@@ -229,70 +265,10 @@ static qzo_status cpu_attention(qzo_backend *backend, qzo_act *out, const qzo_ac
     return QZO_OK;
 }
 
-static void gather_one(const row_job *job, int64_t row, float *scratch) {
-    (void)scratch;
-    memcpy(job->out + row * job->width, job->a + job->indices[row] * job->width,
-           (size_t)job->width * sizeof(float));
-}
-
 static qzo_status cpu_gather(qzo_backend *backend, float *out, const float *residual,
                              const int32_t *rows, int64_t row_count, int64_t width) {
-    row_job job = {.state = state_of(backend),
-                   .out = out,
-                   .a = residual,
-                   .indices = rows,
-                   .rows = row_count,
-                   .width = width};
-    run_rows(&job, gather_one);
-    return QZO_OK;
-}
-
-/* --- operations by blocks of elements --- */
-
-typedef struct element_job {
-    const cpu_state *state;
-    float *out;
-    const float *in;
-    int64_t count;
-} element_job;
-
-static int64_t piece_end(const element_job *job, int64_t piece) {
-    int64_t end = (piece + 1) * ELEMENTS_PER_PIECE;
-    return end < job->count ? end : job->count;
-}
-
-static void silu_piece(void *context, int64_t piece, int thread) {
-    (void)thread;
-    const element_job *job = context;
-    int64_t begin = piece * ELEMENTS_PER_PIECE;
-    job->state->ops->silu(job->out + begin, job->in != NULL ? job->in + begin : NULL,
-                          piece_end(job, piece) - begin);
-}
-
-static void add_piece(void *context, int64_t piece, int thread) {
-    (void)thread;
-    const element_job *job = context;
-    int64_t begin = piece * ELEMENTS_PER_PIECE;
-    job->state->ops->add(job->out + begin, job->in + begin, piece_end(job, piece) - begin);
-}
-
-static void run_elements(element_job *job, qzo_pool_piece *piece) {
-    int64_t pieces = (job->count + ELEMENTS_PER_PIECE - 1) / ELEMENTS_PER_PIECE;
-    qzo_thread_pool_run(job->state->pool, pieces, piece, job);
-}
-
-static qzo_status cpu_activate(qzo_backend *backend, qzo_act *gate, const qzo_act *up,
-                               int64_t count, qzo_activation activation) {
-    QZO_ASSERT(activation == QZO_ACTIVATION_SILU);
-    element_job job = {state_of(backend), (float *)gate, (const float *)up, count};
-    run_elements(&job, silu_piece);
-    return QZO_OK;
-}
-
-static qzo_status cpu_add(qzo_backend *backend, float *residual, const qzo_act *x, int64_t count) {
-    element_job job = {state_of(backend), residual, (const float *)x, count};
-    run_elements(&job, add_piece);
-    return QZO_OK;
+    return cpu_select(backend, (qzo_act *)out, (const qzo_act *)residual, rows, row_count, width, 0,
+                      width);
 }
 
 /* --- matrix product --- */
@@ -495,12 +471,17 @@ static const qzo_backend_ops cpu_backend_ops = {
     .embed = cpu_embed,
     .norm = cpu_norm,
     .linear = cpu_linear_op,
+    .add_bias = cpu_add_bias,
+    .select = cpu_select,
     .rope = cpu_rope,
     .attention = cpu_attention,
-    .activate = cpu_activate,
-    .add = cpu_add,
+    .activate = qzo_cpu_activate,
+    .add = qzo_cpu_add,
+    .widen = qzo_cpu_widen,
+    .narrow = qzo_cpu_narrow,
     .gather = cpu_gather,
     .logits = cpu_logits,
+    .soft_cap = qzo_cpu_soft_cap,
     .log_probs = cpu_log_probs,
     .update = cpu_update,
     .measure_peaks = cpu_measure_peaks,

@@ -33,6 +33,10 @@ _Static_assert((int)QZO_CUDA_FREE == QZO_CONSTRAINT_FREE &&
                    (int)QZO_CUDA_POSITIVE == QZO_CONSTRAINT_POSITIVE &&
                    (int)QZO_CUDA_KEEP_SIGN == QZO_CONSTRAINT_KEEP_SIGN,
                "constraints are passed as they are");
+_Static_assert((int)QZO_CUDA_SILU == QZO_ACTIVATION_SILU &&
+                   (int)QZO_CUDA_RELU == QZO_ACTIVATION_RELU &&
+                   (int)QZO_CUDA_GELU_TANH == QZO_ACTIVATION_GELU_TANH && QZO_ACTIVATION_COUNT == 3,
+               "activations are passed as they are");
 _Static_assert(QZO_DIRECTIONS_COUNT == 2, "kernels know gaussian and rademacher");
 
 qzo_status qzo_status_from_cuda(cudaError_t code, const char *call) {
@@ -224,21 +228,37 @@ cleanup:
 /* --- the other operations of the forward pass --- */
 
 static qzo_status cuda_embed(qzo_backend *backend, float *residual, const qzo_weight *table,
-                             const int32_t *ids, int64_t rows) {
+                             const int32_t *ids, int64_t rows, float scale, bool add) {
     QZO_ASSERT(!table->is_gptq);
     return qzo_status_from_cuda(qzo_cuda_embed(residual, table->memory, ids, rows,
-                                               table->tensor->in_features, table->dtype,
+                                               table->tensor->in_features, table->dtype, scale, add,
                                                state_of(backend)->stream),
                                 "embed");
 }
 
 static qzo_status cuda_norm(qzo_backend *backend, qzo_act *out, const float *residual,
-                            const float *gain, int64_t rows, int64_t width, qzo_norm_kind kind,
-                            float epsilon) {
-    QZO_ASSERT(kind == QZO_NORM_RMS);
-    return qzo_status_from_cuda(qzo_cuda_norm_rms((void *)out, residual, gain, rows, width, epsilon,
-                                                  state_of(backend)->stream),
-                                "norm");
+                            const float *gain, const float *bias, int64_t rows, int64_t width,
+                            qzo_norm_kind kind, float epsilon) {
+    cudaStream_t stream = state_of(backend)->stream;
+    return qzo_status_from_cuda(
+        kind == QZO_NORM_LAYER
+            ? qzo_cuda_norm_layer((void *)out, residual, gain, bias, rows, width, epsilon, stream)
+            : qzo_cuda_norm_rms((void *)out, residual, gain, rows, width, epsilon, stream),
+        "norm");
+}
+
+static qzo_status cuda_add_bias(qzo_backend *backend, qzo_act *x, const float *bias, int64_t rows,
+                                int64_t width) {
+    return qzo_status_from_cuda(
+        qzo_cuda_add_bias((void *)x, bias, rows, width, state_of(backend)->stream), "add_bias");
+}
+
+static qzo_status cuda_select(qzo_backend *backend, qzo_act *out, const qzo_act *x,
+                              const int32_t *rows, int64_t row_count, int64_t x_width,
+                              int64_t first, int64_t width) {
+    return qzo_status_from_cuda(qzo_cuda_select((void *)out, (const void *)x, rows, row_count,
+                                                x_width, first, width, state_of(backend)->stream),
+                                "select");
 }
 
 static qzo_status cuda_rope(qzo_backend *backend, qzo_act *x, const int32_t *positions,
@@ -263,7 +283,9 @@ static qzo_status cuda_attention(qzo_backend *backend, qzo_act *out, const qzo_a
                                 .head_count = (int32_t)attention->head_count,
                                 .kv_head_count = (int32_t)attention->kv_head_count,
                                 .head_dim = (int32_t)attention->head_dim,
-                                .scale = attention->scale};
+                                .scale = attention->scale,
+                                .score_cap = attention->score_cap,
+                                .window = attention->window};
     return qzo_status_from_cuda(qzo_cuda_attention_rows((void *)out, (const void *)q,
                                                         (const void *)k, (const void *)v, shape,
                                                         queries, state_of(backend)->stream),
@@ -272,15 +294,30 @@ static qzo_status cuda_attention(qzo_backend *backend, qzo_act *out, const qzo_a
 
 static qzo_status cuda_activate(qzo_backend *backend, qzo_act *gate, const qzo_act *up,
                                 int64_t count, qzo_activation activation) {
-    QZO_ASSERT(activation == QZO_ACTIVATION_SILU);
-    return qzo_status_from_cuda(
-        qzo_cuda_silu((void *)gate, (const void *)up, count, state_of(backend)->stream),
-        "activate");
+    return qzo_status_from_cuda(qzo_cuda_activate((void *)gate, (const void *)up, count,
+                                                  (qzo_cuda_activation)activation,
+                                                  state_of(backend)->stream),
+                                "activate");
 }
 
 static qzo_status cuda_add(qzo_backend *backend, float *residual, const qzo_act *x, int64_t count) {
     return qzo_status_from_cuda(
         qzo_cuda_add(residual, (const void *)x, count, state_of(backend)->stream), "add");
+}
+
+static qzo_status cuda_widen(qzo_backend *backend, float *out, const qzo_act *x, int64_t count) {
+    return qzo_status_from_cuda(
+        qzo_cuda_widen(out, (const void *)x, count, state_of(backend)->stream), "widen");
+}
+
+static qzo_status cuda_narrow(qzo_backend *backend, qzo_act *out, const float *x, int64_t count) {
+    return qzo_status_from_cuda(qzo_cuda_narrow((void *)out, x, count, state_of(backend)->stream),
+                                "narrow");
+}
+
+static qzo_status cuda_soft_cap(qzo_backend *backend, float *x, int64_t count, float cap) {
+    return qzo_status_from_cuda(qzo_cuda_soft_cap(x, count, cap, state_of(backend)->stream),
+                                "soft_cap");
 }
 
 static qzo_status cuda_gather(qzo_backend *backend, float *out, const float *residual,
@@ -380,12 +417,17 @@ static const qzo_backend_ops cuda_backend_ops = {
     .embed = cuda_embed,
     .norm = cuda_norm,
     .linear = qzo_cuda_linear,
+    .add_bias = cuda_add_bias,
+    .select = cuda_select,
     .rope = cuda_rope,
     .attention = cuda_attention,
     .activate = cuda_activate,
     .add = cuda_add,
+    .widen = cuda_widen,
+    .narrow = cuda_narrow,
     .gather = cuda_gather,
     .logits = qzo_cuda_logits,
+    .soft_cap = cuda_soft_cap,
     .log_probs = cuda_log_probs,
     .update = cuda_update,
     .digest = cuda_digest,

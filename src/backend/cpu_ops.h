@@ -37,12 +37,15 @@ typedef struct cpu_ops {
      * qzo_cpu_linear_scratch_floats. */
     void (*linear_tile)(const cpu_linear *job, int64_t first_output, float *scratch);
     void (*norm_row)(float *out, const float *x, const float *gain, int64_t width, float epsilon);
+    void (*layer_norm_row)(float *out, const float *x, const float *gain, const float *bias,
+                           int64_t width, float epsilon);
     /* scores: scratch of context_max floats */
     void (*attention_row)(float *out, const float *q, const float *k, const float *v,
                           const qzo_attention *attention, int64_t query, float *scores);
     void (*rope_row)(float *x, const float *table_row, int64_t head_count, int64_t head_dim);
-    void (*silu)(float *gate, const float *up, int64_t count);
+    void (*activations[QZO_ACTIVATION_COUNT])(float *gate, const float *up, int64_t count);
     void (*add)(float *residual, const float *x, int64_t count);
+    void (*soft_cap)(float *x, int64_t count, float cap);
     /* ln sum exp of a row of logits, and the largest of them */
     double (*log_sum_exp)(const float *logits, int64_t count);
     /* values: elements first .. first + count - 1 of a span, count <= CPU_UPDATE_BLOCK */

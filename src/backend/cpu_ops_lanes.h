@@ -16,6 +16,16 @@
 #include <stddef.h>
 #include <string.h>
 
+/* What every table takes from here. */
+#define CPU_OPS_OF_LANES                                                                           \
+    .norm_row = norm_row, .layer_norm_row = layer_norm_row, .attention_row = attention_row,        \
+    .rope_row = rope_row,                                                                          \
+    .activations = {[QZO_ACTIVATION_SILU] = silu,                                                  \
+                    [QZO_ACTIVATION_RELU] = relu,                                                  \
+                    [QZO_ACTIVATION_GELU_TANH] = gelu_tanh},                                       \
+    .add = add, .soft_cap = soft_cap, .log_sum_exp = log_sum_exp, .update_block = update_block,    \
+    .digest_block = digest_block, .fma_burst = fma_burst
+
 enum { LANES = 16 };
 
 /* Fixed tree: lane j takes j + 8, then j + 4, j + 2, j + 1. */
@@ -41,6 +51,24 @@ static inline void norm_row(float *restrict out, const float *restrict x,
     for (int64_t i = 0; i < width; i++) out[i] = x[i] * inverse * gain[i];
 }
 
+static inline float lanes_total(const float *restrict x, int64_t count) {
+    float lane[LANES] = {0};
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (int j = 0; j < LANES; j++) lane[j] = lane[j] + x[i + j];
+    for (int j = 0; i + j < count; j++) lane[j] = lane[j] + x[i + j];
+    return lanes_sum(lane);
+}
+
+static inline void layer_norm_row(float *restrict out, const float *restrict x,
+                                  const float *restrict gain, const float *restrict bias,
+                                  int64_t width, float epsilon) {
+    float mean = lanes_total(x, width) / (float)width;
+    for (int64_t i = 0; i < width; i++) out[i] = x[i] - mean;
+    float inverse = 1.0f / __builtin_sqrtf(dot(out, out, width) / (float)width + epsilon);
+    for (int64_t i = 0; i < width; i++) out[i] = __builtin_fmaf(out[i] * inverse, gain[i], bias[i]);
+}
+
 static inline void rope_row(float *restrict x, const float *restrict table_row, int64_t head_count,
                             int64_t head_dim) {
     int64_t half = head_dim / 2;
@@ -55,9 +83,10 @@ static inline void rope_row(float *restrict x, const float *restrict table_row, 
     }
 }
 
-/* The rows that one row attends to, as two ranges: prefix, then own. */
+/* The rows that one row attends to, as two ranges: prefix, then own; of both together those from
+ * index `first` on. */
 typedef struct context_rows {
-    int64_t prefix_begin, prefix_count, own_begin, count;
+    int64_t prefix_begin, prefix_count, own_begin, first, count;
 } context_rows;
 
 static inline context_rows context_of(const qzo_attention *attention, int64_t row) {
@@ -65,6 +94,8 @@ static inline context_rows context_of(const qzo_attention *attention, int64_t ro
                             .own_begin = attention->own_begin[row]};
     context.prefix_count = attention->prefix_end[row] - context.prefix_begin;
     context.count = context.prefix_count + row + 1 - context.own_begin;
+    if (attention->window > 0 && context.count > attention->window)
+        context.first = context.count - attention->window;
     return context;
 }
 
@@ -73,20 +104,26 @@ static inline int64_t context_row(const context_rows *context, int64_t index) {
                                          : context->own_begin + index - context->prefix_count;
 }
 
+static inline void soft_cap(float *x, int64_t count, float cap) {
+    for (int64_t i = 0; i < count; i++) x[i] = cap * qzo_tanhf(x[i] / cap);
+}
+
 static inline void attention_head(float *restrict out, const float *restrict q,
                                   const float *restrict k, const float *restrict v,
-                                  int64_t kv_width, int64_t head_dim, float scale,
+                                  int64_t kv_width, const qzo_attention *attention,
                                   const context_rows *context, float *restrict scores) {
+    int64_t first = context->first, count = context->count, head_dim = attention->head_dim;
+    for (int64_t i = first; i < count; i++)
+        scores[i] = dot(q, k + context_row(context, i) * kv_width, head_dim) * attention->scale;
+    if (attention->score_cap > 0.0f) soft_cap(scores + first, count - first, attention->score_cap);
     float largest = -INFINITY;
-    for (int64_t i = 0; i < context->count; i++) {
-        scores[i] = dot(q, k + context_row(context, i) * kv_width, head_dim) * scale;
+    for (int64_t i = first; i < count; i++)
         if (scores[i] > largest) largest = scores[i];
-    }
-    for (int64_t i = 0; i < context->count; i++) scores[i] = qzo_expf(scores[i] - largest);
+    for (int64_t i = first; i < count; i++) scores[i] = qzo_expf(scores[i] - largest);
     float total = 0.0f;
-    for (int64_t i = 0; i < context->count; i++) total += scores[i];
+    for (int64_t i = first; i < count; i++) total += scores[i];
     for (int64_t d = 0; d < head_dim; d++) out[d] = 0.0f;
-    for (int64_t i = 0; i < context->count; i++) {
+    for (int64_t i = first; i < count; i++) {
         const float *value = v + context_row(context, i) * kv_width;
         float weight = scores[i];
         for (int64_t d = 0; d < head_dim; d++) out[d] = __builtin_fmaf(weight, value[d], out[d]);
@@ -105,14 +142,30 @@ static inline void attention_row(float *out, const float *q, const float *k, con
     for (int64_t head = 0; head < attention->head_count; head++) {
         int64_t kv_offset = head / heads_per_kv * head_dim;
         attention_head(out + query * width + head * head_dim, q + query * width + head * head_dim,
-                       k + kv_offset, v + kv_offset, kv_width, head_dim, attention->scale, &context,
-                       scores);
+                       k + kv_offset, v + kv_offset, kv_width, attention, &context, scores);
     }
 }
 
 static inline void silu(float *restrict gate, const float *restrict up, int64_t count) {
     for (int64_t i = 0; i < count; i++) {
         float value = gate[i] / (1.0f + qzo_expf(-gate[i]));
+        gate[i] = up != NULL ? value * up[i] : value;
+    }
+}
+
+static inline void relu(float *restrict gate, const float *restrict up, int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        float value = gate[i] < 0.0f ? 0.0f : gate[i]; /* a NaN stays one */
+        gate[i] = up != NULL ? value * up[i] : value;
+    }
+}
+
+/* x / 2 (1 + tanh(y / 2)) = x / (1 + e^-y) */
+static inline void gelu_tanh(float *restrict gate, const float *restrict up, int64_t count) {
+    const float cubic = 0.044715f, slope = 1.59576912f; /* 2 sqrt(2 / pi) */
+    for (int64_t i = 0; i < count; i++) {
+        float x = gate[i], y = slope * __builtin_fmaf(cubic * (x * x), x, x);
+        float value = x / (1.0f + qzo_expf(-y));
         gate[i] = up != NULL ? value * up[i] : value;
     }
 }

@@ -197,13 +197,14 @@ cleanup:
 
 static qzo_status run_embed(bench *b, const void *what) {
     (void)what;
-    return b->backend->ops->embed(b->backend, b->residual, b->model->embedding, b->ids, b->rows);
+    return b->backend->ops->embed(b->backend, b->residual, b->model->embedding, b->ids, b->rows,
+                                  1.0f, false);
 }
 
 static qzo_status run_norm(bench *b, const void *what) {
     (void)what;
-    return b->backend->ops->norm(b->backend, b->out, b->residual, b->model->final_norm, b->rows,
-                                 b->model->shape.width, b->model->arch->norm,
+    return b->backend->ops->norm(b->backend, b->out, b->residual, b->model->final_norm, NULL,
+                                 b->rows, b->model->shape.width, b->model->arch->norm,
                                  b->model->shape.norm_epsilon);
 }
 

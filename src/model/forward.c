@@ -180,7 +180,7 @@ static qzo_status linear(const pass *p, const qzo_layer *layer, qzo_linear_kind 
 
 static qzo_status norm(const pass *p, const float *residual, const float *gain, int64_t rows) {
     const qzo_model *model = p->forward->model;
-    return model->backend->ops->norm(model->backend, p->forward->at.x, residual, gain, rows,
+    return model->backend->ops->norm(model->backend, p->forward->at.x, residual, gain, NULL, rows,
                                      model->shape.width, model->arch->norm,
                                      model->shape.norm_epsilon);
 }
@@ -251,7 +251,8 @@ static qzo_status run_layers(const pass *p) {
     int64_t rows = p->pack->row_count, gathers = p->pack->gather_count;
     const qzo_layer *last = &model->layers[model->shape.layer_count - 1];
     QZO_TRY(upload_pack(p));
-    QZO_TRY(backend->ops->embed(backend, at->residual, model->embedding, at->ids, rows));
+    QZO_TRY(
+        backend->ops->embed(backend, at->residual, model->embedding, at->ids, rows, 1.0f, false));
     for (const qzo_layer *layer = model->layers; layer < last; layer++) {
         QZO_TRY(keys_and_values(p, layer));
         QZO_TRY(attend(p, layer, at->residual, NULL, at->positions, rows));

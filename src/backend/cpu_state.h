@@ -1,0 +1,29 @@
+/* What the files of the CPU backend share; private to it. */
+#ifndef QZO_BACKEND_CPU_STATE_H
+#define QZO_BACKEND_CPU_STATE_H
+
+#include "backend/cpu_ops.h"
+#include "backend/thread_pool.h"
+
+typedef struct cpu_state {
+    const cpu_ops *ops;
+    qzo_thread_pool *pool;
+    float *scratch; /* (threads, scratch_floats) */
+    int64_t scratch_floats;
+} cpu_state;
+
+static inline cpu_state *state_of(const qzo_backend *backend) { return backend->state; }
+
+static inline float *scratch_of(const cpu_state *state, int thread) {
+    return state->scratch + thread * state->scratch_floats;
+}
+
+/* src/backend/cpu_elements.c */
+qzo_status qzo_cpu_activate(qzo_backend *backend, qzo_act *gate, const qzo_act *up, int64_t count,
+                            qzo_activation activation);
+qzo_status qzo_cpu_add(qzo_backend *backend, float *residual, const qzo_act *x, int64_t count);
+qzo_status qzo_cpu_widen(qzo_backend *backend, float *out, const qzo_act *x, int64_t count);
+qzo_status qzo_cpu_narrow(qzo_backend *backend, qzo_act *out, const float *x, int64_t count);
+qzo_status qzo_cpu_soft_cap(qzo_backend *backend, float *x, int64_t count, float cap);
+
+#endif
