@@ -43,6 +43,8 @@ typedef struct qzo_gain {
     float k;
 } qzo_gain;
 
+enum { QZO_DEVICE_ID_BYTES = 48 };
+
 typedef enum { QZO_NORM_RMS, QZO_NORM_LAYER } qzo_norm_kind;
 
 typedef enum {
@@ -81,6 +83,11 @@ struct qzo_backend_ops {
     /* Names the arithmetic for the journal's header: two processes whose texts are equal compute
      * the same losses. Lives as long as the backend. */
     const char *(*arithmetic)(const qzo_backend *backend);
+
+    /* Optional (NULL: it computes on no device): names the device, below QZO_DEVICE_ID_BYTES, the
+     * same from every process that uses it and from no process that uses another. */
+    const char *(*device)(const qzo_backend *backend);
+
     void (*close)(qzo_backend *backend);
 
     /* --- memory: 64-byte aligned, zeroed; the owner frees it --- */

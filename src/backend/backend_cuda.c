@@ -389,6 +389,8 @@ static const char *cuda_arithmetic(const qzo_backend *backend) {
     return state_of(backend)->arithmetic;
 }
 
+static const char *cuda_device(const qzo_backend *backend) { return state_of(backend)->device; }
+
 static void cuda_close(qzo_backend *backend) {
     cuda_state *state = state_of(backend);
     if (state->stream != NULL) cudaStreamSynchronize(state->stream);
@@ -405,6 +407,7 @@ static const qzo_backend_ops cuda_backend_ops = {
     .name = "cuda",
     .activation_bytes = sizeof(uint16_t),
     .arithmetic = cuda_arithmetic,
+    .device = cuda_device,
     .close = cuda_close,
     .allocate = cuda_allocate,
     .release = cuda_release,
@@ -450,6 +453,18 @@ static qzo_status device_count(int *count) {
     return *count > 0 ? QZO_OK : qzo_fail(QZO_ERR_ENVIRONMENT, "the driver shows no CUDA device");
 }
 
+/* As nvidia-smi -L prints it; of a part of a device, where it is divided. */
+static void name_device(char out[QZO_DEVICE_ID_BYTES], const cudaUUID_t *uuid) {
+    static const int dashes[] = {4, 6, 8, 10}; /* before these bytes */
+    int length = snprintf(out, QZO_DEVICE_ID_BYTES, "GPU-");
+    for (int byte = 0, dash = 0; byte < 16; byte++) {
+        bool divide = dash < 4 && dashes[dash] == byte;
+        dash += divide;
+        length += snprintf(out + length, QZO_DEVICE_ID_BYTES - (size_t)length, "%s%02x",
+                           divide ? "-" : "", (unsigned)(unsigned char)uuid->bytes[byte]);
+    }
+}
+
 static qzo_status open_device(cuda_state *state, const qzo_backend_options *options) {
     qzo_status status = QZO_OK;
     int count = 0, version = 0;
@@ -457,6 +472,7 @@ static qzo_status open_device(cuda_state *state, const qzo_backend_options *opti
     QZO_TRY(device_count(&count));
     TRY_CUDA(cudaSetDevice(options->local_rank % count));
     TRY_CUDA(cudaGetDeviceProperties(&device, options->local_rank % count));
+    name_device(state->device, &device.uuid);
     state->plan = cuda_plan_find(10 * device.major + device.minor);
     if (state->plan == NULL) {
         status = qzo_fail(QZO_ERR_ENVIRONMENT, "%s has compute capability %d.%d, 8.0 is the least",
@@ -560,10 +576,12 @@ cleanup:
     return status;
 }
 
-#if defined(QZO_HAVE_NCCL)
-qzo_status qzo_cuda_comm_open(struct qzo_comm **out, struct qzo_comm *base); /* comm_nccl.c */
+#if defined(QZO_HAVE_NCCL) /* comm_nccl.c */
+qzo_status qzo_cuda_comm_open(struct qzo_comm **out, struct qzo_comm *base);
+const char *qzo_cuda_comm_version(void);
 #else
-#define qzo_cuda_comm_open NULL
+#define qzo_cuda_comm_open    NULL
+#define qzo_cuda_comm_version NULL
 #endif
 
 /* The one symbol of the module that the program looks up. */
@@ -574,4 +592,5 @@ __attribute__((visibility("default"))) const qzo_cuda_module qzo_cuda_module_tab
     .device_count = device_count,
     .backend_open = backend_open,
     .comm_open = qzo_cuda_comm_open,
+    .comm_version = qzo_cuda_comm_version,
 };

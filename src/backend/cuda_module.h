@@ -14,7 +14,7 @@ struct qzo_comm;
 #define QZO_CUDA_MODULE_SYMBOL  "qzo_cuda_module_table"
 
 /* Changes with this struct. */
-#define QZO_CUDA_MODULE_VERSION 1u
+#define QZO_CUDA_MODULE_VERSION 2u
 
 typedef struct qzo_cuda_module {
     uint32_t version;
@@ -22,8 +22,9 @@ typedef struct qzo_cuda_module {
     /* QZO_ERR_ENVIRONMENT where there is no device; *count is then 0. */
     qzo_status (*device_count)(int *count);
     qzo_status (*backend_open)(qzo_backend **out, const qzo_backend_options *options);
-    /* comm/comm_nccl.h; NULL in a build without NCCL */
+    /* comm/comm_nccl.h; both NULL in a build without NCCL */
     qzo_status (*comm_open)(struct qzo_comm **out, struct qzo_comm *base);
+    const char *(*comm_version)(void);
 } qzo_cuda_module;
 
 /* The module alone, also without a driver. Loaded once and never unloaded. QZO_ERR_ENVIRONMENT

@@ -23,6 +23,7 @@ typedef struct cuda_state {
     qzo_cuda_gain *gains; /* (GAINS_MAX) */
     uint64_t *digest;
     char arithmetic[512];
+    char device[QZO_DEVICE_ID_BYTES];
 } cuda_state;
 
 struct qzo_weight {

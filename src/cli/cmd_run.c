@@ -143,6 +143,7 @@ int qzo_cmd_run(const qzo_options *options) {
                                  .version = QZO_VERSION " " QZO_COMMIT,
                                  .world = world,
                                  .backend = backend,
+                                 .transport = options->transport,
                                  .should_park = should_park,
                                  .tick = table ? draw : NULL,
                                  .tick_context = &shown};

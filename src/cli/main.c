@@ -14,6 +14,9 @@ static void print_version(void) {
 #ifdef QZO_HAVE_MPI
     printf(" MPI");
 #endif
+#ifdef QZO_HAVE_NCCL
+    printf(" NCCL");
+#endif
     printf("\n");
 }
 

@@ -63,7 +63,8 @@ typedef struct option_entry {
     const char *help;
 } option_entry;
 
-static const char LEVELS[] = "error|warn|info|debug";
+static const char LEVELS[] = "error|warn|info|debug"; /* in the order of qzo_log_level */
+static const char TRANSPORTS[] = "auto|nccl|mpi";     /* and of qzo_transport_choice */
 
 static const option_entry entries[] = {
     {"out", KIND_TEXT, offsetof(qzo_options, out_folder), "DIR", 0, 0, " run ", true,
@@ -103,6 +104,10 @@ static const option_entry entries[] = {
      "threads per rank (default: the host's cores / its ranks)"},
     {"backend", KIND_CHOICE, offsetof(qzo_options, backend_name), "auto|cpu|cuda", 0, 0,
      " run replay export generate bench eval ", false, "what computes (default: auto)"},
+    {"transport", KIND_CHOICE, offsetof(qzo_options, transport_name), TRANSPORTS, 0, 0, " run ",
+     false,
+     "how the records of a trial travel (default: auto, NCCL where each of its ranks has a GPU of "
+     "its own)"},
     {"quiet", KIND_FLAG, offsetof(qzo_options, quiet), NULL, 0, 0, " run ", false,
      "no table at the end"},
     {"inject-fault", KIND_TEXT, offsetof(qzo_options, faults), "KIND:RANK@AT,...", 0, 0, " run ",
@@ -330,6 +335,7 @@ static qzo_status parse_command(qzo_options *out, int argc, char **argv) {
     unsigned flags = ARGP_NO_ERRS | ARGP_NO_HELP | ARGP_NO_EXIT;
     error_t code = argp_parse(&argp, argc, argv, flags, NULL, &state);
     out->log_level = (qzo_log_level)choice_index(LEVELS, out->log_level_name);
+    out->transport = (qzo_transport_choice)choice_index(TRANSPORTS, out->transport_name);
     if (out->help) return QZO_OK;
     if (state.status != QZO_OK) return state.status;
     if (code != 0) return qzo_fail(QZO_ERR_USAGE, "%s: %s", out->command->name, strerror(code));
@@ -340,6 +346,7 @@ qzo_status qzo_options_parse(qzo_options *out, int argc, char **argv) {
     *out = (qzo_options){.backend_name = "auto",
                          .log_level_name = "info",
                          .progress_name = "auto",
+                         .transport_name = "auto",
                          .log_level = QZO_LOG_INFO,
                          .step = -1,
                          .rank_count = 1};

@@ -5,7 +5,7 @@
 
 #include "base/log.h"
 #include "base/status.h"
-#include "comm/comm.h"
+#include "comm/peers.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -28,9 +28,11 @@ typedef struct qzo_options {
     int64_t thread_count;       /* --threads; 0: cores / ranks of this host, see qzo_threads */
     const char *log_level_name; /* --log-level */
     qzo_log_level log_level;
-    const char *faults;        /* --inject-fault; NULL: none */
-    const char *progress_name; /* --progress; default "auto" */
-    bool quiet;                /* no table at the end of a run */
+    const char *faults;         /* --inject-fault; NULL: none */
+    const char *progress_name;  /* --progress; default "auto" */
+    const char *transport_name; /* --transport; default "auto" */
+    qzo_transport_choice transport;
+    bool quiet; /* no table at the end of a run */
 
     bool csv, json;
     int64_t step; /* --step; -1: the last one */

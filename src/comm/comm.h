@@ -22,6 +22,8 @@ typedef struct qzo_message {
 
 typedef struct qzo_comm_ops {
     const char *name;
+    /* Names the library with its version, the same for ranks that fit together; "" for none. */
+    const char *(*library)(const qzo_comm *comm);
     void (*close)(qzo_comm *comm);
     /* all (size * bytes) = every rank's mine (bytes), in order of ranks */
     qzo_status (*gather)(qzo_comm *comm, void *all, const void *mine, size_t bytes);
@@ -32,6 +34,9 @@ typedef struct qzo_comm_ops {
     qzo_status (*send)(qzo_comm *comm, int to, const qzo_message *message);
     /* A waiting message, if there is one; *from tells whose. Never blocks. */
     qzo_status (*poll)(qzo_comm *comm, bool *received, int *from, qzo_message *message);
+    /* Lets messages that are on their way move on, without taking any, for whoever waits for
+     * something else: a rank that is owed one would never come to what is waited for. */
+    qzo_status (*progress)(qzo_comm *comm);
 } qzo_comm_ops;
 
 struct qzo_comm {

@@ -6,6 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const char *local_library(const qzo_comm *comm) {
+    (void)comm;
+    return "";
+}
+
 static void local_close(qzo_comm *comm) { free(comm); }
 
 static qzo_status local_gather(qzo_comm *comm, void *all, const void *mine, size_t bytes) {
@@ -41,8 +46,14 @@ static qzo_status local_poll(qzo_comm *comm, bool *received, int *from, qzo_mess
     return QZO_OK;
 }
 
+static qzo_status local_progress(qzo_comm *comm) {
+    (void)comm;
+    return QZO_OK;
+}
+
 static const qzo_comm_ops local_ops = {
     .name = "local",
+    .library = local_library,
     .close = local_close,
     .gather = local_gather,
     .broadcast = local_broadcast,
@@ -50,6 +61,7 @@ static const qzo_comm_ops local_ops = {
     .split = local_split,
     .send = local_send,
     .poll = local_poll,
+    .progress = local_progress,
 };
 
 qzo_status qzo_comm_local_open(qzo_comm **out) {

@@ -34,6 +34,16 @@ static qzo_status status_of_mpi(int code, const char *call) {
 
 static mpi_state *state_of(qzo_comm *comm) { return comm->state; }
 
+/* One line: some libraries put their whole configuration there. */
+static const char *mpi_library(const qzo_comm *comm) {
+    static char text[MPI_MAX_LIBRARY_VERSION_STRING];
+    int length = 0;
+    (void)comm;
+    if (text[0] == '\0' && MPI_Get_library_version(text, &length) == MPI_SUCCESS)
+        text[strcspn(text, "\n")] = '\0';
+    return text;
+}
+
 static void mpi_close(qzo_comm *comm) {
     mpi_state *state = state_of(comm);
     if (state != NULL) {
@@ -100,10 +110,18 @@ cleanup:
     return status;
 }
 
+static qzo_status mpi_progress(qzo_comm *comm) {
+    int found = 0;
+    return status_of_mpi(
+        MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, state_of(comm)->control, &found, MPI_STATUS_IGNORE),
+        "MPI_Iprobe");
+}
+
 static qzo_status mpi_split(qzo_comm *comm, qzo_comm **out, int color, int key);
 
 static const qzo_comm_ops mpi_ops = {
     .name = "mpi",
+    .library = mpi_library,
     .close = mpi_close,
     .gather = mpi_gather,
     .broadcast = mpi_broadcast,
@@ -111,6 +129,7 @@ static const qzo_comm_ops mpi_ops = {
     .split = mpi_split,
     .send = mpi_send,
     .poll = mpi_poll,
+    .progress = mpi_progress,
 };
 
 /* Takes ownership of collective unless it is the world's. */

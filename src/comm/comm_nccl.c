@@ -3,8 +3,9 @@
  *
  * A message is 32 bytes per slot, so the communicator is as small as NCCL allows: one block of
  * threads. It is non-blocking, and every wait polls for errors of other ranks and has a deadline:
- * a rank that died must not hang the others. A communicator that failed is aborted, one that works
- * is finalized and destroyed. */
+ * a rank that died must not hang the others. Meanwhile control messages move on: the rank that is
+ * waited for may itself wait for one. A communicator that failed is aborted, one that works is
+ * finalized and destroyed. */
 #include "comm/comm_nccl.h"
 
 #include "backend/cuda_module.h"
@@ -12,6 +13,7 @@
 #include <cuda_runtime_api.h>
 #include <nccl.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -21,6 +23,8 @@ enum { GATHER_BYTES_MAX = 1 << 16 };
 
 /* Longer than any step or evaluation between two gathers should take. */
 static const double DEADLINE_SECONDS = 1800.0;
+/* Longer than thousands of ranks need; one that fails here leaves the others in the dark. */
+static const double OPEN_DEADLINE_SECONDS = 300.0;
 
 typedef struct nccl_state {
     qzo_comm *base;
@@ -28,8 +32,11 @@ typedef struct nccl_state {
     cudaStream_t stream;
     uint8_t *device; /* mine (GATHER_BYTES_MAX), then all (size * GATHER_BYTES_MAX) */
     uint8_t *host;   /* the same, pinned */
+    double deadline_seconds;
     bool failed;
 } nccl_state;
+
+const char *qzo_cuda_comm_version(void);
 
 static nccl_state *state_of(qzo_comm *comm) { return comm->state; }
 
@@ -54,25 +61,28 @@ static double now_seconds(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-static qzo_status late(const char *what) {
-    return qzo_fail(QZO_ERR_ENVIRONMENT,
-                    "%s: some rank has not answered for %.0f seconds; `ncclras` on a node shows "
-                    "which one is behind",
-                    what, DEADLINE_SECONDS);
+/* Between two looks at what is waited for since `start`. */
+static qzo_status pause(const nccl_state *state, double start, const char *what) {
+    if (now_seconds() - start > state->deadline_seconds)
+        return qzo_fail(QZO_ERR_ENVIRONMENT,
+                        "%s: some rank has not answered for %.0f seconds; `ncclras` on a node "
+                        "shows which one is behind",
+                        what, state->deadline_seconds);
+    sched_yield();
+    return state->base->ops->progress(state->base);
 }
 
 /* Until the last call on the communicator has taken effect. */
 static qzo_status wait_for_nccl(const nccl_state *state, const char *what) {
     double start = now_seconds();
-    ncclResult_t found = ncclInProgress;
-    while (found == ncclInProgress) {
+    for (;;) {
+        ncclResult_t found = ncclInProgress;
         ncclResult_t asked = ncclCommGetAsyncError(state->nccl, &found);
         if (asked != ncclSuccess) return status_from_nccl(state, asked, what);
-        if (found != ncclInProgress) break;
-        if (now_seconds() - start > DEADLINE_SECONDS) return late(what);
-        sched_yield();
+        if (found != ncclInProgress) return status_from_nccl(state, found, what);
+        qzo_status status = pause(state, start, what);
+        if (status != QZO_OK) return status;
     }
-    return status_from_nccl(state, found, what);
 }
 
 /* Until the stream has run what was put on it. */
@@ -86,12 +96,17 @@ static qzo_status wait_for_stream(const nccl_state *state, const char *what) {
         if (asked == ncclSuccess) asked = found;
         if (asked != ncclSuccess && asked != ncclInProgress)
             return status_from_nccl(state, asked, what);
-        if (now_seconds() - start > DEADLINE_SECONDS) return late(what);
-        sched_yield();
+        qzo_status status = pause(state, start, what);
+        if (status != QZO_OK) return status;
     }
 }
 
 /* --- the group's operations --- */
+
+static const char *nccl_library(const qzo_comm *comm) {
+    (void)comm;
+    return qzo_cuda_comm_version();
+}
 
 static qzo_status nccl_gather(qzo_comm *comm, void *all, const void *mine, size_t bytes) {
     qzo_status status = QZO_OK;
@@ -142,6 +157,11 @@ static qzo_status nccl_poll(qzo_comm *comm, bool *received, int *from, qzo_messa
     return base->ops->poll(base, received, from, message);
 }
 
+static qzo_status nccl_progress(qzo_comm *comm) {
+    qzo_comm *base = state_of(comm)->base;
+    return base->ops->progress(base);
+}
+
 /* All outstanding work done, and the communicator told so. */
 static qzo_status finalize(const nccl_state *state) {
     qzo_status status = QZO_OK;
@@ -174,6 +194,7 @@ static void nccl_close(qzo_comm *comm) {
 
 static const qzo_comm_ops nccl_ops = {
     .name = "nccl",
+    .library = nccl_library,
     .close = nccl_close,
     .gather = nccl_gather,
     .broadcast = nccl_broadcast,
@@ -181,6 +202,7 @@ static const qzo_comm_ops nccl_ops = {
     .split = nccl_split,
     .send = nccl_send,
     .poll = nccl_poll,
+    .progress = nccl_progress,
 };
 
 /* --- opening --- */
@@ -214,9 +236,11 @@ static qzo_status open_communicator(nccl_state *state, const qzo_comm *base, ncc
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
     config.minCTAs = config.maxCTAs = 1;
+    config.cgaClusterSize = 0;
     config.commName = "qzo";
     TRY_NCCL(ncclCommInitRankConfig(&state->nccl, base->size, id, base->rank, &config));
     QZO_TRY(wait_for_nccl(state, "ncclCommInitRankConfig"));
+    state->deadline_seconds = DEADLINE_SECONDS;
 cleanup:
     if (status != QZO_OK) state->failed = true;
     return status;
@@ -230,16 +254,17 @@ qzo_status qzo_cuda_comm_open(qzo_comm **out, qzo_comm *base) {
     qzo_comm *comm = calloc(1, sizeof *comm);
     nccl_state *state = calloc(1, sizeof *state);
     memset(&id, 0, sizeof id);
-    if (comm == NULL || state == NULL)
+    if (comm == NULL || state == NULL) {
         status = qzo_fail(QZO_ERR_MEMORY, "out of memory for a communicator");
-    else
+    } else {
+        *state = (nccl_state){.base = base, .deadline_seconds = OPEN_DEADLINE_SECONDS};
         status = open_buffers(state, base->size);
+    }
     if (status == QZO_OK && base->rank == 0)
         status = status_from_nccl(state, ncclGetUniqueId(&id), "ncclGetUniqueId");
     QZO_TRY(agree(base, status));
     QZO_TRY(base->ops->broadcast(base, &id, sizeof id, 0));
     QZO_TRY(agree(base, open_communicator(state, base, id)));
-    state->base = base;
     *comm = (qzo_comm){.ops = &nccl_ops, .rank = base->rank, .size = base->size, .state = state};
     *out = comm;
     comm = NULL;
@@ -248,4 +273,13 @@ cleanup:
     if (state != NULL) drop(state);
     free(comm);
     return status;
+}
+
+const char *qzo_cuda_comm_version(void) {
+    static char text[32];
+    int version = 0;
+    if (text[0] == '\0' && ncclGetVersion(&version) == ncclSuccess)
+        snprintf(text, sizeof text, "NCCL %d.%d.%d", version / 10000, version / 100 % 100,
+                 version % 100);
+    return text;
 }

@@ -11,4 +11,7 @@
  * communicator after another can hang. */
 qzo_status qzo_comm_nccl_open(qzo_comm **out, qzo_comm *base);
 
+/* "NCCL 2.28.3"; "" where the module or NCCL is missing. Loads the module. */
+const char *qzo_comm_nccl_version(void);
+
 #endif

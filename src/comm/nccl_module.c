@@ -11,3 +11,9 @@ qzo_status qzo_comm_nccl_open(qzo_comm **out, qzo_comm *base) {
     status = qzo_comm_worst_status(base, status);
     return status == QZO_OK ? module->comm_open(out, base) : status;
 }
+
+const char *qzo_comm_nccl_version(void) {
+    const qzo_cuda_module *module = NULL;
+    if (qzo_cuda_module_open(&module) != QZO_OK || module->comm_version == NULL) return "";
+    return module->comm_version();
+}

@@ -2,6 +2,7 @@
 
 #include "base/file_io.h"
 #include "base/log.h"
+#include "comm/comm_nccl.h"
 #include "sweep/results.h"
 #include "trial/trial.h"
 
@@ -27,7 +28,9 @@ typedef struct dispatcher {
     qzo_workbench bench;
     bool park; /* this rank knows that the job is to stop */
     bool park_sent;
-    int64_t trial; /* of this group now */
+    int64_t trial;       /* of this group now */
+    uint64_t bytes_sent; /* by this rank in all its trials */
+    double wait_seconds;
     double progress_at;
     /* rank 0 of the world */
     leader_state *leaders; /* (group_count) */
@@ -49,9 +52,13 @@ static double now_seconds(void) {
 static bool is_world_root(const dispatcher *d) { return d->settings->world->rank == 0; }
 static bool leads(const dispatcher *d) { return d->group->rank == 0; }
 
+int64_t qzo_dispatch_group_size(int64_t rank_count, int64_t ranks_per_trial) {
+    return ranks_per_trial == QZO_RANKS_ALL || ranks_per_trial > rank_count ? rank_count
+                                                                            : ranks_per_trial;
+}
+
 static int64_t group_size(const dispatcher *d) {
-    int64_t size = d->settings->world->size, wanted = d->settings->ranks_per_trial;
-    return wanted == QZO_RANKS_ALL || wanted > size ? size : wanted;
+    return qzo_dispatch_group_size(d->settings->world->size, d->settings->ranks_per_trial);
 }
 
 static int leader_rank(const dispatcher *d, int group) { return (int)(group * group_size(d)); }
@@ -305,6 +312,8 @@ static qzo_status run_trial(dispatcher *d, int64_t trial) {
     d->trial = trial;
     d->progress_at = now_seconds();
     qzo_status status = qzo_trial_run(&outcome, &entry->spec, &d->bench, d->group, &files, &hooks);
+    d->bytes_sent += d->group->bytes_sent;
+    d->wait_seconds += d->group->wait_seconds;
     if (status != QZO_OK && status != QZO_ERR_INTERRUPTED) {
         qzo_fail_context(status, "trial %lld (%s)", (long long)trial + 1, id);
         if (leads(d)) qzo_log_error("%s", qzo_error_message());
@@ -343,6 +352,53 @@ static qzo_status work(dispatcher *d) {
     return QZO_OK;
 }
 
+/* This rank's group, kept for all its trials. */
+static qzo_status open_group(dispatcher *d) {
+    qzo_status status = QZO_OK;
+    const qzo_dispatch_settings *s = d->settings;
+    bool nccl = false;
+    qzo_comm *base = NULL;
+    QZO_TRY(qzo_comm_split(s->world, &d->group, d->group_index, s->world->rank));
+    QZO_TRY(qzo_transport_decide(&nccl, s->transport, s->peers, leader_rank(d, d->group_index),
+                                 d->group->size, leads(d)));
+    if (!nccl) goto cleanup;
+    base = d->group;
+    status = qzo_comm_nccl_open(&d->group, base); /* all ranks of the group, or none */
+    if (status != QZO_OK && s->transport == QZO_TRANSPORT_AUTO) {
+        if (leads(d)) qzo_log_warn("%s; its records travel over MPI", qzo_error_message());
+        status = QZO_OK;
+    }
+cleanup:
+    return status;
+}
+
+/* What the ranks told each other, and how long they waited for it. */
+static qzo_status report_traffic(const dispatcher *d) {
+    qzo_status status = QZO_OK;
+    qzo_comm *world = d->settings->world;
+    struct traffic {
+        uint64_t bytes_sent;
+        double wait_seconds;
+    } mine = {d->bytes_sent, d->wait_seconds}, *all = calloc((size_t)world->size, sizeof *all);
+    uint64_t sum_bytes = 0;
+    int slowest = 0;
+    if (all == NULL) status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %d ranks", world->size);
+    QZO_TRY(qzo_comm_worst_status(world, status));
+    QZO_TRY(qzo_comm_gather(world, all, &mine, sizeof mine));
+    for (int rank = 0; rank < world->size; rank++) {
+        sum_bytes += all[rank].bytes_sent;
+        if (all[rank].wait_seconds > all[slowest].wait_seconds) slowest = rank;
+    }
+    if (is_world_root(d) && world->size > 1)
+        qzo_log_info("%d ranks sent %llu bytes over %s; rank %d waited longest for the others: "
+                     "%.1f s",
+                     world->size, (unsigned long long)sum_bytes, d->group->ops->name, slowest,
+                     all[slowest].wait_seconds);
+cleanup:
+    free(all);
+    return status;
+}
+
 qzo_status qzo_dispatch(const qzo_dispatch_settings *settings) {
     qzo_status status = QZO_OK;
     dispatcher d = {.settings = settings, .trial = NO_TRIAL};
@@ -353,10 +409,14 @@ qzo_status qzo_dispatch(const qzo_dispatch_settings *settings) {
     if (d.leaders == NULL)
         status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %d groups", d.group_count);
     QZO_TRY(qzo_comm_worst_status(settings->world, status));
-    QZO_TRY(qzo_comm_split(settings->world, &d.group, d.group_index, settings->world->rank));
+    QZO_TRY(qzo_comm_worst_status(settings->world, open_group(&d)));
     qzo_workbench_init(&d.bench, settings->backend);
     status = work(&d);
     status = qzo_comm_worst_status(settings->world, status);
+    if (status == QZO_OK || status == QZO_ERR_INTERRUPTED) {
+        qzo_status reported = report_traffic(&d);
+        if (reported != QZO_OK) status = reported;
+    }
 cleanup:
     qzo_workbench_release(&d.bench);
     qzo_comm_close(d.group);

@@ -10,7 +10,7 @@
 #ifndef QZO_SWEEP_DISPATCH_H
 #define QZO_SWEEP_DISPATCH_H
 
-#include "comm/comm.h"
+#include "comm/peers.h"
 #include "sweep/decisions.h"
 #include "sweep/grid.h"
 #include "sweep/scheduler.h"
@@ -24,6 +24,8 @@ typedef struct qzo_dispatch_settings {
     const qzo_grid *grid;
     const char *folder;
     qzo_backend *backend;
+    const qzo_peer *peers; /* (world->size) */
+    qzo_transport_choice transport;
     const qzo_scheduler_ops *scheduler;
     qzo_decisions *decisions;    /* rank 0 */
     void *scheduler_state;       /* rank 0: trials that ended earlier are reported already */
@@ -31,6 +33,9 @@ typedef struct qzo_dispatch_settings {
     void (*tick)(void *context); /* rank 0, now and then; NULL: never */
     void *tick_context;
 } qzo_dispatch_settings;
+
+/* Ranks of a group, but for the last one, which may be smaller. */
+int64_t qzo_dispatch_group_size(int64_t rank_count, int64_t ranks_per_trial);
 
 /* Runs all trials that are left; collective over the world, the same status on all ranks:
  * QZO_ERR_INTERRUPTED where some were parked, or the error that stopped the run. Trials that

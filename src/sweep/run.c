@@ -14,12 +14,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATH_BYTES = 4096, BUILD_BYTES = 256, NAMED_TRIALS_MAX = 20 };
+enum { PATH_BYTES = 4096, NAMED_TRIALS_MAX = 20 };
 
 static const size_t SWEEP_FILE_BYTES_MAX = (size_t)1 << 20;
 
 typedef struct run {
     const qzo_run_settings *settings;
+    qzo_peer *peers; /* (world->size) */
     qzo_sweep_spec *sweep;
     qzo_contents contents; /* rank 0 */
     qzo_grid *grid;
@@ -32,22 +33,28 @@ typedef struct run {
 
 static bool is_root(const run *r) { return r->settings->world->rank == 0; }
 
-/* --- ranks must be alike --- */
+/* --- the ranks --- */
 
-/* A world of mixed programs or arithmetic would compute losses that depend on the rank. */
-static qzo_status check_builds(const run *r) {
-    qzo_comm *world = r->settings->world;
-    const qzo_backend *backend = r->settings->backend;
-    char mine[BUILD_BYTES] = "", *all = calloc((size_t)world->size, BUILD_BYTES);
-    if (all == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for %d ranks", world->size);
-    snprintf(mine, sizeof mine, "%s, %s", r->settings->version, backend->ops->arithmetic(backend));
-    qzo_status status = qzo_comm_gather(world, all, mine, BUILD_BYTES);
-    for (int rank = 1; status == QZO_OK && rank < world->size; rank++)
-        if (strncmp(all, all + (size_t)rank * BUILD_BYTES, BUILD_BYTES) != 0)
-            status = qzo_fail(QZO_ERR_ENVIRONMENT, "rank 0 is \"%s\", rank %d is \"%s\"", all, rank,
-                              all + (size_t)rank * BUILD_BYTES);
-    free(all);
-    return status;
+static qzo_status check_peers(run *r) {
+    const qzo_run_settings *s = r->settings;
+    qzo_status status = qzo_peers_gather(&r->peers, s->world, s->backend, s->version);
+    return status == QZO_OK ? qzo_peers_check_alike(r->peers, s->world->size) : status;
+}
+
+/* A transport that cannot be had is refused before the folder is touched; every rank looks at all
+ * groups, with the same result. */
+static qzo_status check_transport(const run *r) {
+    int64_t ranks = r->settings->world->size;
+    int64_t size = qzo_dispatch_group_size(ranks, r->sweep->ranks_per_trial);
+    for (int64_t first = 0; first < ranks; first += size) {
+        int64_t left = ranks - first;
+        bool nccl = false;
+        qzo_status status =
+            qzo_transport_decide(&nccl, r->settings->transport, r->peers, (int)first,
+                                 (int)(left < size ? left : size), false);
+        if (status != QZO_OK) return status;
+    }
+    return QZO_OK;
 }
 
 /* --- the sweep file: read by rank 0, the same bytes for all --- */
@@ -233,8 +240,9 @@ cleanup:
 static qzo_status start(run *r) {
     qzo_status status = QZO_OK;
     qzo_comm *world = r->settings->world;
-    QZO_TRY(qzo_comm_worst_status(world, check_builds(r)));
+    QZO_TRY(qzo_comm_worst_status(world, check_peers(r)));
     QZO_TRY(read_sweep(r));
+    QZO_TRY(qzo_comm_worst_status(world, check_transport(r)));
     status = qzo_grid_expand(&r->grid, r->sweep, shared_digest, r);
     QZO_TRY(qzo_comm_worst_status(world, status));
     r->report->trial_count = r->grid->trial_count;
@@ -266,6 +274,8 @@ qzo_status qzo_sweep_run(qzo_run_report *out, const qzo_run_settings *settings) 
                                           .grid = r.grid,
                                           .folder = settings->out_folder,
                                           .backend = settings->backend,
+                                          .peers = r.peers,
+                                          .transport = settings->transport,
                                           .scheduler = r.scheduler,
                                           .decisions = r.decisions,
                                           .scheduler_state = r.scheduler_state,
@@ -291,5 +301,6 @@ cleanup:
     qzo_grid_free(r.grid);
     qzo_contents_release(&r.contents);
     qzo_sweep_spec_free(r.sweep);
+    free(r.peers);
     return status;
 }

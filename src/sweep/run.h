@@ -4,7 +4,7 @@
 #define QZO_SWEEP_RUN_H
 
 #include "backend/backend.h"
-#include "comm/comm.h"
+#include "comm/peers.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -16,6 +16,7 @@ typedef struct qzo_run_settings {
     const char *version; /* of the program; ranks with different ones are refused */
     qzo_comm *world;
     qzo_backend *backend;
+    qzo_transport_choice transport;
     bool (*should_park)(void);
     void (*tick)(void *context); /* rank 0, often, while trials run; NULL: never */
     void *tick_context;

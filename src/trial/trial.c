@@ -118,10 +118,10 @@ static void write_timing(const trial *t, int64_t step, const char *event) {
     fprintf(file,
             "{\"event\": \"%s\", \"step\": %lld, \"ranks\": %d, \"seconds\": %.6f, "
             "\"step_seconds\": %.6f, \"evaluation_seconds\": %.6f, \"wait_seconds\": %.6f, "
-            "\"bytes_sent\": %llu}\n",
+            "\"bytes_sent\": %llu, \"transport\": \"%s\"}\n",
             event, (long long)step, t->group->size, now_seconds() - t->started_at, t->step_seconds,
-            t->evaluation_seconds, t->group->wait_seconds,
-            (unsigned long long)t->group->bytes_sent);
+            t->evaluation_seconds, t->group->wait_seconds, (unsigned long long)t->group->bytes_sent,
+            t->group->ops->name);
     fclose(file);
 }
 
