@@ -73,6 +73,7 @@ typedef struct qzo_attention {
 /* What the device can do at most, measured now: the roofline that `qzo bench` compares with. */
 typedef struct qzo_peaks {
     double flops_per_second;      /* multiply and add, in the arithmetic of `linear` */
+    double bf16_flops_per_second; /* of bf16 products with fp32 sums; 0: not measured */
     double copy_bytes_per_second; /* bytes read and written of a copy larger than any cache */
 } qzo_peaks;
 
@@ -94,6 +95,7 @@ struct qzo_backend_ops {
     qzo_status (*allocate)(qzo_backend *backend, void **out, size_t size_bytes);
     void (*release)(qzo_backend *backend, void *memory); /* NULL is fine */
     qzo_status (*upload)(qzo_backend *backend, void *out, const void *in_host, size_t size_bytes);
+    /* size_bytes 0 only waits for all that was asked before. */
     qzo_status (*download)(qzo_backend *backend, void *out_host, const void *in, size_t size_bytes);
     qzo_status (*copy)(qzo_backend *backend, void *out, const void *in, size_t size_bytes);
 
@@ -103,6 +105,7 @@ struct qzo_backend_ops {
     /* The tensor must outlive the weight. Called before the step loop only. */
     qzo_status (*weight_load)(qzo_backend *backend, qzo_weight **out, const qzo_qtensor *tensor);
     void (*weight_free)(qzo_backend *backend, qzo_weight *weight); /* NULL is fine */
+    const qzo_qtensor *(*weight_tensor)(const qzo_weight *weight);
 
     /* --- the forward pass --- */
 
@@ -131,6 +134,11 @@ struct qzo_backend_ops {
      * x_width); rows NULL: row i is row i. Takes apart what a fused layer computed. */
     qzo_status (*select)(qzo_backend *backend, qzo_act *out, const qzo_act *x, const int32_t *rows,
                          int64_t row_count, int64_t x_width, int64_t first, int64_t width);
+
+    /* Optional (NULL): what `linear` over that many rows decodes, for nothing; tells a profile the
+     * time of decoding from that of multiplying. */
+    qzo_status (*decode)(qzo_backend *backend, const qzo_weight *weight, const float *masters,
+                         const qzo_perturbation *perturbation, int64_t rows);
 
     /* Rotates halves in place: (a, b) = (x[i], x[i + head_dim / 2]) to (a cos - b sin, b cos + a
      * sin) per head; table (positions, head_dim / 2, {cos, sin}) */

@@ -83,6 +83,8 @@ static void cpu_weight_free(qzo_backend *backend, qzo_weight *weight) {
     free(weight);
 }
 
+static const qzo_qtensor *cpu_weight_tensor(const qzo_weight *weight) { return weight->tensor; }
+
 /* The same for every instruction set, since they give the same bits. The number changes with any
  * change of an order of summation or of a polynomial. */
 static const char *cpu_arithmetic(const qzo_backend *backend) {
@@ -300,6 +302,13 @@ static qzo_status cpu_linear_op(qzo_backend *backend, qzo_act *out, const qzo_ac
     return QZO_OK;
 }
 
+/* A product with no rows decodes every tile and multiplies nothing. */
+static qzo_status cpu_decode(qzo_backend *backend, const qzo_weight *weight, const float *masters,
+                             const qzo_perturbation *perturbation, int64_t rows) {
+    (void)rows;
+    return cpu_linear_op(backend, NULL, NULL, weight, masters, perturbation, 0);
+}
+
 static qzo_status cpu_logits(qzo_backend *backend, float *out, const qzo_act *x,
                              const qzo_weight *head, const float *masters,
                              const qzo_perturbation *perturbation, int64_t rows) {
@@ -468,11 +477,13 @@ static const qzo_backend_ops cpu_backend_ops = {
     .reserve = cpu_reserve,
     .weight_load = cpu_weight_load,
     .weight_free = cpu_weight_free,
+    .weight_tensor = cpu_weight_tensor,
     .embed = cpu_embed,
     .norm = cpu_norm,
     .linear = cpu_linear_op,
     .add_bias = cpu_add_bias,
     .select = cpu_select,
+    .decode = cpu_decode,
     .rope = cpu_rope,
     .attention = cpu_attention,
     .activate = qzo_cpu_activate,

@@ -21,8 +21,7 @@
 #include <string.h>
 
 enum {
-    PART_ALIGNMENT_BYTES = 256, /* of the parts of a weight; what cudaMalloc gives */
-    CUBLAS_WORKSPACE_BYTES = 32 << 20,
+    PART_ALIGNMENT_BYTES = 256,   /* of the parts of a weight; what cudaMalloc gives */
     TARGETS_PER_LAUNCH = 1 << 16, /* log-probabilities that the results hold at a time */
     GAINS_MAX = 1 << 16           /* records of a step */
 };
@@ -200,6 +199,8 @@ static void cuda_weight_free(qzo_backend *backend, qzo_weight *weight) {
     cuda_release(backend, weight->memory);
     free(weight);
 }
+
+static const qzo_qtensor *cuda_weight_tensor(const qzo_weight *weight) { return weight->tensor; }
 
 static qzo_status cuda_weight_load(qzo_backend *backend, qzo_weight **out,
                                    const qzo_qtensor *tensor) {
@@ -417,11 +418,13 @@ static const qzo_backend_ops cuda_backend_ops = {
     .reserve = cuda_reserve,
     .weight_load = cuda_weight_load,
     .weight_free = cuda_weight_free,
+    .weight_tensor = cuda_weight_tensor,
     .embed = cuda_embed,
     .norm = cuda_norm,
     .linear = qzo_cuda_linear,
     .add_bias = cuda_add_bias,
     .select = cuda_select,
+    .decode = qzo_cuda_decode,
     .rope = cuda_rope,
     .attention = cuda_attention,
     .activate = cuda_activate,
@@ -433,6 +436,7 @@ static const qzo_backend_ops cuda_backend_ops = {
     .soft_cap = cuda_soft_cap,
     .log_probs = cuda_log_probs,
     .update = cuda_update,
+    .measure_peaks = qzo_cuda_measure_peaks,
     .digest = cuda_digest,
 };
 
@@ -497,8 +501,8 @@ static qzo_status open_buffers(qzo_backend *backend) {
     cuda_state *state = state_of(backend);
     void *results = NULL, *gains = NULL, *digest = NULL;
     TRY_CUBLAS(cublasSetStream(state->cublas, state->stream));
-    QZO_TRY(cuda_allocate(backend, &state->workspace, CUBLAS_WORKSPACE_BYTES));
-    TRY_CUBLAS(cublasSetWorkspace(state->cublas, state->workspace, CUBLAS_WORKSPACE_BYTES));
+    QZO_TRY(cuda_allocate(backend, &state->workspace, QZO_CUDA_WORKSPACE_BYTES));
+    TRY_CUBLAS(cublasSetWorkspace(state->cublas, state->workspace, QZO_CUDA_WORKSPACE_BYTES));
     TRY_CUBLAS(cublasSetMathMode(
         state->cublas, CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION));
     TRY_CUBLAS(cublasSetAtomicsMode(state->cublas, CUBLAS_ATOMICS_NOT_ALLOWED));

@@ -6,8 +6,8 @@
 #include <limits.h>
 
 typedef struct product {
-    uint8_t *out; /* (rows, out_features) */
-    const uint16_t *x;
+    uint8_t *out;      /* (rows, out_features) */
+    const uint16_t *x; /* NULL: decode only */
     const qzo_weight *weight;
     int64_t rows;
     bool wide; /* out is fp32, else fp16 */
@@ -64,7 +64,7 @@ static qzo_status multiply_tiles(const cuda_state *state, const product *p, cons
         else
             TRY_CUDA(qzo_cuda_decode_dense(state->tile, weight->memory, first * in_features,
                                            count * in_features, weight->dtype, state->stream));
-        QZO_TRY(multiply(state, p, state->tile, first, count));
+        if (p->x != NULL) QZO_TRY(multiply(state, p, state->tile, first, count));
     }
 cleanup:
     return status;
@@ -80,14 +80,15 @@ static qzo_status run_product(const cuda_state *state, const product *p, const f
         return qzo_fail(QZO_ERR_LIMIT, "%lld rows, cuBLAS takes at most %d", (long long)p->rows,
                         INT_MAX);
     if (!weight->is_gptq && weight->dtype == QZO_CUDA_F16)
-        return multiply(state, p, weight->memory, 0, weight->tensor->out_features);
+        return p->x == NULL ? QZO_OK
+                            : multiply(state, p, weight->memory, 0, weight->tensor->out_features);
     if (weight->is_gptq)
         QZO_TRY(perturbed_values(state, &values, weight->tensor, masters, perturbation));
-    if (weight->is_gptq && cuda_plan_linear(state->plan, p->rows) == CUDA_LINEAR_FEW)
+    if (!weight->is_gptq || cuda_plan_linear(state->plan, p->rows) == CUDA_LINEAR_TILES)
+        QZO_TRY(multiply_tiles(state, p, values));
+    else if (p->x != NULL)
         TRY_CUDA(qzo_cuda_linear_gptq_few(p->out, p->x, weight->gptq, values, p->rows, p->wide,
                                           state->stream));
-    else
-        QZO_TRY(multiply_tiles(state, p, values));
 cleanup:
     return status;
 }
@@ -105,5 +106,11 @@ qzo_status qzo_cuda_logits(qzo_backend *backend, float *out, const qzo_act *x,
                            const qzo_perturbation *perturbation, int64_t rows) {
     product p = {
         .out = (void *)out, .x = (const void *)x, .weight = head, .rows = rows, .wide = true};
+    return run_product(state_of(backend), &p, masters, perturbation);
+}
+
+qzo_status qzo_cuda_decode(qzo_backend *backend, const qzo_weight *weight, const float *masters,
+                           const qzo_perturbation *perturbation, int64_t rows) {
+    product p = {.weight = weight, .rows = rows};
     return run_product(state_of(backend), &p, masters, perturbation);
 }

@@ -10,6 +10,8 @@
 #include <cuda_runtime_api.h>
 #include <stdbool.h>
 
+enum { QZO_CUDA_WORKSPACE_BYTES = 32 << 20 }; /* of cuBLAS */
+
 typedef struct cuda_state {
     cudaStream_t stream;
     cublasHandle_t cublas;
@@ -50,5 +52,10 @@ qzo_status qzo_cuda_linear(qzo_backend *backend, qzo_act *out, const qzo_act *x,
 qzo_status qzo_cuda_logits(qzo_backend *backend, float *out, const qzo_act *x,
                            const qzo_weight *head, const float *masters,
                            const qzo_perturbation *perturbation, int64_t rows);
+qzo_status qzo_cuda_decode(qzo_backend *backend, const qzo_weight *weight, const float *masters,
+                           const qzo_perturbation *perturbation, int64_t rows);
+
+/* src/backend/cuda_peaks.c */
+qzo_status qzo_cuda_measure_peaks(qzo_backend *backend, qzo_peaks *out_host);
 
 #endif

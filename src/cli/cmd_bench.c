@@ -4,20 +4,23 @@
  * Method: weights of the first layer (one tensor per distinct shape), activations of seeded noise,
  * N packed rows; each operation runs until PERIOD_SECONDS have passed and at least twice; the best
  * time counts, because whatever else the machine does can only add. Bytes are those that must move
- * at least once: codes, scales and both activations. */
+ * at least once: codes, scales and both activations. With --task, whole steps follow
+ * (bench_step.c). */
+#include "cli/bench_step.h"
 #include "cli/cli.h"
 
+#include "base/clock.h"
+#include "base/half.h"
 #include "base/noise.h"
-#include "model/model.h"
 
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { RESULTS_MAX = 64, NAME_BYTES = 96, ROWS_DEFAULT = 512, BENCH_SEED = 7 };
+enum { STEPS_DEFAULT = 5 };
 enum { LENGTH_MAX = 64 }; /* packed sequences of about the length of a classification task */
 
 static const double PERIOD_SECONDS = 0.3;
@@ -44,12 +47,6 @@ typedef struct bench {
     int result_count;
 } bench;
 
-static double now_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 /* --- buffers --- */
 
 static int64_t widest(const qzo_shape *shape) {
@@ -68,8 +65,13 @@ static qzo_status fill(bench *b, void *out, int64_t count, size_t element_bytes)
     float *host = malloc((size_t)count * sizeof *host);
     if (host == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for %" PRId64, count);
     qzo_noise_fill(host, BENCH_SEED, 0, 0, count, QZO_DIRECTIONS_GAUSSIAN);
-    /* An activation type of 2 bytes gets the bits of half as many floats: finite or not, timing
-     * needs only that they differ; fp32 gets true normals. */
+    if (element_bytes == sizeof(uint16_t)) { /* fp16; in place, from the front */
+        uint8_t *halves = (uint8_t *)host;
+        for (int64_t i = 0; i < count; i++) {
+            uint16_t half = qzo_float_to_fp16(host[i]);
+            memcpy(halves + (size_t)i * sizeof half, &half, sizeof half);
+        }
+    }
     QZO_TRY(b->backend->ops->upload(b->backend, out, host, (size_t)count * element_bytes));
 cleanup:
     free(host);
@@ -179,12 +181,12 @@ static qzo_status wait_for(bench *b) {
 static qzo_status measure(bench *b, const char *name, double flops, double bytes, operation *run,
                           const void *what) {
     qzo_status status = QZO_OK;
-    double best = 1e30, begin = now_seconds();
-    for (int count = 0; count < 2 || now_seconds() - begin < PERIOD_SECONDS; count++) {
-        double start = now_seconds();
+    double best = 1e30, begin = qzo_clock_seconds();
+    for (int count = 0; count < 2 || qzo_clock_seconds() - begin < PERIOD_SECONDS; count++) {
+        double start = qzo_clock_seconds();
         QZO_TRY(run(b, what));
         QZO_TRY(wait_for(b));
-        double seconds = now_seconds() - start;
+        double seconds = qzo_clock_seconds() - start;
         if (seconds < best) best = seconds;
     }
     if (b->result_count == RESULTS_MAX) return QZO_OK;
@@ -274,12 +276,8 @@ static qzo_status run_digest(bench *b, const void *what) {
 
 /* Codes and scales as stored, and both activations. */
 static double linear_bytes(const bench *b, const qzo_qtensor *t) {
-    double elements = (double)t->out_features * (double)t->in_features;
-    double weight = t->group_count > 0
-                        ? elements / 2.0 + 4.0 * (double)(t->group_count * t->out_features)
-                        : elements * (double)qzo_dtype_bytes(t->as.dense.dtype);
-    return weight + (double)(b->rows * (t->in_features + t->out_features)) *
-                        (double)b->backend->ops->activation_bytes;
+    return qzo_profile_weight_bytes(t) + (double)(b->rows * (t->in_features + t->out_features)) *
+                                             (double)b->backend->ops->activation_bytes;
 }
 
 static qzo_status measure_linears(bench *b) {
@@ -338,8 +336,11 @@ cleanup:
 static void print_table(const bench *b, const char *arithmetic, int threads) {
     printf("%s, %s, %d threads, %" PRId64 " rows\n", b->backend->ops->name, arithmetic, threads,
            b->rows);
-    printf("peak %.1f GFLOP/s, copy %.1f GB/s (measured now)\n\n", b->peaks.flops_per_second / 1e9,
+    printf("peak %.1f GFLOP/s, copy %.1f GB/s (measured now)\n", b->peaks.flops_per_second / 1e9,
            b->peaks.copy_bytes_per_second / 1e9);
+    if (b->peaks.bf16_flops_per_second > 0.0)
+        printf("peak of bf16 products %.1f GFLOP/s\n", b->peaks.bf16_flops_per_second / 1e9);
+    printf("\n");
     printf("%-34s %12s %10s %8s %10s %8s\n", "operation", "ms", "GFLOP/s", "of peak", "GB/s",
            "of copy");
     for (int i = 0; i < b->result_count; i++) {
@@ -351,7 +352,8 @@ static void print_table(const bench *b, const char *arithmetic, int threads) {
     }
 }
 
-static qzo_status print_json(const bench *b, const char *arithmetic, int threads) {
+static qzo_status print_json(const bench *b, const char *arithmetic, int threads, int ranks,
+                             const qzo_bench_step *step) {
     json_t *operations = json_array();
     for (int i = 0; i < b->result_count; i++) {
         const measurement *m = &b->results[i];
@@ -362,35 +364,107 @@ static qzo_status print_json(const bench *b, const char *arithmetic, int threads
                                   m->flops / m->seconds / b->peaks.flops_per_second,
                                   "gbytes_per_second", m->bytes / m->seconds / 1e9));
     }
-    json_t *root = json_pack("{s:s, s:s, s:i, s:f, s:f, s:o}", "backend", b->backend->ops->name,
-                             "arithmetic", arithmetic, "threads", threads, "peak_gflops",
-                             b->peaks.flops_per_second / 1e9, "copy_gbytes_per_second",
-                             b->peaks.copy_bytes_per_second / 1e9, "operations", operations);
+    json_t *root = json_pack(
+        "{s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:o}", "backend", b->backend->ops->name, "arithmetic",
+        arithmetic, "threads", threads, "ranks", ranks, "peak_gflops",
+        b->peaks.flops_per_second / 1e9, "peak_bf16_gflops", b->peaks.bf16_flops_per_second / 1e9,
+        "copy_gbytes_per_second", b->peaks.copy_bytes_per_second / 1e9, "operations", operations);
+    if (step != NULL) json_object_set_new(root, "step", qzo_bench_step_json(step, &b->peaks));
     return qzo_json_print(root);
 }
 
+/* --- the command --- */
+
+static qzo_status spec_of(qzo_trial_spec *out, const qzo_options *options) {
+    qzo_trial_spec_defaults(out);
+    out->model_path = strdup(options->model_path);
+    out->task_path = options->task_path != NULL ? strdup(options->task_path) : strdup("");
+    if (out->model_path == NULL || out->task_path == NULL)
+        return qzo_fail(QZO_ERR_MEMORY, "out of memory for a path");
+    if (options->batch > 0) out->batch = options->batch;
+    if (options->sample_count > 0) out->samples_per_step = options->sample_count;
+    out->eval_batch = out->batch; /* no evaluation: its workspace must not be the larger one */
+    out->steps = STEPS_DEFAULT;
+    return qzo_trial_spec_complete(out);
+}
+
+/* The model and, where one is asked for, the task: all that can be refused, before the measuring.
+ */
+static qzo_status load(qzo_workbench *workbench, const qzo_trial_spec *spec,
+                       const qzo_options *options) {
+    qzo_status status = QZO_OK;
+    QZO_TRY(qzo_workbench_load_model(workbench, options->model_path));
+    if (options->task_path == NULL) return QZO_OK;
+    QZO_TRY(qzo_workbench_check_trainable(workbench->model->value_count, options->model_path));
+    QZO_TRY(qzo_workbench_prepare(workbench, spec));
+cleanup:
+    return status;
+}
+
+static qzo_status open_backend(qzo_backend **out, int *threads, qzo_comm *world,
+                               const qzo_options *options) {
+    qzo_status status = QZO_OK;
+    qzo_backend *backend = NULL;
+    qzo_backend_options settings = {.thread_count = 1};
+    int local_size = 1;
+    QZO_TRY(qzo_comm_local_rank(world, &settings.local_rank, &local_size));
+    *threads = settings.thread_count = qzo_threads(options, local_size);
+    QZO_TRY(qzo_backend_open(&backend, options->backend_name, &settings));
+    QZO_TRY(qzo_profile_open(out, backend));
+cleanup:
+    return status;
+}
+
+static qzo_status measure_operations(bench *b) {
+    qzo_status status = QZO_OK;
+    if (b->backend->ops->measure_peaks != NULL)
+        QZO_TRY(b->backend->ops->measure_peaks(b->backend, &b->peaks));
+    QZO_TRY(open_bench(b));
+    QZO_TRY(measure_all(b));
+cleanup:
+    close_bench(b);
+    return status;
+}
+
+/* Under a launcher every rank measures, which is what sharing a machine costs; rank 0 prints. */
 int qzo_cmd_bench(const qzo_options *options) {
     qzo_status status = QZO_OK;
-    qzo_model_dir *dir = NULL;
-    qzo_model *model = NULL;
+    qzo_comm *world = NULL;
+    qzo_backend *backend = NULL;
+    qzo_workbench workbench = {0};
+    qzo_trial_spec spec = {0};
+    qzo_bench_step step;
+    qzo_launch launch = qzo_environment_launch();
     bench b = {.rows = options->row_count > 0 ? options->row_count : ROWS_DEFAULT};
-    qzo_backend_options backend_options = {.thread_count = qzo_threads(options, 1)};
-    QZO_TRY(qzo_backend_open(&b.backend, options->backend_name, &backend_options));
-    QZO_TRY(qzo_model_dir_open(&dir, options->model_path));
-    QZO_TRY(qzo_model_load(&model, dir, b.backend));
-    b.model = model;
-    if (b.backend->ops->measure_peaks != NULL)
-        QZO_TRY(b.backend->ops->measure_peaks(b.backend, &b.peaks));
-    QZO_TRY(open_bench(&b));
-    QZO_TRY(measure_all(&b));
-    const char *arithmetic = b.backend->ops->arithmetic(b.backend);
-    if (options->json)
-        QZO_TRY(print_json(&b, arithmetic, backend_options.thread_count));
-    else
-        print_table(&b, arithmetic, backend_options.thread_count);
-cleanup:
-    if (b.backend != NULL) close_bench(&b);
-    qzo_model_free(model);
-    qzo_backend_close(b.backend);
-    return qzo_exit_report(status, options);
+    int threads = 1;
+    QZO_TRY(qzo_comm_world_open(&world, &launch));
+    qzo_log_configure(options->log_level, world->rank, world->size);
+    status = open_backend(&backend, &threads, world, options);
+    if (status == QZO_OK) status = spec_of(&spec, options);
+    if (status == QZO_OK) {
+        qzo_workbench_init(&workbench, backend);
+        status = load(&workbench, &spec, options);
+    }
+    QZO_TRY(qzo_comm_worst_status(world, status));
+    b.backend = backend;
+    b.model = workbench.model;
+    QZO_TRY(qzo_comm_worst_status(world, measure_operations(&b)));
+    bool has_task = options->task_path != NULL;
+    if (has_task) QZO_TRY(qzo_bench_step_measure(&step, &workbench, &spec, world));
+    if (world->rank != 0) goto cleanup;
+    const char *arithmetic = backend->ops->arithmetic(backend);
+    if (options->json) {
+        QZO_TRY(print_json(&b, arithmetic, threads, world->size, has_task ? &step : NULL));
+    } else {
+        print_table(&b, arithmetic, threads);
+        if (has_task) qzo_bench_step_print(&step, &b.peaks);
+    }
+cleanup:;
+    int code = world == NULL || world->rank == 0 ? qzo_exit_report(status, options)
+                                                 : qzo_exit_code(status);
+    qzo_workbench_release(&workbench);
+    qzo_trial_spec_release(&spec);
+    qzo_backend_close(backend);
+    qzo_comm_close(world);
+    return code;
 }

@@ -48,6 +48,8 @@ typedef struct qzo_options {
 
     int64_t rank_count; /* plan's --ranks */
     int64_t row_count;  /* bench's --rows; 0: its default */
+    int64_t batch;      /* bench's --batch and --samples; 0: a trial's default */
+    int64_t sample_count;
 
     const char *shell_name; /* bash|zsh of completion */
 } qzo_options;

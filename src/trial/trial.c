@@ -5,7 +5,7 @@
 
 #include "base/fault.h"
 #include "base/log.h"
-#include "task/order.h"
+#include "trial/batches.h"
 #include "trial/evaluate.h"
 #include "trial/replay.h"
 
@@ -27,10 +27,8 @@ typedef struct trial {
     qzo_progress progress;
     qzo_journal *journal;      /* rank 0 */
     qzo_status journal_status; /* rank 0: of the last append; carried by the next exchange */
-    qzo_order *order;
+    qzo_batches batches;
     qzo_qspsa *optimizer;
-    int64_t *batch;     /* (batch): examples of drawn_step */
-    int64_t drawn_step; /* 0: none */
     double loss, dev_score, dev_loss;
     double started_at, step_seconds, evaluation_seconds;
     bool repaired; /* a desync was repaired at this step */
@@ -49,62 +47,28 @@ static bool leads(const trial *t) { return t->group->rank == 0; }
 static qzo_status loss_sum(void *context, double *sum, int64_t step, int64_t unit,
                            const qzo_perturbation *perturbation) {
     trial *t = context;
-    qzo_sums sums;
     if (t->journal_status != QZO_OK) return t->journal_status;
     *sum = 0.0;
     if (qzo_fault_during_step(QZO_FAULT_ZERO_LOSS, step)) return QZO_OK;
     *sum = (double)NAN;
     if (qzo_fault_at_step(QZO_FAULT_NAN_LOSS, step)) return QZO_OK;
     t->hooks->poll(t->hooks->context);
-    if (t->drawn_step != step) {
-        qzo_order_draw(t->order, t->batch, step, t->spec->batch);
-        t->drawn_step = step;
-    }
-    int64_t first = unit * t->spec->micro_batch, left = t->spec->batch - first;
-    int64_t count = left < t->spec->micro_batch ? left : t->spec->micro_batch;
-    qzo_status status =
-        qzo_workbench_evaluate(t->bench, &sums, &t->bench->task->splits[QZO_SPLIT_TRAIN],
-                               t->batch + first, count, t->bench->loss->gold_only, perturbation);
-    *sum = sums.loss;
-    return status;
+    return qzo_batches_loss_sum(&t->batches, sum, step, unit, perturbation);
 }
 
 static double loss_weight(void *context, int64_t step) {
     trial *t = context;
-    double weight = 0.0;
-    if (t->drawn_step != step) {
-        qzo_order_draw(t->order, t->batch, step, t->spec->batch);
-        t->drawn_step = step;
-    }
-    for (int64_t i = 0; i < t->spec->batch; i++)
-        weight += t->bench->loss->weight(&t->bench->task->splits[QZO_SPLIT_TRAIN], t->batch[i]);
-    return weight;
+    return qzo_batches_loss_weight(&t->batches, step);
 }
 
 static qzo_status open_optimizer(trial *t) {
-    const qzo_trial_spec *spec = t->spec;
-    qzo_qspsa_settings settings = {.steps = spec->steps,
-                                   .samples_per_step = spec->samples_per_step,
-                                   .warmup_steps = spec->warmup_steps,
-                                   .learning_rate = spec->learning_rate,
-                                   .eps = spec->eps,
-                                   .clip = spec->clip,
-                                   .noise_seed = spec->noise_seed,
-                                   .directions = qzo_directions_find(spec->directions),
-                                   .rule = qzo_update_rule_find(spec->update_rule),
-                                   .schedule = qzo_lr_schedule_find(spec->schedule)};
+    qzo_status status = QZO_OK;
+    qzo_qspsa_settings settings = qzo_batches_settings(t->spec);
     qzo_objective objective = {.context = t,
-                               .unit_count =
-                                   (spec->batch + spec->micro_batch - 1) / spec->micro_batch,
+                               .unit_count = qzo_batches_unit_count(t->spec),
                                .loss_sum = loss_sum,
                                .loss_weight = loss_weight};
-    qzo_status status = QZO_OK;
-    t->batch = malloc((size_t)spec->batch * sizeof *t->batch);
-    if (t->batch == NULL)
-        return qzo_fail(QZO_ERR_MEMORY, "out of memory for a batch of %lld",
-                        (long long)spec->batch);
-    QZO_TRY(qzo_order_open(&t->order, spec->data_seed,
-                           t->bench->task->splits[QZO_SPLIT_TRAIN].example_count));
+    QZO_TRY(qzo_batches_open(&t->batches, t->bench, t->spec));
     QZO_TRY(qzo_qspsa_open(&t->optimizer, &settings, &t->bench->trainable, &objective, t->group));
 cleanup:
     return status;
@@ -463,8 +427,7 @@ cleanup:
     qzo_status closed = qzo_journal_close(t.journal);
     if (status == QZO_OK) status = closed;
     qzo_qspsa_close(t.optimizer);
-    qzo_order_close(t.order);
-    free(t.batch);
+    qzo_batches_close(&t.batches);
     qzo_progress_release(&t.progress);
     return status;
 }

@@ -1,0 +1,71 @@
+#include "trial/batches.h"
+
+#include <stdlib.h>
+
+static const qzo_split *train_split(const qzo_batches *batches) {
+    return &batches->bench->task->splits[QZO_SPLIT_TRAIN];
+}
+
+qzo_status qzo_batches_open(qzo_batches *out, qzo_workbench *bench, const qzo_trial_spec *spec) {
+    *out = (qzo_batches){.bench = bench, .spec = spec};
+    out->examples = malloc((size_t)spec->batch * sizeof *out->examples);
+    if (out->examples == NULL)
+        return qzo_fail(QZO_ERR_MEMORY, "out of memory for a batch of %lld",
+                        (long long)spec->batch);
+    return qzo_order_open(&out->order, spec->data_seed, train_split(out)->example_count);
+}
+
+void qzo_batches_close(qzo_batches *batches) {
+    qzo_order_close(batches->order);
+    free(batches->examples);
+    *batches = (qzo_batches){0};
+}
+
+int64_t qzo_batches_unit_count(const qzo_trial_spec *spec) {
+    return (spec->batch + spec->micro_batch - 1) / spec->micro_batch;
+}
+
+static void draw(qzo_batches *batches, int64_t step) {
+    if (batches->drawn_step == step) return;
+    qzo_order_draw(batches->order, batches->examples, step, batches->spec->batch);
+    batches->drawn_step = step;
+}
+
+qzo_status qzo_batches_loss_sum(void *context, double *sum, int64_t step, int64_t unit,
+                                const qzo_perturbation *perturbation) {
+    qzo_batches *batches = context;
+    const qzo_trial_spec *spec = batches->spec;
+    qzo_sums sums;
+    draw(batches, step);
+    int64_t first = unit * spec->micro_batch, left = spec->batch - first;
+    int64_t count = left < spec->micro_batch ? left : spec->micro_batch;
+    qzo_status status = qzo_workbench_evaluate(batches->bench, &sums, train_split(batches),
+                                               batches->examples + first, count,
+                                               batches->bench->loss->gold_only, perturbation);
+    *sum = sums.loss;
+    batches->evaluation_count++;
+    batches->row_count += batches->bench->pack.row_count;
+    return status;
+}
+
+double qzo_batches_loss_weight(void *context, int64_t step) {
+    qzo_batches *batches = context;
+    double weight = 0.0;
+    draw(batches, step);
+    for (int64_t i = 0; i < batches->spec->batch; i++)
+        weight += batches->bench->loss->weight(train_split(batches), batches->examples[i]);
+    return weight;
+}
+
+qzo_qspsa_settings qzo_batches_settings(const qzo_trial_spec *spec) {
+    return (qzo_qspsa_settings){.steps = spec->steps,
+                                .samples_per_step = spec->samples_per_step,
+                                .warmup_steps = spec->warmup_steps,
+                                .learning_rate = spec->learning_rate,
+                                .eps = spec->eps,
+                                .clip = spec->clip,
+                                .noise_seed = spec->noise_seed,
+                                .directions = qzo_directions_find(spec->directions),
+                                .rule = qzo_update_rule_find(spec->update_rule),
+                                .schedule = qzo_lr_schedule_find(spec->schedule)};
+}

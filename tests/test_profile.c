@@ -1,0 +1,104 @@
+/* The profiled backend: the same bits as without it, and what it counts against what the pack and
+ * the model's shape say by hand. */
+#include "model_support.h"
+
+#include "backend/backend_profile.h"
+
+static const int32_t TOKENS[] = {1, 5, 9, 7, 3};
+enum { LONG_ROW = 5, SHORT_ROW = 3, ROWS = LONG_ROW - 1 + SHORT_ROW - 1 };
+
+/* Two questions of one option: the last token of each is the answer and is never fed. */
+static void fill_pack(qzo_pack *pack) {
+    static const qzo_pack_limits limits = {
+        .rows = 8, .gathers = 4, .targets = 4, .options = 2, .context = 8};
+    const test_row rows[] = {{TOKENS, LONG_ROW, 1}, {TOKENS + 1, SHORT_ROW, 1}};
+    assert_ok(qzo_pack_create(pack, &limits));
+    test_pack_add(pack, &rows[0], 1);
+    test_pack_add(pack, &rows[1], 1);
+    qzo_pack_finish(pack);
+    assert_int_equal(pack->row_count, ROWS);
+    assert_int_equal(pack->gather_count, 2);
+}
+
+/* Products of all layers; the last one computes queries and all that follows for the gathered rows
+ * alone. */
+static double matmul_flops(const qzo_model *model, const qzo_pack *pack) {
+    double sum = 0.0;
+    for (int64_t l = 0; l < model->shape.layer_count; l++)
+        for (int kind = 0; kind < QZO_LINEAR_COUNT; kind++) {
+            const qzo_qtensor *t = &model->layers[l].tensors[kind];
+            bool all_rows =
+                l + 1 < model->shape.layer_count || kind == QZO_LINEAR_K || kind == QZO_LINEAR_V;
+            double rows = (double)(all_rows ? pack->row_count : pack->gather_count);
+            sum += 2.0 * rows * (double)t->out_features * (double)t->in_features;
+        }
+    return sum + 2.0 * (double)pack->gather_count * (double)model->shape.vocab *
+                     (double)model->shape.width;
+}
+
+/* A score and a weighted value are a product and a sum each, per dimension of the heads. */
+static double attention_flops(const qzo_model *model) {
+    const double pairs = 4.0 * 5.0 / 2.0 + 2.0 * 3.0 / 2.0, last_pairs = 4.0 + 2.0;
+    double width = (double)(model->shape.head_count * model->shape.head_dim);
+    return 4.0 * width * ((double)(model->shape.layer_count - 1) * pairs + last_pairs);
+}
+
+static void counts_are_those_of_the_pass(void **state) {
+    (void)state;
+    const qzo_perturbation perturbation = {.seed = 3, .c = 1e-2f};
+    test_model plain, watched;
+    qzo_pack pack;
+    qzo_backend *profile = NULL;
+    qzo_model_dir *dir = NULL;
+    const char *path = qzo_test_fixture("tiny-llama");
+    fill_pack(&pack);
+    test_model_open(&plain, path, 2);
+    double *expected = test_log_probs(&plain, &pack, &perturbation);
+
+    test_model_open(&watched, path, 2);
+    qzo_model_free(watched.model);
+    assert_ok(qzo_profile_open(&profile, watched.backend));
+    watched.backend = profile;
+    assert_ok(qzo_model_dir_open(&dir, path));
+    assert_ok(qzo_model_load(&watched.model, dir, profile));
+    for (int pass = 0; pass < 2; pass++) {
+        bool on = pass == 1;
+        if (on) qzo_profile_switch(profile, true);
+        double *actual = test_log_probs(&watched, &pack, &perturbation);
+        assert_memory_equal(actual, expected, (size_t)pack.target_count * sizeof *actual);
+        free(actual);
+        const qzo_phase_total *totals = qzo_profile_totals(profile);
+        double factor = on ? 1.0 : 0.0;
+        assert_true(totals[QZO_PHASE_MATMUL].flops == factor * matmul_flops(watched.model, &pack));
+        assert_true(totals[QZO_PHASE_ATTENTION].flops == factor * attention_flops(watched.model));
+        int64_t layers = watched.model->shape.layer_count;
+        assert_int_equal(totals[QZO_PHASE_ATTENTION].calls, on ? layers : 0);
+        assert_int_equal(totals[QZO_PHASE_DECODE].calls, on ? layers * QZO_LINEAR_COUNT + 1 : 0);
+        assert_int_equal(totals[QZO_PHASE_LOSS].calls, on ? 1 : 0);
+    }
+    free(expected);
+    qzo_pack_release(&pack);
+    test_model_close(&plain);
+    test_model_close(&watched);
+}
+
+/* A file has 4 bits per code and its scales; masters are fp32. */
+static void weights_have_the_bytes_of_their_format(void **state) {
+    (void)state;
+    qzo_qtensor gptq = {
+        .format = &qzo_quant_gptq, .out_features = 64, .in_features = 128, .group_count = 4};
+    qzo_qtensor dense = {.format = &qzo_quant_dense,
+                         .out_features = 64,
+                         .in_features = 128,
+                         .as.dense.dtype = QZO_DTYPE_F16};
+    assert_true(qzo_profile_weight_bytes(&gptq) == 64 * 128 / 2 + 64 * 4 * 4);
+    assert_true(qzo_profile_weight_bytes(&dense) == 64 * 128 * 2);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(counts_are_those_of_the_pass),
+        cmocka_unit_test(weights_have_the_bytes_of_their_format),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
