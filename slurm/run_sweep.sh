@@ -34,6 +34,28 @@ if [[ -n ${SLURM_CPUS_PER_TASK:-} ]]; then
     set -- --threads "$SLURM_CPUS_PER_TASK" "$@"
 fi
 
+# Each task of a job array runs one slice. The array must be dense: its tasks are counted.
+if [[ -n ${SLURM_ARRAY_TASK_ID:-} ]]; then
+    if ((SLURM_ARRAY_TASK_MAX - SLURM_ARRAY_TASK_MIN + 1 != SLURM_ARRAY_TASK_COUNT)); then
+        say "expected an array without gaps, such as --array=1-16"
+        exit 2
+    fi
+    slice=$((SLURM_ARRAY_TASK_ID - SLURM_ARRAY_TASK_MIN + 1))
+    set -- --slice "$slice/$SLURM_ARRAY_TASK_COUNT" "$@"
+fi
+
+# A trial that fails again must not be retried by every start of the same job.
+options=()
+while (($# > 0)); do
+    if [[ $1 == --retry && ${SLURM_RESTART_COUNT:-0} -gt 0 ]]; then
+        shift
+    elif [[ $1 != --retry=* || ${SLURM_RESTART_COUNT:-0} -eq 0 ]]; then
+        options+=("$1")
+    fi
+    shift
+done
+set -- "${options[@]}"
+
 # When the job's time is up, in seconds since 1970; Slurm before 23.02 does not set the variable.
 end_time=${SLURM_JOB_END_TIME:-}
 if [[ -z $end_time ]]; then

@@ -33,7 +33,7 @@ static bool write_grid(const char *folder, const char *parameters) {
     qzo_decisions *decisions = NULL;
     qzo_grid *grid = expand_sweep(parameters);
     bool changed = false;
-    assert_ok(qzo_decisions_open(&decisions, folder));
+    assert_ok(qzo_decisions_open(&decisions, folder, QZO_DECISIONS_NAME));
     assert_ok(qzo_decisions_grid(decisions, "test", grid, &changed));
     assert_ok(qzo_decisions_dispatch(decisions, 0, 1));
     assert_ok(qzo_decisions_outcome(decisions, 0, QZO_ERR_DIVERGED));
@@ -145,7 +145,7 @@ static void every_cut_keeps_what_is_whole(void **state) {
             fail_msg("cut at byte %zu of %zu: %lld trials", cut, size_bytes,
                      (long long)listing->trial_count);
         qzo_listing_free(listing);
-        assert_ok(qzo_decisions_open(&decisions, folder));
+        assert_ok(qzo_decisions_open(&decisions, folder, QZO_DECISIONS_NAME));
         assert_ok(qzo_decisions_dispatch(decisions, 1, 0));
         assert_ok(qzo_decisions_close(decisions));
         int before = cut >= grid_end + 24 ? 1 : 0; /* the DISPATCH that was there */
@@ -209,10 +209,11 @@ static void a_lock_names_its_holder(void **state) {
     char process[32];
     snprintf(process, sizeof process, "process %ld", (long)getpid());
     assert_false(qzo_folder_lock_is_held(folder));
-    assert_ok(qzo_folder_lock_take(&lock, folder, "job-7", &took_over));
+    assert_ok(qzo_folder_lock_take(&lock, folder, QZO_FOLDER_LOCK_NAME, "job-7", &took_over));
     assert_false(took_over);
     assert_true(qzo_folder_lock_is_held(folder));
-    assert_fails(qzo_folder_lock_take(&second, folder, NULL, &took_over), QZO_ERR_BUSY, process);
+    assert_fails(qzo_folder_lock_take(&second, folder, QZO_FOLDER_LOCK_NAME, NULL, &took_over),
+                 QZO_ERR_BUSY, process);
     assert_non_null(strstr(qzo_error_message(), "job-7"));
     qzo_folder_lock_release(lock);
     assert_false(qzo_folder_lock_is_held(folder));
@@ -229,7 +230,8 @@ static void a_killed_holder_is_taken_over(void **state) {
     if (child == 0) {
         qzo_folder_lock *lock = NULL;
         bool took_over = false;
-        char done = qzo_folder_lock_take(&lock, folder, NULL, &took_over) == QZO_OK;
+        char done =
+            qzo_folder_lock_take(&lock, folder, QZO_FOLDER_LOCK_NAME, NULL, &took_over) == QZO_OK;
         (void)!write(ready[1], &done, 1);
         pause();
         _exit(0);
@@ -240,11 +242,12 @@ static void a_killed_holder_is_taken_over(void **state) {
     qzo_folder_lock *lock = NULL;
     bool took_over = false;
     assert_true(qzo_folder_lock_is_held(folder));
-    assert_fails(qzo_folder_lock_take(&lock, folder, NULL, &took_over), QZO_ERR_BUSY, "process");
+    assert_fails(qzo_folder_lock_take(&lock, folder, QZO_FOLDER_LOCK_NAME, NULL, &took_over),
+                 QZO_ERR_BUSY, "process");
     kill(child, SIGKILL);
     waitpid(child, NULL, 0);
     assert_false(qzo_folder_lock_is_held(folder));
-    assert_ok(qzo_folder_lock_take(&lock, folder, NULL, &took_over));
+    assert_ok(qzo_folder_lock_take(&lock, folder, QZO_FOLDER_LOCK_NAME, NULL, &took_over));
     assert_true(took_over);
     qzo_folder_lock_release(lock);
     close(ready[0]);
@@ -255,7 +258,8 @@ static void a_folder_that_is_not_there_cannot_be_locked(void **state) {
     char *folder = qzo_path_join(*state, "absent");
     qzo_folder_lock *lock = NULL;
     bool took_over = false;
-    assert_fails(qzo_folder_lock_take(&lock, folder, NULL, &took_over), QZO_ERR_IO, folder);
+    assert_fails(qzo_folder_lock_take(&lock, folder, QZO_FOLDER_LOCK_NAME, NULL, &took_over),
+                 QZO_ERR_IO, folder);
     assert_false(qzo_folder_lock_is_held(folder));
     free(folder);
 }

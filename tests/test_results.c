@@ -30,7 +30,7 @@ static int make_place(void **state) {
     made->folder = qzo_test_folder_create();
     made->grid = expand_sweep(PARAMETERS);
     assert_int_equal(made->grid->trial_count, TRIAL_COUNT);
-    assert_ok(qzo_decisions_open(&decisions, made->folder));
+    assert_ok(qzo_decisions_open(&decisions, made->folder, QZO_DECISIONS_NAME));
     assert_ok(qzo_decisions_grid(decisions, "test", made->grid, &changed));
     assert_ok(qzo_decisions_close(decisions));
     char *trials = qzo_path_join(made->folder, "trials");
@@ -100,7 +100,7 @@ static void a_journal_gives_the_status(void **state) {
     check_statuses(at->folder, idle);
     qzo_folder_lock *lock = NULL;
     bool took_over = false;
-    assert_ok(qzo_folder_lock_take(&lock, at->folder, NULL, &took_over));
+    assert_ok(qzo_folder_lock_take(&lock, at->folder, QZO_FOLDER_LOCK_NAME, NULL, &took_over));
     const char *const busy[] = {"finished", "diverged", "failed", "stopped", "running", "waiting"};
     check_statuses(at->folder, busy);
     qzo_folder_lock_release(lock);

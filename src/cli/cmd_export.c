@@ -76,7 +76,7 @@ static qzo_status write_journal(qzo_export_report *report, const qzo_recorded_tr
                                      report->step));
     QZO_TRY(qzo_folder_create(trials));
     QZO_TRY(qzo_file_replace(path, trial->file.bytes, size_bytes));
-    QZO_TRY(qzo_decisions_open(&decisions, folder));
+    QZO_TRY(qzo_decisions_open(&decisions, folder, QZO_DECISIONS_NAME));
     QZO_TRY(qzo_decisions_grid(decisions, listing->name, &grid, &changed));
 cleanup:;
     qzo_status closed = qzo_decisions_close(decisions);

@@ -1,10 +1,20 @@
 /* qzo report DIR: the table of trials. */
 #include "cli/cli.h"
 
+#include "base/log.h"
+#include "sweep/slice.h"
+
+/* Runs of slices leave the view to this command; who may only read the folder misses nothing. */
+static void store(const qzo_results *results, const char *folder) {
+    if (qzo_results_store(results, folder) != QZO_OK)
+        qzo_log_warn("the SQLite view is not rebuilt: %s", qzo_error_message());
+}
+
 int qzo_cmd_report(const qzo_options *options) {
     qzo_status status = QZO_OK;
     qzo_results *results = NULL;
     QZO_TRY(qzo_results_load(&results, options->folder));
+    if (qzo_slices_exist(options->folder)) store(results, options->folder);
     if (options->csv)
         qzo_table_print_csv(stdout, results);
     else if (options->json)

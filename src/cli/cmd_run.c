@@ -106,25 +106,34 @@ static bool wants_table(const qzo_options *options) {
 }
 
 /* On rank 0: the table, and the exit code that the trials' outcomes give. */
-static int show_results(const qzo_options *options, const qzo_run_report *report) {
+static int show_results(const qzo_options *options, const qzo_run_report *report,
+                        const qzo_slice *slice) {
     qzo_results *results = NULL;
     qzo_status status = qzo_results_load(&results, options->out_folder);
     if (status != QZO_OK) return qzo_exit_report(status, options);
     int code = QZO_EXIT_OK;
     for (int64_t i = 0; i < results->row_count; i++) {
         const qzo_trial_summary *summary = &results->rows[i].summary;
-        if (summary->ended &&
+        if (qzo_slice_has(slice, i) && summary->ended &&
             (summary->outcome == QZO_OUTCOME_DIVERGED || summary->outcome == QZO_OUTCOME_FAILED))
             code = QZO_EXIT_TRIALS;
     }
     if (!options->quiet) {
         if (report->ended_before == report->trial_count)
-            printf("All %lld trials had ended already: nothing to do.\n",
-                   (long long)report->trial_count);
+            printf("All %lld trials%s had ended already: nothing to do.\n",
+                   (long long)report->trial_count,
+                   qzo_slice_is_whole(slice) ? "" : " of the slice");
         qzo_table_print(stdout, results);
     }
     qzo_results_free(results);
     return fflush(stdout) == 0 ? code : QZO_EXIT_ENVIRONMENT;
+}
+
+/* Of --retry; any where it was not given. */
+static qzo_outcome retried_outcome(const char *name) {
+    qzo_outcome outcome = QZO_OUTCOME_FINISHED;
+    while (name != NULL && strcmp(qzo_outcome_name(outcome), name) != 0) outcome++;
+    return outcome;
 }
 
 int qzo_cmd_run(const qzo_options *options) {
@@ -140,6 +149,8 @@ int qzo_cmd_run(const qzo_options *options) {
     qzo_run_settings settings = {.sweep_path = options->sweep_path,
                                  .out_folder = options->out_folder,
                                  .job = qzo_environment_job(),
+                                 .retry = options->retry_name != NULL,
+                                 .retried = retried_outcome(options->retry_name),
                                  .version = QZO_VERSION " " QZO_COMMIT,
                                  .world = world,
                                  .backend = backend,
@@ -147,6 +158,7 @@ int qzo_cmd_run(const qzo_options *options) {
                                  .should_park = should_park,
                                  .tick = table ? draw : NULL,
                                  .tick_context = &shown};
+    QZO_TRY(qzo_slice_parse(&settings.slice, options->slice_text));
     status = qzo_sweep_run(&report, &settings);
     if (shown.live != NULL) { /* the last state of the table */
         shown.drawn_at = 0.0;
@@ -156,7 +168,8 @@ int qzo_cmd_run(const qzo_options *options) {
         qzo_log_info("parked: run the same command again to continue");
     else
         QZO_TRY(status);
-    if (status == QZO_OK && world->rank == 0) code = show_results(options, &report);
+    if (status == QZO_OK && world->rank == 0)
+        code = show_results(options, &report, &settings.slice);
     if (status == QZO_OK) QZO_TRY(qzo_comm_broadcast(world, &code, sizeof code, 0));
 cleanup:
     if (status == QZO_ERR_INTERRUPTED)

@@ -69,6 +69,10 @@ static const char TRANSPORTS[] = "auto|nccl|mpi";     /* and of qzo_transport_ch
 static const option_entry entries[] = {
     {"out", KIND_TEXT, offsetof(qzo_options, out_folder), "DIR", 0, 0, " run ", true,
      "output folder; an existing one is resumed"},
+    {"slice", KIND_TEXT, offsetof(qzo_options, slice_text), "I/N", 0, 0, " run ", false,
+     "run only trials I, I + N, I + 2N ...: one job of N on the same folder"},
+    {"retry", KIND_CHOICE, offsetof(qzo_options, retry_name), "failed|diverged", 0, 0, " run ",
+     false, "run trials that ended so anew; their old journals are kept"},
     {"ranks", KIND_INT, offsetof(qzo_options, rank_count), "N", 1, 1 << 20, " plan ", false,
      "how many ranks the job will have (default: 1)"},
     {"ids", KIND_TEXT, offsetof(qzo_options, ids_path), "FILE", 0, 0, " generate ", true,

@@ -157,7 +157,7 @@ cleanup:
 qzo_status qzo_listing_load(qzo_listing **out, const char *folder) {
     qzo_status status = QZO_OK;
     decisions_file file = {0};
-    char *path = qzo_path_join(folder, "decisions.qzj");
+    char *path = qzo_path_join(folder, QZO_DECISIONS_NAME);
     *out = NULL;
     if (path == NULL) return fail_memory(folder);
     QZO_TRY(file_load(&file, path));
@@ -218,26 +218,26 @@ static qzo_status open_writer(qzo_decisions *decisions, const decisions_file *fi
 }
 
 /* "DIR/decisions.qzj" to "DIR/decisions.damaged", holding the bytes as they were found. */
-static qzo_status keep_damaged(const char *folder, const decisions_file *file) {
-    char *kept = qzo_path_join(folder, "decisions.damaged");
-    if (kept == NULL) return fail_memory(folder);
-    qzo_status status = qzo_file_replace(kept, file->bytes, file->size_bytes);
-    free(kept);
-    return status;
+static qzo_status keep_damaged(const char *path, const decisions_file *file) {
+    static const char old_ending[] = ".qzj", new_ending[] = ".damaged";
+    char kept[PATH_MAX];
+    size_t stem = strlen(path) - strlen(old_ending);
+    snprintf(kept, sizeof kept, "%.*s%s", (int)stem, path, new_ending);
+    return qzo_file_replace(kept, file->bytes, file->size_bytes);
 }
 
-qzo_status qzo_decisions_open(qzo_decisions **out, const char *folder) {
+qzo_status qzo_decisions_open(qzo_decisions **out, const char *folder, const char *name) {
     qzo_status status = QZO_OK;
     decisions_file file = {0};
     qzo_decisions *decisions = calloc(1, sizeof *decisions);
     if (decisions == NULL) return fail_memory(folder);
-    decisions->path = qzo_path_join(folder, "decisions.qzj");
+    decisions->path = qzo_path_join(folder, name);
     if (decisions->path == NULL) {
         status = fail_memory(folder);
         goto cleanup;
     }
     QZO_TRY(file_load(&file, decisions->path));
-    if (file.tail == QZO_TAIL_DAMAGED) QZO_TRY(keep_damaged(folder, &file));
+    if (file.tail == QZO_TAIL_DAMAGED) QZO_TRY(keep_damaged(decisions->path, &file));
     QZO_TRY(open_writer(decisions, &file, EVENT_BYTES));
     *out = decisions;
     decisions = NULL;

@@ -53,9 +53,12 @@ void qzo_listing_free(qzo_listing *listing); /* NULL is fine */
 
 typedef struct qzo_decisions qzo_decisions;
 
-/* Opens DIR/decisions.qzj for appending, a torn tail cut (a damaged one kept beside it as
- * decisions.damaged). The caller closes it. */
-qzo_status qzo_decisions_open(qzo_decisions **out, const char *folder);
+/* Where a whole run keeps them; a slice's events stand in a file of its own (sweep/slice.h). */
+#define QZO_DECISIONS_NAME "decisions.qzj"
+
+/* Opens DIR/name for appending, a torn tail cut (a damaged one kept beside it, with ".damaged"
+ * instead of ".qzj"). The caller closes it. */
+qzo_status qzo_decisions_open(qzo_decisions **out, const char *folder, const char *name);
 
 /* Appends a GRID frame unless the last one is the same. *changed: whether trials, keys or values
  * differ from the last one's (a model that only moved is written down, but changes nothing). */

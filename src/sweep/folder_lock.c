@@ -2,6 +2,7 @@
 
 #include "base/file_io.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -94,14 +95,14 @@ static qzo_status try_take(int *descriptor, char text[TEXT_BYTES], const char *p
     return status;
 }
 
-qzo_status qzo_folder_lock_take(qzo_folder_lock **out, const char *folder, const char *job,
-                                bool *took_over) {
+qzo_status qzo_folder_lock_take(qzo_folder_lock **out, const char *folder, const char *name,
+                                const char *job, bool *took_over) {
     qzo_status status = QZO_OK;
     char text[TEXT_BYTES], own[TEXT_BYTES + 1];
     qzo_folder_lock *lock = calloc(1, sizeof *lock);
     if (lock == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", folder);
     lock->descriptor = -1;
-    lock->path = qzo_path_join(folder, "lock");
+    lock->path = qzo_path_join(folder, name);
     if (lock->path == NULL) {
         status = qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", folder);
         goto cleanup;
@@ -140,8 +141,8 @@ void qzo_folder_lock_release(qzo_folder_lock *lock) {
     free(lock);
 }
 
-bool qzo_folder_lock_is_held(const char *folder) {
-    char *path = qzo_path_join(folder, "lock"), text[TEXT_BYTES];
+bool qzo_folder_lock_name_is_held(const char *folder, const char *name) {
+    char *path = qzo_path_join(folder, name), text[TEXT_BYTES];
     int descriptor = path != NULL ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     bool held = false;
     if (descriptor >= 0) {
@@ -151,5 +152,16 @@ bool qzo_folder_lock_is_held(const char *folder) {
         close(descriptor);
     }
     free(path);
+    return held;
+}
+
+bool qzo_folder_lock_is_held(const char *folder) {
+    DIR *entries = opendir(folder);
+    const struct dirent *entry = NULL;
+    bool held = false;
+    while (!held && entries != NULL && (entry = readdir(entries)) != NULL)
+        held = strncmp(entry->d_name, QZO_FOLDER_LOCK_NAME, strlen(QZO_FOLDER_LOCK_NAME)) == 0 &&
+               qzo_folder_lock_name_is_held(folder, entry->d_name);
+    if (entries != NULL) closedir(entries);
     return held;
 }

@@ -66,7 +66,7 @@ static qzo_status load_row(qzo_result_row *row, const char *folder, bool held) {
 /* Tells a folder that has never been one of ours from one whose list is lost. */
 static qzo_status check_folder(const char *folder) {
     struct stat found;
-    char *path = qzo_path_join(folder, "decisions.qzj");
+    char *path = qzo_path_join(folder, QZO_DECISIONS_NAME);
     if (path == NULL) return fail_memory(folder);
     bool exists = stat(path, &found) == 0;
     free(path);

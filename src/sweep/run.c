@@ -7,6 +7,7 @@
 #include "sweep/dispatch.h"
 #include "sweep/grid.h"
 #include "sweep/results.h"
+#include "sweep/retry.h"
 #include "sweep/scheduler.h"
 #include "sweep/sweep_spec.h"
 
@@ -24,7 +25,7 @@ typedef struct run {
     qzo_sweep_spec *sweep;
     qzo_contents contents; /* rank 0 */
     qzo_grid *grid;
-    qzo_folder_lock *lock;    /* rank 0 */
+    qzo_slice_locks locks;    /* rank 0 */
     qzo_decisions *decisions; /* rank 0 */
     const qzo_scheduler_ops *scheduler;
     void *scheduler_state; /* rank 0 */
@@ -187,27 +188,73 @@ static qzo_status write_sweep_copy(const run *r) {
     return qzo_file_replace(path, r->sweep->text, r->sweep->text_bytes);
 }
 
-/* Rank 0: folder, lock, decisions. */
+/* While other slices run, the list of trials is theirs too. */
+static qzo_status check_same_list(const run *r, const qzo_listing *listing) {
+    bool same = listing->trial_count == r->grid->trial_count;
+    for (int64_t i = 0; same && i < listing->trial_count; i++)
+        same = qzo_digest_equal(&listing->trials[i].id, &r->grid->trials[i].id);
+    return same ? QZO_OK
+                : qzo_fail(QZO_ERR_BUSY,
+                           "%s: other slices run there, of a sweep file with other trials",
+                           r->settings->out_folder);
+}
+
+/* The list of trials; with slices it stands in a file that none of them keeps open. */
+static qzo_status write_list(run *r) {
+    qzo_status status = QZO_OK;
+    qzo_decisions *list = NULL;
+    char name[QZO_SLICE_NAME_BYTES];
+    bool changed = false;
+    QZO_TRY(qzo_decisions_open(&list, r->settings->out_folder, QZO_DECISIONS_NAME));
+    QZO_TRY(qzo_decisions_grid(list, r->sweep->name, r->grid, &changed));
+    QZO_TRY(write_sweep_copy(r));
+    if (qzo_slice_is_whole(&r->settings->slice)) {
+        r->decisions = list;
+        return QZO_OK;
+    }
+    qzo_slice_decisions_name(name, &r->settings->slice);
+    QZO_TRY(qzo_decisions_open(&r->decisions, r->settings->out_folder, name));
+cleanup:
+    qzo_decisions_close(list);
+    return status;
+}
+
+static qzo_status retry(const run *r) {
+    qzo_status status = QZO_OK;
+    qzo_results *results = NULL;
+    int64_t count = 0;
+    QZO_TRY(qzo_results_load(&results, r->settings->out_folder));
+    QZO_TRY(qzo_retry(&count, results, r->settings->out_folder, &r->settings->slice,
+                      r->settings->retried));
+    qzo_log_info("%lld %s trials are run anew, their old journals kept", (long long)count,
+                 qzo_outcome_name(r->settings->retried));
+cleanup:
+    qzo_results_free(results);
+    return status;
+}
+
+/* Rank 0: folder, locks, decisions. */
 static qzo_status open_folder(run *r) {
     qzo_status status = QZO_OK;
     qzo_listing *listing = NULL;
-    bool took_over = false, changed = false;
+    const char *folder = r->settings->out_folder;
     QZO_TRY(create_folders(r));
-    QZO_TRY(qzo_folder_lock_take(&r->lock, r->settings->out_folder, r->settings->job, &took_over));
-    if (took_over)
-        qzo_log_warn("%s/lock was left by a process that is gone: taken over",
-                     r->settings->out_folder);
-    QZO_TRY(qzo_listing_load(&listing, r->settings->out_folder));
+    QZO_TRY(qzo_slice_lock(&r->locks, folder, &r->settings->slice, r->settings->job));
+    if (r->locks.took_over)
+        qzo_log_warn("%s/lock was left by a process that is gone: taken over", folder);
+    QZO_TRY(qzo_listing_load(&listing, folder));
+    if (r->locks.others) QZO_TRY(check_same_list(r, listing));
     if (listing->trial_count > 0) report_changes(r, listing);
-    QZO_TRY(qzo_decisions_open(&r->decisions, r->settings->out_folder));
-    QZO_TRY(qzo_decisions_grid(r->decisions, r->sweep->name, r->grid, &changed));
-    QZO_TRY(write_sweep_copy(r));
+    QZO_TRY(write_list(r));
+    if (r->settings->retry) QZO_TRY(retry(r));
+    qzo_folder_lock_release(r->locks.start);
+    r->locks.start = NULL;
 cleanup:
     qzo_listing_free(listing);
     return status;
 }
 
-/* Rank 0: tells the scheduler what earlier runs ended. */
+/* Rank 0: tells the scheduler what needs no run: ended earlier, or of another slice. */
 static qzo_status report_ended(run *r) {
     qzo_status status = QZO_OK;
     qzo_results *results = NULL;
@@ -215,12 +262,13 @@ static qzo_status report_ended(run *r) {
     QZO_TRY(qzo_results_load(&results, r->settings->out_folder));
     for (int64_t i = 0; i < results->row_count; i++) {
         const qzo_trial_summary *summary = &results->rows[i].summary;
-        if (!summary->ended) continue;
+        bool is_mine = qzo_slice_has(&r->settings->slice, i);
+        if (is_mine && !summary->ended) continue;
         qzo_status outcome = summary->outcome == QZO_OUTCOME_DIVERGED ? QZO_ERR_DIVERGED
                              : summary->outcome == QZO_OUTCOME_FAILED ? QZO_ERR_CONFIG
                                                                       : QZO_OK;
         r->scheduler->report(r->scheduler_state, i, outcome, summary->dev_loss);
-        r->report->ended_before++;
+        r->report->ended_before += is_mine;
     }
 cleanup:
     qzo_results_free(results);
@@ -245,7 +293,8 @@ static qzo_status start(run *r) {
     QZO_TRY(qzo_comm_worst_status(world, check_transport(r)));
     status = qzo_grid_expand(&r->grid, r->sweep, shared_digest, r);
     QZO_TRY(qzo_comm_worst_status(world, status));
-    r->report->trial_count = r->grid->trial_count;
+    for (int64_t i = 0; i < r->grid->trial_count; i++)
+        r->report->trial_count += qzo_slice_has(&r->settings->slice, i);
     if (is_root(r)) {
         if (r->grid->duplicate_count > 0)
             qzo_log_warn("%lld combinations repeat an earlier trial and are left out",
@@ -284,7 +333,8 @@ qzo_status qzo_sweep_run(qzo_run_report *out, const qzo_run_settings *settings) 
                                           .tick_context = settings->tick_context};
         status = qzo_dispatch(&dispatch);
     }
-    if (is_root(&r)) { /* the view is rebuilt however the run ended */
+    /* The view is rebuilt however the run ended; where others still write, by `qzo report`. */
+    if (is_root(&r) && qzo_slice_is_whole(&settings->slice)) {
         char message[1024];
         snprintf(message, sizeof message, "%.1000s", qzo_error_message());
         qzo_status stored = store_results(&r);
@@ -297,7 +347,7 @@ qzo_status qzo_sweep_run(qzo_run_report *out, const qzo_run_settings *settings) 
 cleanup:
     if (r.scheduler_state != NULL) r.scheduler->destroy(r.scheduler_state);
     qzo_decisions_close(r.decisions);
-    qzo_folder_lock_release(r.lock);
+    qzo_slice_unlock(&r.locks);
     qzo_grid_free(r.grid);
     qzo_contents_release(&r.contents);
     qzo_sweep_spec_free(r.sweep);

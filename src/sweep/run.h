@@ -5,6 +5,8 @@
 
 #include "backend/backend.h"
 #include "comm/peers.h"
+#include "sweep/slice.h"
+#include "trial/journal.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -12,7 +14,10 @@
 typedef struct qzo_run_settings {
     const char *sweep_path;
     const char *out_folder;
-    const char *job;     /* the scheduler's number of this job, or NULL */
+    const char *job; /* the scheduler's number of this job, or NULL */
+    qzo_slice slice; /* zeroed: the whole sweep */
+    bool retry;      /* trials that ended as `retried` are run anew */
+    qzo_outcome retried;
     const char *version; /* of the program; ranks with different ones are refused */
     qzo_comm *world;
     qzo_backend *backend;
@@ -24,8 +29,8 @@ typedef struct qzo_run_settings {
 
 /* What was there and what was done; on all ranks. */
 typedef struct qzo_run_report {
-    int64_t trial_count;
-    int64_t ended_before; /* trials that earlier runs had ended */
+    int64_t trial_count;  /* of the slice */
+    int64_t ended_before; /* trials of the slice that earlier runs had ended */
 } qzo_run_report;
 
 /* Collective; the same status on all ranks. QZO_OK: every trial has ended, its journal says how. */
