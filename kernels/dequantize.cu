@@ -41,15 +41,18 @@ static __device__ inline half8 decode_word(uint32_t codes, const qzo_cuda_gptq &
 /* --- kernels --- */
 
 /* One thread per block of four elements. */
-static __global__ void perturb_kernel(float *values, const float *masters, int64_t count,
-                                      qzo_cuda_noise noise) {
+static __global__ void perturb_kernel(float *values, const float *masters, const float *unit,
+                                      int64_t count, qzo_cuda_noise noise) {
     int64_t block = global_thread(), first = 4 * block;
     if (first >= count) return;
     float z[4];
     draw_directions(z, noise.seed, (uint64_t)block, noise.tensor_id, noise.rademacher);
 #pragma unroll
-    for (int i = 0; i < 4; i++)
-        if (first + i < count) values[first + i] = qzo_perturbed(masters[first + i], noise.c, z[i]);
+    for (int i = 0; i < 4; i++) {
+        if (first + i >= count) continue;
+        if (unit != nullptr) z[i] = qzo_scaled_direction(unit[first + i], z[i]);
+        values[first + i] = qzo_perturbed(masters[first + i], noise.c, z[i]);
+    }
 }
 
 /* Codes are contiguous over outputs, the tile over inputs: the block turns TILE by TILE words in
@@ -91,11 +94,11 @@ static __global__ void decode_dense_kernel(__half *tile, const void *data, int64
 
 /* --- launchers --- */
 
-extern "C" cudaError_t qzo_cuda_perturb(float *values, const float *masters, int64_t count,
-                                        qzo_cuda_noise noise, cudaStream_t stream) {
+extern "C" cudaError_t qzo_cuda_perturb(float *values, const float *masters, const float *unit,
+                                        int64_t count, qzo_cuda_noise noise, cudaStream_t stream) {
     if (count == 0) return cudaSuccess;
     unsigned blocks = blocks_for(count, 4 * THREADS);
-    perturb_kernel<<<blocks, THREADS, 0, stream>>>(values, masters, count, noise);
+    perturb_kernel<<<blocks, THREADS, 0, stream>>>(values, masters, unit, count, noise);
     return cudaGetLastError();
 }
 

@@ -88,8 +88,9 @@ cudaError_t qzo_cuda_norm_layer(uint16_t *out, const float *residual, const floa
 
 /* --- dequantize.cu --- */
 
-/* values (count) = fma(c, z, masters), both from element 0 of the span */
-cudaError_t qzo_cuda_perturb(float *values, const float *masters, int64_t count,
+/* values (count) = fma(c, z, masters), from element 0 of the span; with unit (count), z is replaced
+ * by unit z. unit NULL: 1 */
+cudaError_t qzo_cuda_perturb(float *values, const float *masters, const float *unit, int64_t count,
                              qzo_cuda_noise noise, cudaStream_t stream);
 
 /* tile (output_count, in_features) fp16 = rows first_output .. of W, given the trainable values
@@ -141,9 +142,10 @@ cudaError_t qzo_cuda_log_probs(double *out, const float *logits, const int32_t *
 
 /* --- update.cu --- */
 
-/* values: the masters of this span */
-cudaError_t qzo_cuda_update(float *values, qzo_cuda_span span, const qzo_cuda_gain *gains,
-                            int64_t gain_count, int rademacher, cudaStream_t stream);
+/* values: the masters of this span; unit: of the same elements, or NULL */
+cudaError_t qzo_cuda_update(float *values, const float *unit, qzo_cuda_span span,
+                            const qzo_cuda_gain *gains, int64_t gain_count, int rademacher,
+                            cudaStream_t stream);
 
 /* *sum += qzo_digest_mix over the span; integer sums do not depend on their order. */
 cudaError_t qzo_cuda_digest(uint64_t *sum, const float *values, qzo_cuda_span span,

@@ -18,19 +18,26 @@ static __device__ inline float constrained(float value, float before, const qzo_
 /* --- kernels --- */
 
 /* One thread per block of four elements, which stay in registers over all gains. */
-static __global__ void update_kernel(float *values, qzo_cuda_span span, const qzo_cuda_gain *gains,
-                                     int64_t gain_count, int rademacher) {
+static __global__ void update_kernel(float *values, const float *unit, qzo_cuda_span span,
+                                     const qzo_cuda_gain *gains, int64_t gain_count,
+                                     int rademacher) {
     int64_t block = global_thread(), first = 4 * block;
     if (first >= span.count) return;
-    float value[4], before[4];
+    float value[4] = {}, before[4] = {}, scale[4] = {};
 #pragma unroll
-    for (int i = 0; i < 4; i++)
-        value[i] = before[i] = first + i < span.count ? values[first + i] : 0.0f;
+    for (int i = 0; i < 4; i++) {
+        if (first + i >= span.count) continue;
+        value[i] = before[i] = values[first + i];
+        if (unit != nullptr) scale[i] = unit[first + i];
+    }
     for (int64_t g = 0; g < gain_count; g++) {
         float z[4], k = gains[g].k;
         draw_directions(z, gains[g].seed, (uint64_t)block, span.tensor_id, rademacher);
 #pragma unroll
-        for (int i = 0; i < 4; i++) value[i] = qzo_updated(value[i], k, z[i]);
+        for (int i = 0; i < 4; i++) {
+            if (unit != nullptr) z[i] = qzo_scaled_direction(scale[i], z[i]);
+            value[i] = qzo_updated(value[i], k, z[i]);
+        }
     }
 #pragma unroll
     for (int i = 0; i < 4; i++)
@@ -49,12 +56,13 @@ static __global__ void digest_kernel(unsigned long long *sum, const float *value
 
 /* --- launchers --- */
 
-extern "C" cudaError_t qzo_cuda_update(float *values, qzo_cuda_span span,
+extern "C" cudaError_t qzo_cuda_update(float *values, const float *unit, qzo_cuda_span span,
                                        const qzo_cuda_gain *gains, int64_t gain_count,
                                        int rademacher, cudaStream_t stream) {
     if (span.count == 0) return cudaSuccess;
     unsigned blocks = blocks_for(span.count, 4 * THREADS);
-    update_kernel<<<blocks, THREADS, 0, stream>>>(values, span, gains, gain_count, rademacher);
+    update_kernel<<<blocks, THREADS, 0, stream>>>(values, unit, span, gains, gain_count,
+                                                  rademacher);
     return cudaGetLastError();
 }
 

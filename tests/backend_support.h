@@ -17,6 +17,7 @@
 typedef struct test_weight {
     qzo_qtensor tensor;
     float *masters; /* with `offset` floats of another span before them */
+    float *unit;    /* the same of initial values: other numbers, of both signs */
     void *first, *second, *third;
 } test_weight;
 
@@ -49,7 +50,9 @@ static inline test_weight test_weight_gptq(int64_t out_features, int64_t in_feat
         group_of_input[i] = (int32_t)(group == 0 ? 0
                                       : desc_act ? test_word(3, (uint64_t)i) % (uint32_t)groups
                                                  : i / group);
-    test_weight out = {.masters = test_normals(4, TEST_SPAN_OFFSET + out_features * groups, 0.01f),
+    int64_t value_count = TEST_SPAN_OFFSET + out_features * groups;
+    test_weight out = {.masters = test_normals(4, value_count, 0.01f),
+                       .unit = test_normals(9, value_count, 0.02f),
                        .first = test_words(1, in_features / 8 * out_features),
                        .second = test_words(2, groups * out_features / 8),
                        .third = group_of_input};
@@ -71,7 +74,9 @@ static inline test_weight test_weight_dense(int64_t out_features, int64_t in_fea
                                             qzo_dtype dtype) {
     int64_t count = out_features * in_features;
     float *values = test_normals(5, count, 0.05f);
-    test_weight out = {.masters = test_normals(6, TEST_SPAN_OFFSET, 1.0f), .first = values};
+    test_weight out = {.masters = test_normals(6, TEST_SPAN_OFFSET, 1.0f),
+                       .unit = test_normals(6, TEST_SPAN_OFFSET, 1.0f),
+                       .first = values};
     uint16_t *halves = malloc((size_t)count * sizeof *halves);
     out.second = halves;
     for (int64_t i = 0; i < count; i++)
@@ -95,9 +100,25 @@ static inline test_weight test_weight_dense(int64_t out_features, int64_t in_fea
 
 static inline void test_weight_release(test_weight *weight) {
     free(weight->masters);
+    free(weight->unit);
     free(weight->first);
     free(weight->second);
     free(weight->third);
+}
+
+/* Clean, both signs, both kinds of direction; absolute, and relative to the weight's units. */
+enum { TEST_PERTURBATIONS = 6 };
+
+static inline qzo_perturbation test_perturbation(int index, const float *unit) {
+    const qzo_perturbation perturbations[TEST_PERTURBATIONS] = {
+        {.seed = 1, .c = 0.0f, .unit = unit},
+        {.seed = 0xfedcba9876543210u, .c = 1e-3f},
+        {.seed = 0xfedcba9876543210u, .c = -1e-3f},
+        {.seed = 2, .c = 0.05f, .directions = QZO_DIRECTIONS_RADEMACHER},
+        {.seed = 3, .c = -0.1f, .unit = unit},
+        {.seed = 4, .c = 0.1f, .directions = QZO_DIRECTIONS_RADEMACHER, .unit = unit},
+    };
+    return perturbations[index];
 }
 
 typedef void test_weight_visit(const test_weight *weight, const char *name);

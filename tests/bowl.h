@@ -16,7 +16,8 @@ enum { BOWL_VALUES = 1400, BOWL_FIRST_COUNT = 1100, BOWL_STEPS_MAX = 400, BOWL_S
 
 typedef struct bowl {
     qzo_backend *backend;
-    float *masters; /* (BOWL_VALUES) */
+    float *masters;    /* (BOWL_VALUES) */
+    const float *unit; /* NULL: absolute */
     qzo_span spans[2];
     int64_t unit_count;
     int64_t calls;
@@ -57,6 +58,7 @@ static inline qzo_status bowl_loss_sum(void *context, double *sum, int64_t step,
                        b->spans[s].count, perturbation->directions);
     *sum = 0.0;
     for (int64_t i = unit; i < BOWL_VALUES; i += b->unit_count) {
+        if (perturbation->unit != NULL) z[i] *= perturbation->unit[i];
         double value = (double)fmaf(perturbation->c, z[i], b->masters[i]);
         double distance = value - (double)bowl_target(i + step % 3);
         *sum += b->slope * distance * distance;
@@ -89,8 +91,11 @@ static inline void bowl_close(bowl *b) {
 }
 
 static inline qzo_trainable bowl_trainable(bowl *b) {
-    return (qzo_trainable){
-        .backend = b->backend, .masters = b->masters, .spans = b->spans, .span_count = 2};
+    return (qzo_trainable){.backend = b->backend,
+                           .masters = b->masters,
+                           .unit = b->unit,
+                           .spans = b->spans,
+                           .span_count = 2};
 }
 
 static inline qzo_qspsa_settings bowl_settings(int64_t samples) {

@@ -20,7 +20,7 @@ extern "C" __global__ void signs_fill(float *out, uint64_t seed, uint32_t tensor
 extern "C" __global__ void update(float *values, const float *z, uint64_t *digests, float k,
                                   float floor) {
     uint32_t i = threadIdx.x;
-    float before = values[i], value = qzo_updated(before, k, z[i]);
+    float before = values[i], value = qzo_updated(before, k, qzo_scaled_direction(before, z[i]));
     value = qzo_constrained_positive(value, floor);
     value = qzo_constrained_sign(value, before, floor);
     values[i] = value;

@@ -5,13 +5,6 @@
 
 #include "base/update.h"
 
-static const qzo_perturbation perturbations[] = {
-    {.seed = 1, .c = 0.0f},
-    {.seed = 0xfedcba9876543210u, .c = 1e-3f},
-    {.seed = 2, .c = -0.05f, .directions = QZO_DIRECTIONS_RADEMACHER},
-};
-enum { PERTURBATION_COUNT = sizeof perturbations / sizeof *perturbations };
-
 /* --- matrix product --- */
 
 /* W (out_features, in_features) with the perturbed values, whose bits are promised. */
@@ -23,9 +16,12 @@ static float *decoded_weights(const test_weight *weight, const qzo_perturbation 
     for (int64_t row = 0; row < tensor->out_features; row++) {
         qzo_noise_fill(values, perturbation->seed, tensor->tensor_id, (uint64_t)(row * groups),
                        groups, perturbation->directions);
-        for (int64_t g = 0; g < groups; g++)
-            values[g] = qzo_perturbed(weight->masters[TEST_SPAN_OFFSET + row * groups + g],
-                                      perturbation->c, values[g]);
+        for (int64_t g = 0; g < groups; g++) {
+            int64_t place = TEST_SPAN_OFFSET + row * groups + g;
+            if (perturbation->unit != NULL)
+                values[g] = qzo_scaled_direction(perturbation->unit[place], values[g]);
+            values[g] = qzo_perturbed(weight->masters[place], perturbation->c, values[g]);
+        }
         tensor->format->decode_row(out + row * tensor->in_features, tensor, row, values);
     }
     free(values);
@@ -54,24 +50,49 @@ static void product_in_double(double *out, double *limits, const float *x, const
     }
 }
 
-static void check_product(const test_weight *weight, const qzo_weight *loaded, const float *masters,
-                          const qzo_perturbation *perturbation, int64_t rows, const char *name) {
+/* A weight with its masters and units on the device. */
+typedef struct device_weight {
+    const test_weight *host;
+    qzo_weight *loaded;
+    float *masters, *unit;
+} device_weight;
+
+static device_weight load_weight(const test_weight *weight) {
+    int64_t count = TEST_SPAN_OFFSET + weight->tensor.out_features * weight->tensor.group_count;
+    device_weight out = {.host = weight,
+                         .masters = device_floats(weight->masters, count),
+                         .unit = device_floats(weight->unit, count)};
+    assert_ok(backend->ops->weight_load(backend, &out.loaded, &weight->tensor));
+    return out;
+}
+
+static void drop_weight(device_weight *weight) {
+    backend->ops->weight_free(backend, weight->loaded);
+    drop(weight->masters), drop(weight->unit);
+}
+
+static void check_product(const device_weight *there, int kind, int64_t rows, const char *name) {
+    const test_weight *weight = there->host;
+    const qzo_weight *loaded = there->loaded;
+    const float *masters = there->masters;
+    const qzo_perturbation on_host = test_perturbation(kind, weight->unit);
+    const qzo_perturbation perturbation = test_perturbation(kind, there->unit);
     int64_t in_count = rows * weight->tensor.in_features;
     int64_t out_count = rows * weight->tensor.out_features;
     double *expected = malloc((size_t)out_count * sizeof *expected);
     double *limits = malloc((size_t)out_count * sizeof *limits);
     float *x_host = test_normals(20, in_count, 1.0f), *wide = malloc((size_t)out_count * 4);
-    float *weights = decoded_weights(weight, perturbation);
+    float *weights = decoded_weights(weight, &on_host);
     for (int64_t i = 0; i < out_count; i++) wide[i] = NAN;
     qzo_act *x = device_act(x_host, in_count), *out = device_blank(out_count);
     float *logits = device_floats(wide, out_count);
 
-    assert_ok(backend->ops->linear(backend, out, x, loaded, masters, perturbation, rows));
+    assert_ok(backend->ops->linear(backend, out, x, loaded, masters, &perturbation, rows));
     float *actual = host_act(out, out_count);
     product_in_double(expected, limits, x_host, weights, &weight->tensor, rows, false);
     assert_all_close(actual, expected, limits, out_count, name);
 
-    assert_ok(backend->ops->logits(backend, logits, x, loaded, masters, perturbation, rows));
+    assert_ok(backend->ops->logits(backend, logits, x, loaded, masters, &perturbation, rows));
     host_floats(wide, logits, out_count);
     product_in_double(expected, limits, x_host, weights, &weight->tensor, rows, true);
     assert_all_close(wide, expected, limits, out_count, name);
@@ -81,16 +102,11 @@ static void check_product(const test_weight *weight, const qzo_weight *loaded, c
 
 static void check_weight(const test_weight *weight, const char *name) {
     static const int64_t rows_of[] = {1, 3, 8, 9, 40};
-    const qzo_qtensor *tensor = &weight->tensor;
-    qzo_weight *loaded = NULL;
-    float *masters = device_floats(weight->masters,
-                                   TEST_SPAN_OFFSET + tensor->out_features * tensor->group_count);
-    assert_ok(backend->ops->weight_load(backend, &loaded, tensor));
-    for (int p = 0; p < PERTURBATION_COUNT; p++)
+    device_weight there = load_weight(weight);
+    for (int p = 0; p < TEST_PERTURBATIONS; p++)
         for (size_t r = 0; r < sizeof rows_of / sizeof *rows_of; r++)
-            check_product(weight, loaded, masters, &perturbations[p], rows_of[r], name);
-    backend->ops->weight_free(backend, loaded);
-    drop(masters);
+            check_product(&there, p, rows_of[r], name);
+    drop_weight(&there);
 }
 
 static void products_are_within_their_bounds(void **state) {
@@ -102,14 +118,10 @@ static void products_are_within_their_bounds(void **state) {
 static void a_product_of_several_tiles_is_within_its_bound(void **state) {
     (void)state;
     test_weight weight = test_weight_gptq(1608, 11008, 128, false, true);
-    qzo_weight *loaded = NULL;
-    float *masters =
-        device_floats(weight.masters, TEST_SPAN_OFFSET + 1608 * weight.tensor.group_count);
-    assert_ok(backend->ops->weight_load(backend, &loaded, &weight.tensor));
-    check_product(&weight, loaded, masters, &perturbations[1], 10, "several tiles");
-    check_product(&weight, loaded, masters, &perturbations[1], 2, "many outputs, few rows");
-    backend->ops->weight_free(backend, loaded);
-    drop(masters);
+    device_weight there = load_weight(&weight);
+    check_product(&there, 1, 10, "several tiles");
+    check_product(&there, 1, 2, "many outputs, few rows");
+    drop_weight(&there);
     test_weight_release(&weight);
 }
 
@@ -325,27 +337,31 @@ static void updates_and_digests_have_the_promised_bits(void **state) {
     for (int g = 0; g < GAINS; g++)
         gains[g] = (qzo_gain){0x9e3779b97f4a7c15u * (uint64_t)(g + 1),
                               (g % 2 != 0 ? 1e-3f : -1e-2f) / (float)(g + 1)};
-    for (int directions = 0; directions < QZO_DIRECTIONS_COUNT; directions++) {
-        float *expected = test_normals(50, COUNT, 0.01f);
+    for (int kind = 0; kind < 2 * QZO_DIRECTIONS_COUNT; kind++) {
+        int directions = kind / 2;
+        float *expected = test_normals(50, COUNT, 0.01f), *drawn = test_normals(51, COUNT, 0.02f);
         float *masters = device_floats(expected, COUNT), *actual = malloc(COUNT * sizeof *actual);
+        float *there = device_floats(drawn, COUNT);
+        bool is_relative = kind % 2 != 0;
         uint64_t digest = 0, wanted = 0;
         for (size_t s = 0; s < sizeof spans / sizeof *spans; s++)
             for (int64_t first = 0; first < spans[s].count; first += CPU_UPDATE_BLOCK) {
-                int64_t left = spans[s].count - first;
+                int64_t left = spans[s].count - first, offset = spans[s].offset + first;
                 int64_t count = left < CPU_UPDATE_BLOCK ? left : CPU_UPDATE_BLOCK;
-                float *at = expected + spans[s].offset + first;
-                qzo_cpu_ops_reference.update_block(at, &spans[s], first, count, gains, GAINS,
+                float *at = expected + offset;
+                qzo_cpu_ops_reference.update_block(at, is_relative ? drawn + offset : NULL,
+                                                   &spans[s], first, count, gains, GAINS,
                                                    (qzo_directions)directions);
                 wanted += qzo_cpu_ops_reference.digest_block(at, &spans[s], first, count);
             }
-        assert_ok(backend->ops->update(backend, masters, spans, 4, gains, GAINS,
-                                       (qzo_directions)directions));
+        assert_ok(backend->ops->update(backend, masters, is_relative ? there : NULL, spans, 4,
+                                       gains, GAINS, (qzo_directions)directions));
         host_floats(actual, masters, COUNT);
         assert_same_floats(actual, expected, COUNT, "update");
         assert_ok(backend->ops->digest(backend, &digest, masters, spans, 4));
         assert_true(digest == wanted);
-        drop(masters);
-        free(expected), free(actual);
+        drop(masters), drop(there);
+        free(expected), free(drawn), free(actual);
     }
 }
 

@@ -306,19 +306,20 @@ static void attention_is_within_its_bound(void **state) {
     check_attention(1.5f, CONTEXT - 1);
 }
 
-/* The order of the records is part of the promise: one fma each, then the constraint once. */
-static void update_is_one_fma_per_record_in_order(void **state) {
-    (void)state;
+/* The order of the records is part of the promise: one fma each, then the constraint once. With
+ * units, z is rounded once more before it. */
+static void check_update(const float *unit) {
     enum { COUNT = 500 };
     const qzo_span span = {.tensor_id = 9, .constraint = QZO_CONSTRAINT_POSITIVE, .floor = 1e-3f};
     const qzo_gain gains[] = {{31, 0.02f}, {32, -0.03f}, {33, 0.01f}};
     float *values = test_normals(35, COUNT, 0.05f), *expected = test_normals(35, COUNT, 0.05f);
-    ops->update_block(values, &span, 6, COUNT, gains, 3, QZO_DIRECTIONS_RADEMACHER);
+    ops->update_block(values, unit, &span, 6, COUNT, gains, 3, QZO_DIRECTIONS_RADEMACHER);
     int at_floor = 0;
     for (int i = 0; i < COUNT; i++) {
         for (int g = 0; g < 3; g++) {
             float z;
             qzo_noise_fill(&z, gains[g].seed, 9, 6 + (uint64_t)i, 1, QZO_DIRECTIONS_RADEMACHER);
+            if (unit != NULL) z = unit[i] * z;
             expected[i] = fmaf(-gains[g].k, z, expected[i]);
         }
         if (!(expected[i] > 1e-3f)) {
@@ -332,13 +333,21 @@ static void update_is_one_fma_per_record_in_order(void **state) {
     free(expected);
 }
 
+static void update_is_one_fma_per_record_in_order(void **state) {
+    (void)state;
+    float *unit = test_normals(37, 500, 1.0f);
+    check_update(NULL);
+    check_update(unit);
+    free(unit);
+}
+
 static void keep_sign_holds_the_sign_before_the_step(void **state) {
     (void)state;
     const qzo_span span = {.tensor_id = 9, .constraint = QZO_CONSTRAINT_KEEP_SIGN, .floor = 0.01f};
     const qzo_gain gains[] = {{31, 1.0f}, {32, 1.0f}};
     float values[200], before[200];
     for (int i = 0; i < 200; i++) before[i] = values[i] = i % 2 == 0 ? 0.1f : -0.1f;
-    ops->update_block(values, &span, 0, 200, gains, 2, QZO_DIRECTIONS_GAUSSIAN);
+    ops->update_block(values, NULL, &span, 0, 200, gains, 2, QZO_DIRECTIONS_GAUSSIAN);
     for (int i = 0; i < 200; i++)
         assert_true(before[i] > 0.0f ? values[i] >= 0.01f : values[i] <= -0.01f);
 }

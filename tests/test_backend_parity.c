@@ -8,13 +8,7 @@
 
 static const cpu_ops *table; /* under test, against qzo_cpu_ops_reference */
 
-static const qzo_perturbation perturbations[] = {
-    {.seed = 1, .c = 0.0f},
-    {.seed = 0xfedcba9876543210u, .c = 1e-3f},
-    {.seed = 0xfedcba9876543210u, .c = -1e-3f},
-    {.seed = 2, .c = 0.05f, .directions = QZO_DIRECTIONS_RADEMACHER},
-};
-enum { PERTURBATION_COUNT = sizeof perturbations / sizeof *perturbations, THREADS_MAX = 3 };
+enum { THREADS_MAX = 3, OPTIMIZED = 6026 };
 
 static void assert_same_bits(const void *actual, const void *expected, int64_t count,
                              size_t item_bytes, const char *what) {
@@ -31,14 +25,14 @@ static void linear_case(const test_weight *weight, const char *name) {
     static const int64_t rows_of[] = {1, 2, 5, 6, 7, 13};
     char what[256];
     for (size_t r = 0; r < sizeof rows_of / sizeof *rows_of; r++)
-        for (int p = 0; p < PERTURBATION_COUNT; p++) {
+        for (int p = 0; p < TEST_PERTURBATIONS; p++) {
             int64_t rows = rows_of[r];
+            const qzo_perturbation perturbation = test_perturbation(p, weight->unit);
             float *x = test_normals(20, rows * weight->tensor.in_features, 1.0f);
-            float *expected =
-                test_linear(&qzo_cpu_ops_reference, weight, x, &perturbations[p], rows);
-            float *actual = test_linear(table, weight, x, &perturbations[p], rows);
-            snprintf(what, sizeof what, "%s linear, %s, %d rows, c %g", table->name, name,
-                     (int)rows, (double)perturbations[p].c);
+            float *expected = test_linear(&qzo_cpu_ops_reference, weight, x, &perturbation, rows);
+            float *actual = test_linear(table, weight, x, &perturbation, rows);
+            snprintf(what, sizeof what, "%s linear, %s, %d rows, c %g%s", table->name, name,
+                     (int)rows, (double)perturbation.c, perturbation.unit ? ", relative" : "");
             assert_same_bits(actual, expected, rows * weight->tensor.out_features, sizeof *actual,
                              what);
             free(actual);
@@ -229,10 +223,13 @@ static void update_and_digest_equal_reference(void **state) {
                                  .floor = 1e-7f};
                 float *expected = test_normals(35, counts[c], 0.4f);
                 float *actual = test_normals(35, counts[c], 0.4f);
-                qzo_cpu_ops_reference.update_block(expected, &span, firsts[f], counts[c], gains, 5,
-                                                   QZO_DIRECTIONS_GAUSSIAN);
-                table->update_block(actual, &span, firsts[f], counts[c], gains, 5,
+                float *drawn = test_normals(36, counts[c], 2.0f);
+                const float *unit = c % 2 == 0 ? drawn : NULL;
+                qzo_cpu_ops_reference.update_block(expected, unit, &span, firsts[f], counts[c],
+                                                   gains, 5, QZO_DIRECTIONS_GAUSSIAN);
+                table->update_block(actual, unit, &span, firsts[f], counts[c], gains, 5,
                                     QZO_DIRECTIONS_GAUSSIAN);
+                free(drawn);
                 assert_same_bits(actual, expected, counts[c], sizeof *actual, "update");
                 assert_true(
                     table->digest_block(actual, &span, firsts[f], counts[c]) ==
@@ -254,13 +251,14 @@ static void linear_over_the_backend(const test_weight *weight, const char *name)
     float *x = test_normals(40, ROWS * weight->tensor.in_features, 1.0f);
     float *out = test_normals(41, ROWS * weight->tensor.out_features, 1.0f);
     assert_ok(backend->ops->weight_load(backend, &loaded, &weight->tensor));
-    for (int p = 0; p < PERTURBATION_COUNT; p++) {
-        float *expected = test_linear(&qzo_cpu_ops_reference, weight, x, &perturbations[p], ROWS);
+    for (int p = 0; p < TEST_PERTURBATIONS; p++) {
+        const qzo_perturbation perturbation = test_perturbation(p, weight->unit);
+        float *expected = test_linear(&qzo_cpu_ops_reference, weight, x, &perturbation, ROWS);
         assert_ok(backend->ops->linear(backend, act(out), act(x), loaded, weight->masters,
-                                       &perturbations[p], ROWS));
+                                       &perturbation, ROWS));
         assert_same_bits(out, expected, ROWS * weight->tensor.out_features, sizeof *out, name);
-        assert_ok(backend->ops->logits(backend, out, act(x), loaded, weight->masters,
-                                       &perturbations[p], ROWS));
+        assert_ok(backend->ops->logits(backend, out, act(x), loaded, weight->masters, &perturbation,
+                                       ROWS));
         assert_same_bits(out, expected, ROWS * weight->tensor.out_features, sizeof *out, name);
         free(expected);
     }
@@ -393,26 +391,28 @@ static void element_operations_over_the_backend(void) {
 }
 
 /* A whole span as one block after the other: pieces must tile it without a seam. */
-static void optimizer_over_the_backend(void) {
+static void optimizer_over_the_backend(const float *unit) {
     const qzo_span spans[] = {
         {"a", 11, QZO_CONSTRAINT_POSITIVE, 1e-7f, 0, 5001},
         {"b", 12, QZO_CONSTRAINT_KEEP_SIGN, 1e-3f, 5001, 1},
         {"c", 13, QZO_CONSTRAINT_FREE, 0.0f, 5002, 1024},
     };
     const qzo_gain gains[] = {{21, 1e-2f}, {22, -3e-3f}, {23, 7e-4f}};
-    float *masters = test_normals(50, 6026, 0.01f), *expected = test_normals(50, 6026, 0.01f);
+    float *masters = test_normals(50, OPTIMIZED, 0.01f);
+    float *expected = test_normals(50, OPTIMIZED, 0.01f);
     uint64_t digest = 0, wanted = 0;
-    assert_ok(backend->ops->update(backend, masters, spans, 3, gains, 3, QZO_DIRECTIONS_GAUSSIAN));
+    assert_ok(
+        backend->ops->update(backend, masters, unit, spans, 3, gains, 3, QZO_DIRECTIONS_GAUSSIAN));
     for (int s = 0; s < 3; s++)
         for (int64_t first = 0; first < spans[s].count; first += CPU_UPDATE_BLOCK) {
-            int64_t left = spans[s].count - first;
+            int64_t left = spans[s].count - first, offset = spans[s].offset + first;
             int64_t count = left < CPU_UPDATE_BLOCK ? left : CPU_UPDATE_BLOCK;
-            float *at = expected + spans[s].offset + first;
-            qzo_cpu_ops_reference.update_block(at, &spans[s], first, count, gains, 3,
-                                               QZO_DIRECTIONS_GAUSSIAN);
+            float *at = expected + offset;
+            qzo_cpu_ops_reference.update_block(at, unit == NULL ? NULL : unit + offset, &spans[s],
+                                               first, count, gains, 3, QZO_DIRECTIONS_GAUSSIAN);
             wanted += qzo_cpu_ops_reference.digest_block(at, &spans[s], first, count);
         }
-    assert_same_bits(masters, expected, 6026, sizeof *masters, "update");
+    assert_same_bits(masters, expected, OPTIMIZED, sizeof *masters, "update");
     assert_ok(backend->ops->digest(backend, &digest, masters, spans, 3));
     assert_true(digest == wanted);
     free(masters);
@@ -421,6 +421,7 @@ static void optimizer_over_the_backend(void) {
 
 static void operations_equal_the_reference_whatever_the_threads(void **state) {
     (void)state;
+    float *unit = test_normals(51, OPTIMIZED, 0.02f);
     for (int level = QZO_CPU_BASELINE; level <= QZO_CPU_AVX512; level++)
         for (int threads = 1; threads <= THREADS_MAX; threads++) {
             const qzo_backend_options options = {.thread_count = threads};
@@ -431,9 +432,11 @@ static void operations_equal_the_reference_whatever_the_threads(void **state) {
             row_operations_over_the_backend();
             attention_over_the_backend();
             element_operations_over_the_backend();
-            optimizer_over_the_backend();
+            optimizer_over_the_backend(NULL);
+            optimizer_over_the_backend(unit);
             qzo_backend_close(backend);
         }
+    free(unit);
 }
 
 static int run_table(const cpu_ops *ops, qzo_cpu_level level) {

@@ -218,15 +218,23 @@ static void log_probs_are_those_of_the_logits(void **state) {
     test_model_close(&model);
 }
 
-/* What the forward pass reads while it decodes is fma(c, z, master) of the span's element. */
+/* What the forward pass reads while it decodes is fma(c, z, master) of the span's element; relative
+ * to units, fma(c, fp32(unit z), master). The units here are the initial values with other signs.
+ */
 static void perturbation_equals_perturbed_masters(void **state) {
     (void)state;
     for (int i = 0; i < RECORDED_COUNT; i++) {
-        for (int directions = 0; directions < QZO_DIRECTIONS_COUNT; directions++) {
+        for (int kind = 0; kind < 2 * QZO_DIRECTIONS_COUNT; kind++) {
             test_model model = {0};
-            const qzo_perturbation perturbation = {
-                .seed = 99, .c = -2e-3f, .directions = (qzo_directions)directions};
             test_model_open(&model, qzo_test_fixture(recorded[i]), 1);
+            int64_t value_count = model.model->value_count;
+            float *unit = malloc((size_t)value_count * sizeof *unit);
+            for (int64_t j = 0; j < value_count; j++)
+                unit[j] = j % 3 == 0 ? -model.masters[j] : model.masters[j];
+            const qzo_perturbation perturbation = {.seed = 99,
+                                                   .c = kind % 2 == 0 ? -2e-3f : -0.1f,
+                                                   .directions = (qzo_directions)(kind / 2),
+                                                   .unit = kind % 2 == 0 ? NULL : unit};
             size_t bytes = (size_t)(18 * model.model->shape.vocab) * sizeof(float);
             float *clean = test_logits(&model, lone, 18, &test_no_perturbation);
             float *actual = test_logits(&model, lone, 18, &perturbation);
@@ -234,9 +242,11 @@ static void perturbation_equals_perturbed_masters(void **state) {
                 const qzo_span *span = &model.model->spans[s];
                 float *z = malloc((size_t)span->count * sizeof *z);
                 qzo_noise_fill(z, 99, span->tensor_id, 0, span->count, perturbation.directions);
-                for (int64_t j = 0; j < span->count; j++)
-                    model.masters[span->offset + j] =
-                        fmaf(-2e-3f, z[j], model.masters[span->offset + j]);
+                for (int64_t j = 0; j < span->count; j++) {
+                    float *master = &model.masters[span->offset + j];
+                    if (perturbation.unit != NULL) z[j] *= unit[span->offset + j];
+                    *master = fmaf(perturbation.c, z[j], *master);
+                }
                 free(z);
             }
             float *expected = test_logits(&model, lone, 18, &test_no_perturbation);
@@ -245,6 +255,7 @@ static void perturbation_equals_perturbed_masters(void **state) {
             free(clean);
             free(actual);
             free(expected);
+            free(unit);
             test_model_close(&model);
         }
     }

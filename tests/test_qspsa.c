@@ -102,6 +102,42 @@ static void gradient_is_the_directional_derivative(void **state) {
     }
 }
 
+/* A step in units of the initial values, of which some are negative and one is 0: the slope is that
+ * along u z, the update goes along u z, nothing crosses zero, and a value without size stays. */
+static void relative_steps_follow_the_initial_values(void **state) {
+    (void)state;
+    bowl b;
+    qzo_qspsa_settings settings = bowl_settings(2);
+    float unit[BOWL_VALUES], z[BOWL_VALUES];
+    bowl_open(&b, 1);
+    for (int i = 0; i < BOWL_VALUES; i++)
+        unit[i] = b.masters[i] = i < BOWL_FIRST_COUNT ? (i % 2 ? -0.1f : 0.3f) : 0.0f;
+    b.unit = unit;
+    b.spans[0].constraint = QZO_CONSTRAINT_KEEP_SIGN;
+    assert_ok(bowl_run(&first, &b, &settings, comm, 1));
+    for (uint32_t sample = 0; sample < 2; sample++) {
+        const qzo_record *record = &first.records[0][sample];
+        double expected = 0.0;
+        qzo_noise_fill(z, record->seed, 71, 0, BOWL_FIRST_COUNT, QZO_DIRECTIONS_GAUSSIAN);
+        for (int64_t i = 0; i < BOWL_FIRST_COUNT; i++)
+            expected += 2.0 * ((double)unit[i] - (double)bowl_target(i + 1)) * (double)unit[i] *
+                        (double)z[i];
+        double limit = 2.0 * fabs((double)record->loss_plus) * 0x1p-24 / (2.0 * 1e-3) + 1e-5;
+        qzo_test_assert_close((double)record->gradient, expected / BOWL_VALUES, limit,
+                              "two roundings of a loss over 2 eps");
+    }
+    settings.learning_rate = 3.0;
+    for (int i = 0; i < BOWL_VALUES; i++) b.masters[i] = unit[i];
+    assert_ok(bowl_run(&first, &b, &settings, comm, 100));
+    for (int i = 0; i < BOWL_VALUES; i++) {
+        if (i >= BOWL_FIRST_COUNT)
+            assert_true(first.masters[i] == 0.0f);
+        else
+            assert_true(unit[i] > 0.0f ? first.masters[i] > 0.0f : first.masters[i] < 0.0f);
+    }
+    bowl_close(&b);
+}
+
 static void steep_bowl_is_clipped(void **state) {
     (void)state;
     bowl b;
@@ -221,6 +257,7 @@ int main(void) {
         cmocka_unit_test(same_seed_gives_the_same_path),
         cmocka_unit_test(records_and_k_follow_their_formulas),
         cmocka_unit_test(gradient_is_the_directional_derivative),
+        cmocka_unit_test(relative_steps_follow_the_initial_values),
         cmocka_unit_test(steep_bowl_is_clipped),
         cmocka_unit_test(loss_that_is_not_finite_is_flagged_and_not_applied),
         cmocka_unit_test(nan_has_one_bit_pattern_in_a_record),

@@ -67,8 +67,11 @@ static void rules_and_perturbations_have_names(void **state) {
     for (int i = 0; qzo_update_rules[i] != NULL; i++)
         assert_ptr_equal(qzo_update_rule_find(qzo_update_rules[i]->name), qzo_update_rules[i]);
     assert_null(qzo_update_rule_find("adam"));
-    assert_string_equal(qzo_perturbation_name(0), "absolute");
-    assert_null(qzo_perturbation_name(1));
+    for (const qzo_perturbation_kind *kind = qzo_perturbation_kinds; kind->name != NULL; kind++)
+        assert_ptr_equal(qzo_perturbation_kind_find(kind->name), kind);
+    assert_false(qzo_perturbation_kind_find("absolute")->is_relative);
+    assert_true(qzo_perturbation_kind_find("relative")->is_relative);
+    assert_null(qzo_perturbation_kind_find("logarithmic"));
 }
 
 static void record_is_32_bytes_without_padding(void **state) {

@@ -30,11 +30,13 @@ typedef struct qzo_backend {
     void *state;
 } qzo_backend;
 
-/* Trainable values are read as fma(c, z(seed), master). c = 0 draws nothing. */
+/* Trainable values are read as fma(c, z(seed), master). c = 0 draws nothing. With `unit`, z is
+ * replaced by fp32(unit z): each value is perturbed in proportion to its unit. */
 typedef struct qzo_perturbation {
     uint64_t seed;
     float c;
     qzo_directions directions;
+    const float *unit; /* laid out as the masters, in the backend's memory; NULL: 1 */
 } qzo_perturbation;
 
 /* One record of a step, ready to apply. */
@@ -181,10 +183,10 @@ struct qzo_backend_ops {
     /* --- the optimizer --- */
 
     /* For every span and element: one fma per gain in order (base/update.h), then the constraint
-     * once. spans_host, gains_host: host memory. */
-    qzo_status (*update)(qzo_backend *backend, float *masters, const qzo_span *spans_host,
-                         int64_t span_count, const qzo_gain *gains_host, int64_t gain_count,
-                         qzo_directions directions);
+     * once. unit: as in qzo_perturbation. spans_host, gains_host: host memory. */
+    qzo_status (*update)(qzo_backend *backend, float *masters, const float *unit,
+                         const qzo_span *spans_host, int64_t span_count, const qzo_gain *gains_host,
+                         int64_t gain_count, qzo_directions directions);
 
     /* Optional (NULL): takes about a second. */
     qzo_status (*measure_peaks)(qzo_backend *backend, qzo_peaks *out_host);

@@ -21,7 +21,7 @@ static const size_t COPY_BYTES = (size_t)1 << 28;
 
 int64_t qzo_cpu_linear_scratch_floats(const qzo_qtensor *weight) {
     int64_t tile = CPU_LINEAR_TILE_MAX * (CPU_LINEAR_K_BLOCK + 3 * weight->group_count);
-    int64_t row = weight->in_features + 2 * weight->group_count;
+    int64_t row = weight->in_features + weight->group_count;
     return tile > row ? tile : row;
 }
 
@@ -333,6 +333,7 @@ static qzo_status cpu_log_probs(qzo_backend *backend, double *out_host, const fl
 typedef struct span_job {
     const cpu_state *state;
     float *masters;
+    const float *unit; /* NULL: 1 */
     const qzo_span *span;
     const qzo_gain *gains;
     int64_t gain_count;
@@ -352,17 +353,18 @@ static int64_t block_size(const qzo_span *span, int64_t first) {
 static void update_piece(void *context, int64_t piece, int thread) {
     (void)thread;
     const span_job *job = context;
-    int64_t first = piece * CPU_UPDATE_BLOCK;
-    job->state->ops->update_block(job->masters + job->span->offset + first, job->span, first,
-                                  block_size(job->span, first), job->gains, job->gain_count,
-                                  job->directions);
+    int64_t first = piece * CPU_UPDATE_BLOCK, offset = job->span->offset + first;
+    job->state->ops->update_block(
+        job->masters + offset, job->unit == NULL ? NULL : job->unit + offset, job->span, first,
+        block_size(job->span, first), job->gains, job->gain_count, job->directions);
 }
 
-static qzo_status cpu_update(qzo_backend *backend, float *masters, const qzo_span *spans,
-                             int64_t span_count, const qzo_gain *gains, int64_t gain_count,
-                             qzo_directions directions) {
+static qzo_status cpu_update(qzo_backend *backend, float *masters, const float *unit,
+                             const qzo_span *spans, int64_t span_count, const qzo_gain *gains,
+                             int64_t gain_count, qzo_directions directions) {
     span_job job = {.state = state_of(backend),
                     .masters = masters,
+                    .unit = unit,
                     .gains = gains,
                     .gain_count = gain_count,
                     .directions = directions};

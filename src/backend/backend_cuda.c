@@ -12,8 +12,6 @@
 #include "backend/cuda_module.h"
 #include "backend/cuda_state.h"
 #include "base/check.h"
-#include "base/noise.h"
-#include "base/update.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -354,9 +352,9 @@ static qzo_cuda_span span_of(const qzo_span *span) {
                            .floor = span->floor};
 }
 
-static qzo_status cuda_update(qzo_backend *backend, float *masters, const qzo_span *spans,
-                              int64_t span_count, const qzo_gain *gains, int64_t gain_count,
-                              qzo_directions directions) {
+static qzo_status cuda_update(qzo_backend *backend, float *masters, const float *unit,
+                              const qzo_span *spans, int64_t span_count, const qzo_gain *gains,
+                              int64_t gain_count, qzo_directions directions) {
     qzo_status status = QZO_OK;
     const cuda_state *state = state_of(backend);
     if (gain_count > GAINS_MAX)
@@ -364,8 +362,9 @@ static qzo_status cuda_update(qzo_backend *backend, float *masters, const qzo_sp
                         (long long)gain_count, GAINS_MAX);
     QZO_TRY(cuda_upload(backend, state->gains, gains, (size_t)gain_count * sizeof *gains));
     for (int64_t i = 0; i < span_count; i++)
-        TRY_CUDA(qzo_cuda_update(masters + spans[i].offset, span_of(&spans[i]), state->gains,
-                                 gain_count, directions == QZO_DIRECTIONS_RADEMACHER,
+        TRY_CUDA(qzo_cuda_update(masters + spans[i].offset,
+                                 unit == NULL ? NULL : unit + spans[i].offset, span_of(&spans[i]),
+                                 state->gains, gain_count, directions == QZO_DIRECTIONS_RADEMACHER,
                                  state->stream));
 cleanup:
     return status;
@@ -516,49 +515,6 @@ cleanup:
     return status;
 }
 
-/* The promise that a journal replays anywhere, checked before anything is computed: noise and
- * update give the host's bits, subnormals included. Also the first kernels to run: a device that
- * the module was not compiled for is found here. */
-static qzo_status check_bits(qzo_backend *backend) {
-    enum { COUNT = 501, SPANS = 2, PASSES = 3 };
-    static const qzo_span spans[SPANS] = {
-        {.tensor_id = 0x9e3779b9u, .offset = 0, .count = COUNT},
-        {.tensor_id = 0x7f4a7c15u, .offset = COUNT, .count = COUNT},
-    };
-    static const struct {
-        int span;
-        qzo_gain gain;
-        qzo_directions directions;
-    } passes[PASSES] = {
-        {0, {0x0123456789abcdefu, 1e-3f}, QZO_DIRECTIONS_GAUSSIAN},
-        {0, {2, -0.5f}, QZO_DIRECTIONS_RADEMACHER},
-        {1, {3, 1e-42f}, QZO_DIRECTIONS_GAUSSIAN},
-    };
-    qzo_status status = QZO_OK;
-    float expected[SPANS * COUNT], found[SPANS * COUNT], z[COUNT];
-    void *memory = NULL;
-    for (int i = 0; i < SPANS * COUNT; i++) expected[i] = i < COUNT ? 0.01f : 1e-42f;
-    QZO_TRY(cuda_allocate(backend, &memory, sizeof expected));
-    QZO_TRY(cuda_upload(backend, memory, expected, sizeof expected));
-    for (int p = 0; p < PASSES; p++) {
-        const qzo_span *span = &spans[passes[p].span];
-        qzo_noise_fill(z, passes[p].gain.seed, span->tensor_id, 0, COUNT, passes[p].directions);
-        for (int i = 0; i < COUNT; i++) {
-            float *value = &expected[span->offset + i];
-            *value = qzo_updated(*value, passes[p].gain.k, z[i]);
-        }
-        QZO_TRY(cuda_update(backend, memory, span, 1, &passes[p].gain, 1, passes[p].directions));
-    }
-    QZO_TRY(cuda_download(backend, found, memory, sizeof found));
-    if (memcmp(found, expected, sizeof found) != 0)
-        status = qzo_fail(QZO_ERR_ENVIRONMENT,
-                          "the device computes other noise or updates than the host");
-cleanup:
-    cuda_release(backend, memory);
-    if (status != QZO_OK) qzo_fail_context(status, "%s", state_of(backend)->arithmetic);
-    return status;
-}
-
 static qzo_status backend_open(qzo_backend **out, const qzo_backend_options *options) {
     qzo_status status = QZO_OK;
     qzo_backend *backend = calloc(1, sizeof *backend);
@@ -572,7 +528,7 @@ static qzo_status backend_open(qzo_backend **out, const qzo_backend_options *opt
     backend->state = state;
     QZO_TRY(open_device(state, options));
     QZO_TRY(open_buffers(backend));
-    QZO_TRY(check_bits(backend));
+    QZO_TRY(qzo_cuda_check_bits(backend));
     *out = backend;
     backend = NULL;
 cleanup:

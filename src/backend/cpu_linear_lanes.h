@@ -20,16 +20,7 @@ typedef struct linear_tile_data {
 /* Masters and noise of a tile are contiguous, (output, group); the panel wants (group, output). */
 static inline void tile_values(const cpu_linear *job, const linear_tile_data *tile, float *z) {
     int64_t groups = job->weight->group_count;
-    int64_t first = tile->first_output * groups, count = tile->output_count * groups;
-    const float *masters = job->masters + job->weight->span_offset + first;
-    float c = job->perturbation.c;
-    if (c != 0.0f) {
-        qzo_noise_fill(z, job->perturbation.seed, job->weight->tensor_id, (uint64_t)first, count,
-                       job->perturbation.directions);
-        for (int64_t i = 0; i < count; i++) z[i] = qzo_perturbed(masters[i], c, z[i]);
-    } else {
-        for (int64_t i = 0; i < count; i++) z[i] = masters[i];
-    }
+    perturbed_values(z, job, tile->first_output * groups, tile->output_count * groups);
     for (int64_t g = 0; g < groups; g++)
         for (int64_t j = 0; j < tile->output_count; j++)
             tile->values[g * TILE + j] = z[j * groups + g];

@@ -197,14 +197,41 @@ static inline double log_sum_exp(const float *restrict logits, int64_t count) {
     return (double)largest + qzo_log(total);
 }
 
-static inline void update_block(float *restrict values, const qzo_span *span, int64_t first,
-                                int64_t count, const qzo_gain *gains, int64_t gain_count,
-                                qzo_directions directions) {
+/* z (count) of elements first .. of a tensor; unit: of the same elements, or NULL. */
+static inline void fill_directions(float *restrict z, uint64_t seed, uint32_t tensor_id,
+                                   int64_t first, int64_t count, qzo_directions directions,
+                                   const float *restrict unit) {
+    qzo_noise_fill(z, seed, tensor_id, (uint64_t)first, count, directions);
+    if (unit == NULL) return;
+    for (int64_t i = 0; i < count; i++) z[i] = qzo_scaled_direction(unit[i], z[i]);
+}
+
+/* values (count): the trainable values of a weight from element `first` as the forward pass sees
+ * them. c = 0 draws nothing. */
+static inline void perturbed_values(float *restrict values, const cpu_linear *job, int64_t first,
+                                    int64_t count) {
+    int64_t offset = job->weight->span_offset + first;
+    const float *restrict masters = job->masters + offset;
+    const qzo_perturbation *perturbation = &job->perturbation;
+    if (perturbation->c == 0.0f) {
+        for (int64_t i = 0; i < count; i++) values[i] = masters[i];
+        return;
+    }
+    fill_directions(values, perturbation->seed, job->weight->tensor_id, first, count,
+                    perturbation->directions,
+                    perturbation->unit == NULL ? NULL : perturbation->unit + offset);
+    for (int64_t i = 0; i < count; i++)
+        values[i] = qzo_perturbed(masters[i], perturbation->c, values[i]);
+}
+
+static inline void update_block(float *restrict values, const float *unit, const qzo_span *span,
+                                int64_t first, int64_t count, const qzo_gain *gains,
+                                int64_t gain_count, qzo_directions directions) {
     float z[CPU_UPDATE_BLOCK], before[CPU_UPDATE_BLOCK];
     for (int64_t i = 0; i < count; i++) before[i] = values[i];
     for (int64_t g = 0; g < gain_count; g++) {
         float k = gains[g].k;
-        qzo_noise_fill(z, gains[g].seed, span->tensor_id, (uint64_t)first, count, directions);
+        fill_directions(z, gains[g].seed, span->tensor_id, first, count, directions, unit);
         for (int64_t i = 0; i < count; i++) values[i] = qzo_updated(values[i], k, z[i]);
     }
     float floor = span->floor;

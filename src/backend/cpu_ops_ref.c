@@ -6,18 +6,12 @@
 
 #include "backend/cpu_ops_lanes.h"
 
-/* scratch: (group_count) values, (group_count) noise, (in_features) weights of one output. */
+/* scratch: (group_count) values, (in_features) weights of one output. */
 static void linear_row(const cpu_linear *job, int64_t output, float *scratch) {
     const qzo_qtensor *weight = job->weight;
     int64_t groups = weight->group_count, in_features = weight->in_features;
-    float *values = scratch, *z = values + groups, *row = z + groups;
-    if (groups > 0) {
-        const float *masters = job->masters + weight->span_offset + output * groups;
-        qzo_noise_fill(z, job->perturbation.seed, weight->tensor_id, (uint64_t)(output * groups),
-                       groups, job->perturbation.directions);
-        for (int64_t g = 0; g < groups; g++)
-            values[g] = qzo_perturbed(masters[g], job->perturbation.c, z[g]);
-    }
+    float *values = scratch, *row = values + groups;
+    perturbed_values(values, job, output * groups, groups);
     weight->format->decode_row(row, weight, output, groups > 0 ? values : NULL);
     for (int64_t t = 0; t < job->rows; t++) {
         float sum = 0.0f;

@@ -38,13 +38,15 @@ static qzo_status perturbed_values(const cuda_state *state, const float **out,
                                    const qzo_qtensor *tensor, const float *masters,
                                    const qzo_perturbation *perturbation) {
     qzo_status status = QZO_OK;
+    const float *unit = perturbation->unit;
     *out = masters + tensor->span_offset;
     if (perturbation->c == 0.0f) return QZO_OK;
+    if (unit != NULL) unit += tensor->span_offset;
     qzo_cuda_noise noise = {.seed = perturbation->seed,
                             .tensor_id = tensor->tensor_id,
                             .rademacher = perturbation->directions == QZO_DIRECTIONS_RADEMACHER,
                             .c = perturbation->c};
-    TRY_CUDA(qzo_cuda_perturb(state->values, *out, tensor->out_features * tensor->group_count,
+    TRY_CUDA(qzo_cuda_perturb(state->values, *out, unit, tensor->out_features * tensor->group_count,
                               noise, state->stream));
     *out = state->values;
 cleanup:

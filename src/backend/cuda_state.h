@@ -58,4 +58,7 @@ qzo_status qzo_cuda_decode(qzo_backend *backend, const qzo_weight *weight, const
 /* src/backend/cuda_peaks.c */
 qzo_status qzo_cuda_measure_peaks(qzo_backend *backend, qzo_peaks *out_host);
 
+/* src/backend/cuda_check.c */
+qzo_status qzo_cuda_check_bits(qzo_backend *backend);
+
 #endif

@@ -5,6 +5,12 @@
 
 #include "base/host_device.h"
 
+/* Relative perturbation: z is replaced by this, rounded once, wherever z stands below. unit is the
+ * element's initial value; its sign is as good as the other, since z has none. */
+QZO_HOST_DEVICE static inline float qzo_scaled_direction(float unit, float z) {
+    return QZO_FMUL(unit, z);
+}
+
 /* What the forward pass sees: c = +eps or -eps. Not constrained, may be negative. */
 QZO_HOST_DEVICE static inline float qzo_perturbed(float value, float c, float z) {
     return QZO_FMA(c, z, value);

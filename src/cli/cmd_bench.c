@@ -263,8 +263,8 @@ static qzo_status run_log_probs(bench *b, const void *what) {
 static qzo_status run_update(bench *b, const void *what) {
     static const qzo_gain gain = {.seed = BENCH_SEED, .k = 0.0f}; /* the values stay */
     const qzo_directions *directions = what;
-    return b->backend->ops->update(b->backend, b->masters, b->model->spans, b->model->span_count,
-                                   &gain, 1, *directions);
+    return b->backend->ops->update(b->backend, b->masters, NULL, b->model->spans,
+                                   b->model->span_count, &gain, 1, *directions);
 }
 
 static qzo_status run_digest(bench *b, const void *what) {

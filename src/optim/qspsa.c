@@ -137,7 +137,8 @@ static qzo_status evaluate_units(qzo_qspsa *optimizer, int64_t step) {
         float eps = (float)optimizer->settings.eps;
         qzo_perturbation perturbation = {.seed = sample_seed(optimizer, step, sample),
                                          .c = minus ? -eps : eps,
-                                         .directions = optimizer->settings.directions};
+                                         .directions = optimizer->settings.directions,
+                                         .unit = optimizer->trainable.unit};
         double sum = (double)NAN;
         if (status == QZO_OK)
             status = objective->loss_sum(objective->context, &sum, step,
@@ -242,9 +243,9 @@ qzo_status qzo_qspsa_apply(const qzo_trainable *trainable, qzo_gain *gains_scrat
         gains_scratch[i].seed = records[i].seed;
         gains_scratch[i].k = k[i];
     }
-    return trainable->backend->ops->update(trainable->backend, trainable->masters, trainable->spans,
-                                           trainable->span_count, gains_scratch, record_count,
-                                           directions);
+    return trainable->backend->ops->update(trainable->backend, trainable->masters, trainable->unit,
+                                           trainable->spans, trainable->span_count, gains_scratch,
+                                           record_count, directions);
 }
 
 qzo_status qzo_qspsa_step(qzo_qspsa *optimizer, int64_t step, uint32_t my_flags, qzo_step *out,

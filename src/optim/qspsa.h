@@ -46,7 +46,8 @@ typedef struct qzo_qspsa_settings {
 /* The trainable values of one trial; borrowed. */
 typedef struct qzo_trainable {
     qzo_backend *backend;
-    float *masters; /* in the backend's memory */
+    float *masters;    /* in the backend's memory */
+    const float *unit; /* what z is multiplied with, element by element; NULL: 1 */
     const qzo_span *spans;
     int64_t span_count;
 } qzo_trainable;

@@ -27,7 +27,16 @@ const qzo_update_rule *qzo_update_rule_find(const char *name) {
     return NULL;
 }
 
-const char *qzo_perturbation_name(int index) {
-    static const char *const names[] = {"absolute"};
-    return index == 0 ? names[0] : NULL;
+/* absolute: value +- eps z, whatever the value (QZO, Algorithm 1). relative: value +- eps u z with
+ * u the initial value, so that eps and the learning rate mean the same for scales of any size. */
+const qzo_perturbation_kind qzo_perturbation_kinds[] = {
+    {"absolute", false},
+    {"relative", true},
+    {0},
+};
+
+const qzo_perturbation_kind *qzo_perturbation_kind_find(const char *name) {
+    for (const qzo_perturbation_kind *kind = qzo_perturbation_kinds; kind->name != NULL; kind++)
+        if (strcmp(kind->name, name) == 0) return kind;
+    return NULL;
 }

@@ -2,6 +2,7 @@
 #ifndef QZO_OPTIM_RULES_H
 #define QZO_OPTIM_RULES_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* What one finished perturbation tells, as it travels between ranks: 32 bytes, little-endian. */
@@ -38,7 +39,15 @@ typedef struct qzo_update_rule {
 extern const qzo_update_rule *const qzo_update_rules[];
 const qzo_update_rule *qzo_update_rule_find(const char *name);
 
-/* How z acts on a value: absolute (the paper's): value + eps z. NULL past the last. */
-const char *qzo_perturbation_name(int index);
+/* How z acts on a value. */
+typedef struct qzo_perturbation_kind {
+    const char *name;
+    bool
+        is_relative; /* z is replaced by initial value * z, in the perturbation and in the update */
+} qzo_perturbation_kind;
+
+/* NULL-named entry last: absolute (the paper's), relative. */
+extern const qzo_perturbation_kind qzo_perturbation_kinds[];
+const qzo_perturbation_kind *qzo_perturbation_kind_find(const char *name);
 
 #endif

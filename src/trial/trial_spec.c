@@ -33,6 +33,8 @@ static const char *update_rule_choice(int index) {
     return index < count ? qzo_update_rules[index]->name : NULL;
 }
 
+static const char *perturbation_choice(int index) { return qzo_perturbation_kinds[index].name; }
+
 static const char *schedule_choice(int index) {
     int count = 0;
     while (qzo_lr_schedules[count]) count++;
@@ -85,7 +87,7 @@ const qzo_setting qzo_settings[] = {
     {NUMBER(floor, NULL, NUMBER_MAX, false, "1e-7", "smallest value of a positive scale")},
     {CHOICE(directions, QZO_SECTION_TRAIN, "gaussian", qzo_directions_name,
             "kind of random direction z")},
-    {CHOICE(perturbation, QZO_SECTION_TRAIN, "absolute", qzo_perturbation_name,
+    {CHOICE(perturbation, QZO_SECTION_TRAIN, "absolute", perturbation_choice,
             "how z acts on a scale")},
     {CHOICE(update_rule, QZO_SECTION_TRAIN, "plain", update_rule_choice, "gradients to updates")},
     {INT(evaluate_every, 0, STEPS_MAX, "4000", "steps",

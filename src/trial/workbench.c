@@ -241,6 +241,8 @@ qzo_status qzo_workbench_load_model(qzo_workbench *bench, const char *path) {
 qzo_status qzo_workbench_reset(qzo_workbench *bench, const qzo_trial_spec *spec) {
     for (int64_t i = 0; i < bench->model->span_count; i++)
         bench->spans[i].floor = (float)spec->floor;
+    bool is_relative = qzo_perturbation_kind_find(spec->perturbation)->is_relative;
+    bench->trainable.unit = is_relative ? bench->initial : NULL;
     return bench->backend->ops->copy(bench->backend, bench->masters, bench->initial,
                                      (size_t)bench->model->value_count * sizeof(float));
 }

@@ -55,7 +55,8 @@ qzo_status qzo_workbench_load_model(qzo_workbench *bench, const char *path);
  * also on failure. */
 qzo_status qzo_workbench_take_model(qzo_workbench *bench, qzo_model_dir *dir);
 
-/* Copies the initial values to the masters and takes the trial's floor for them. */
+/* Copies the initial values to the masters and takes the trial's floor and kind of perturbation for
+ * them. */
 qzo_status qzo_workbench_reset(qzo_workbench *bench, const qzo_trial_spec *spec);
 
 /* Packs `count` examples of a split; with gold_only the others' options are left out. */

@@ -1,0 +1,46 @@
+# ctest: timeout=600
+# Every kind of perturbation and every update rule, as sweeps/README.md lists them: the journals are
+# equal byte for byte alone, over 2 and 3 ranks and after a kill, and replay to the recorded digest;
+# and each of them trains.
+source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
+need_program
+need_mpi
+
+# choices SETTING: its names, from the table that test_sweep_spec compares with the program's.
+choices() {
+    local found
+    found=$(sed -n "s/^| \`$1\` | \([^|]*\) |.*/\1/p" "$QZO_SOURCE/sweeps/README.md")
+    found=${found//,/ }
+    printf '%s\n' "${found// or / }"
+}
+
+# check NAME SETTINGS: SETTINGS beside those that all trials here share.
+check() {
+    local name=$1 count
+    write_sweep "$name.yaml" "steps: 30, batch: 16, micro_batch: 8, samples_per_step: 4, \
+evaluate_every: 10, $2" "seed: { values: [0] }" "ranks_per_trial: all"
+    run 0 "$QZO" run "$name.yaml" --out "$name-alone" --threads 1
+    for count in 2 3; do
+        run 0 mpirun -n "$count" "$QZO" run "$name.yaml" --out "$name-$count" --threads 1
+        same_journals "$name-alone" "$name-$count" "$name: alone and $count ranks"
+    done
+    run 137 "$QZO" run "$name.yaml" --out "$name-killed" --threads 1 --inject-fault kill:0@17
+    run 0 "$QZO" run "$name.yaml" --out "$name-killed" --threads 2
+    same_journals "$name-alone" "$name-killed" "$name: undisturbed and killed in step 17"
+    run 0 "$QZO" replay "$name-alone" 1 --check
+    run 0 "$QZO" report "$name-alone" --csv
+    cp stdout "$name.csv"
+    python3 - "$name.csv" <<'PY' || fail "$name: the dev loss did not fall"
+import csv, sys
+row, = csv.DictReader(open(sys.argv[1], newline=""))
+assert row["status"] == "finished" and int(row["best_step"]) > 0, row
+PY
+}
+
+for kind in $(choices perturbation); do
+    # Relative steps are in units of the scales, which are about 0.1 here.
+    case $kind in
+    relative) check "$kind" "perturbation: $kind, eps: 1e-2, learning_rate: 1e-2" ;;
+    *) check "$kind" "perturbation: $kind, learning_rate: 1e-4" ;;
+    esac
+done
