@@ -20,6 +20,9 @@ typedef struct small_task {
     small_split split; /* the same in all three */
     int64_t piece_begin[VOCAB + 1];
     const char *version, *loss, *vocab_size, *max_length, *name;
+    bool is_later; /* with the tensors of version 2 */
+    uint8_t right[2];
+    int64_t reference_begin[2], reference_text_begin[3];
     const char *left_out;        /* a tensor, or NULL */
     const char *test_gold_shape; /* "1", or another number of entries for test.gold */
     const char *tokens_dtype;
@@ -37,6 +40,9 @@ static small_task small_task_default(void) {
                   .answer_tokens = {1, 2},
                   .gold = {1},
                   .tokens = {1, 0, 2, 3, 0}},
+        .right = {1, 1},
+        .reference_begin = {0, 2},
+        .reference_text_begin = {0, 4, 7},
         .piece_begin = {0, 1, 1, 3, 6},
         .version = "1",
         .loss = "classification",
@@ -95,6 +101,12 @@ static uint8_t *small_task_bytes(size_t *size_bytes, const small_task *task) {
         const char *shape = i == QZO_SPLIT_TEST ? task->test_gold_shape : "1";
         add(writer, task, prefix, "gold", "I32", shape, split->gold, 4 * (size_t)atoi(shape));
         add(writer, task, prefix, "tokens", task->tokens_dtype, "5", split->tokens, 20);
+        if (!task->is_later) continue;
+        add(writer, task, prefix, "right", "U8", "2", task->right, 2);
+        add(writer, task, prefix, "reference_begin", "I64", "2", task->reference_begin, 16);
+        add(writer, task, prefix, "reference_text_begin", "I64", "3", task->reference_text_begin,
+            24);
+        add(writer, task, prefix, "reference_bytes", "U8", "7", "onetwo3", 7);
     }
     add(writer, task, "pieces", "begin", "I64", "5", task->piece_begin, 40);
     add(writer, task, "pieces", "bytes", "U8", "6", "abcdef", 6);
@@ -180,8 +192,8 @@ static void fixture_opens(void **state) {
 static void wrong_metadata_is_refused(void **state) {
     (void)state;
     small_task task = small_task_default();
-    task.version = "2";
-    assert_refused(&task, QZO_ERR_UNSUPPORTED, "task file of version 2, only 1 is read");
+    task.version = "3";
+    assert_refused(&task, QZO_ERR_UNSUPPORTED, "task file of version 3, only 1 and 2 are read");
     task = small_task_default();
     task.version = "";
     assert_refused(&task, QZO_ERR_FORMAT, "\"qzo_task_version\" is missing: not a task file?");
@@ -309,8 +321,52 @@ static void damage_of_every_byte_is_noticed(void **state) {
 
 #define folder_test(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
+static small_task later_task(void) {
+    small_task task = small_task_default();
+    task.version = "2";
+    task.is_later = true;
+    return task;
+}
+
+static void second_version_has_right_options_and_references(void **state) {
+    (void)state;
+    for (size_t shift = 0; shift < 8; shift += 7) { /* 7: nothing is aligned */
+        small_task task = later_task();
+        size_t size_bytes = 0;
+        qzo_task *opened = NULL;
+        task.shift = shift;
+        uint8_t *bytes = small_task_bytes(&size_bytes, &task);
+        assert_ok(open_bytes(&opened, bytes, size_bytes));
+        const qzo_split *split = &opened->splits[QZO_SPLIT_DEV];
+        assert_int_equal(split->right[0], 1);
+        assert_int_equal(split->reference_begin[1], 2);
+        assert_int_equal(split->reference_text_begin[1], 4);
+        assert_memory_equal(split->reference_bytes, "onetwo3", 7);
+        qzo_task_close(opened);
+        free(bytes);
+    }
+}
+
+static void wrong_right_options_and_references_are_refused(void **state) {
+    (void)state;
+    small_task task = later_task();
+    task.right[1] = 0;
+    assert_refused(&task, QZO_ERR_FORMAT, "its gold option is not among the right ones");
+    task = later_task();
+    task.reference_begin[1] = 1;
+    assert_refused(&task, QZO_ERR_FORMAT, "train.reference_begin ends with 1, expected 2");
+    task = later_task();
+    task.reference_text_begin[2] = 8;
+    assert_refused(&task, QZO_ERR_FORMAT, "train.reference_text_begin ends with 8, expected 7");
+    task = later_task();
+    task.left_out = "dev.reference_bytes";
+    assert_refused(&task, QZO_ERR_FORMAT, "tensor dev.reference_bytes is missing");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        folder_test(second_version_has_right_options_and_references),
+        folder_test(wrong_right_options_and_references_are_refused),
         folder_test(small_task_opens_at_any_alignment),
         cmocka_unit_test(fixture_opens),
         folder_test(wrong_metadata_is_refused),

@@ -39,3 +39,70 @@ YAML
 run 0 "$QZO" run sweep.yaml --out out
 run 0 "$QZO" report out --csv
 [[ $(column stdout status) == finished ]] || fail "not finished: $(<stdout)"
+
+# --- named tasks and a task of one's own ----------------------------------------------------------
+# read_rows FILE SPLIT EXAMPLE: the texts of an example's options with the answer in brackets, then
+# its gold option, right options and references.
+read_rows() {
+    PYTHONPATH=$QZO_SOURCE/tools "$python" - "$@" <<'PY'
+import sys
+import tensor_file
+tensors, _ = tensor_file.read(sys.argv[1])
+split, example = sys.argv[2], int(sys.argv[3])
+get = lambda name: tensors[f"{split}.{name}"].array if f"{split}.{name}" in tensors else None
+pieces, begin = bytes(tensors["pieces.bytes"].array), tensors["pieces.begin"].array
+text = lambda ids: "".join(pieces[begin[i]:begin[i + 1]].decode() for i in ids)
+first, last = get("option_begin")[example:example + 2]
+for option in range(first, last):
+    ids = get("tokens")[get("token_begin")[option]:get("token_begin")[option + 1]]
+    answer = len(ids) - get("answer_tokens")[option]
+    print(f"{text(ids[:answer])}[{text(ids[answer:])}]")
+print("gold", get("gold")[example])
+if get("right") is not None:
+    print("right", *get("right")[first:last])
+if get("reference_begin") is not None:
+    cuts = get("reference_text_begin")
+    for i in range(*get("reference_begin")[example:example + 2]):
+        print("reference", bytes(get("reference_bytes")[cuts[i]:cuts[i + 1]]).decode())
+PY
+}
+prepare=("$python" "$QZO_SOURCE/tools/prepare_task.py")
+small=(--tokenizer "$fixtures/tiny-llama" --train 2 --dev 1 --test 1 --bos no)
+cat >own.yaml <<'YAML'
+name: mine
+template: "{text} ?"
+options: [" no", " yes"]
+YAML
+printf 'text,label\nthe film was good .,yes\nthe plot was bad .,0\nthe cast was great .,1\n%s\n' \
+    "the story was dull .,no" >own.csv
+run 0 "${prepare[@]}" own.csv own.qzt "${small[@]}" --config own.yaml
+run 0 read_rows own.qzt test 0
+says stdout ' \?\[ no\]$'
+says stdout ' \?\[ yes\]$'
+says stdout '^gold [01]$'
+echo 'colour: red' >>own.yaml
+run 1 "${prepare[@]}" own.csv own.qzt "${small[@]}" --config own.yaml
+says stderr "unknown key 'colour'; known: "
+
+mkdir copa
+for i in 1 2 3; do
+    echo '{"premise": "the film was good .", "choice1": "The cast was great .",' \
+        '"choice2": "The plot was bad .", "question": "cause", "label": 1}'
+done >copa/train.jsonl
+cp copa/train.jsonl copa/val.jsonl
+run 0 "${prepare[@]}" copa copa.qzt --source copa "${small[@]}"
+run 0 read_rows copa.qzt train 0
+says stdout '^gold 1$'
+question='{"question": "was the film good ?", "answers": [{"text": "good"}, {"text": "great"}]}'
+questions="$question, $question, $question, $question"
+paragraph="{\"context\": \"the film was good .\", \"qas\": [$questions]}"
+echo "{\"data\": [{\"title\": \"film\", \"paragraphs\": [$paragraph]}]}" >squad.json
+run 0 "${prepare[@]}" squad squad.qzt --source squad.json "${small[@]}"
+says stdout 'train, dev and test all come from squad.json'
+run 0 read_rows squad.qzt dev 0
+says stdout '^reference good$'
+says stdout '^reference great$'
+run 1 "${prepare[@]}" rte rte.qzt --source copa/train.jsonl "${small[@]}"
+says stderr "not rows of rte: KeyError.'hypothesis'"
+run 1 "${prepare[@]}" nothing "${small[@]}"
+says stderr 'nothing: no such file or folder'

@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""Tokenizes a task into one prepared file (*.qzt): SOURCE OUT --tokenizer FOLDER [options].
+"""Tokenizes a task into one prepared file (*.qzt): TASK|SOURCE [OUT] --tokenizer FOLDER [options].
 
-SOURCE is a JSONL file, or a folder with train.jsonl or train.tsv (sentence<TAB>label). Training and
-development examples come from it by one NumPy permutation: the first --train, then the next --dev.
-Test examples come from --test-file by the same seed. docs/task-file.md has the format and examples.
+TASK is one of the eleven of MeZO's protocol (sst2, rte, cb, boolq, wsc, wic, multirc, copa, record,
+squad, drop); its rows come from --source, or from Hugging Face `datasets`. SOURCE is any other file
+(JSONL, CSV, TSV, Parquet) or folder, with a template on the command line or in a --config file.
+Training and development examples come by one NumPy permutation of the training rows, test examples
+by the same seed from the test rows. docs/task-file.md has the format, the rules and examples.
 
-    prepare_task.py sst2_folder sst2.qzt --task sst2 --tokenizer MODEL
+    prepare_task.py rte rte.qzt --source RTE --tokenizer MODEL
     prepare_task.py reviews.jsonl out.qzt --tokenizer MODEL --test-file reviews_test.jsonl \\
         --template '{text} It was' --options ' bad' ' good' --label-field label
-    prepare_task.py squad.jsonl out.qzt --tokenizer MODEL --loss lm \\
-        --template '{context}\\nQuestion: {question}\\nAnswer:' --answer ' {answer}\\n'
+    prepare_task.py tickets.csv out.qzt --tokenizer MODEL --config tickets.yaml
 """
 import argparse
 import json
@@ -22,60 +23,10 @@ import xxhash
 
 import tensor_file
 import token_pieces
+from task_protocol import TASKS, Example
+from task_rows import TaskError, hub_rows, read_file, source_files, task_rows
 
-# task: template, options, label field. Fields of a row stand in braces.
-TASKS = {
-    "sst2": ("{sentence} It was", (" terrible", " great"), "label"),
-    "rte": ("{premise}\nDoes this mean that \"{hypothesis}\" is true? Yes or No?\n", ("Yes", "No"),
-            "label"),
-    "cb": ("Suppose {premise} Can we infer that \"{hypothesis}\"? Yes, No, or Maybe?\n",
-           ("Yes", "No", "Maybe"), "label"),
-}
-# Labels of SuperGLUE's files as text, in the order of the options above.
-LABEL_WORDS = {
-    "rte": ("entailment", "not_entailment"),
-    "cb": ("entailment", "contradiction", "neutral"),
-}
-
-
-class TaskError(Exception):
-    """A source, template or tokenizer that does not give a task."""
-
-
-def read_rows(path):
-    """A list of dictionaries."""
-    # Not splitlines(), which also ends a line at characters that texts do contain (U+2028).
-    lines = path.read_text(encoding="utf-8").split("\n")
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        if path.suffix == ".tsv":
-            sentence, tab, label = line.rpartition("\t")
-            if not tab:
-                raise TaskError(f"{path}:{number}: expected sentence<TAB>label, found no tab")
-            if number == 1 and label == "label":
-                continue
-            rows.append({"sentence": sentence.strip(), "label": label.strip()})
-        else:
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise TaskError(f"{path}:{number}: expected a JSON object: {error}") from error
-    return rows
-
-
-def source_files(source, test_file):
-    """(train file, test file or None)."""
-    if source.is_file():
-        return source, test_file
-    for suffix in (".tsv", ".jsonl"):
-        if (source / f"train{suffix}").exists():
-            test = test_file or source / f"test{suffix}"
-            if not test.exists() and (source / test).exists():
-                test = source / test
-            return source / f"train{suffix}", test
-    raise TaskError(f"{source}: expected a file, or a folder with train.tsv or train.jsonl")
+DEV, TEST = 500, 1000
 
 
 class Encoder:
@@ -122,7 +73,8 @@ class Encoder:
         return bos if token_pieces.kind_of(self.tokenizer) == "sentencepiece" else None
 
     def ids(self, text):
-        ids = self.tokenizer.encode(text.strip(" "), add_special_tokens=False).ids
+        text = text.lstrip().strip(" ")
+        ids = self.tokenizer.encode(text, add_special_tokens=False).ids
         return ids if self.bos is None else [self.bos] + ids
 
     def option(self, prompt, candidate):
@@ -142,11 +94,25 @@ class Encoder:
 
 
 class Template:
-    """Rows to (prompt, candidates, gold)."""
+    """A user's own task: rows to Examples."""
 
-    def __init__(self, prompt, options, answer, label_field, label_words):
-        self.prompt, self.options, self.answer = prompt, options, answer
-        self.label_field, self.label_words = label_field, label_words
+    KEYS = {"name", "template", "options", "answer", "references_field", "label_field", "loss",
+            "metric"}
+
+    def __init__(self, settings):
+        unknown = sorted(set(settings) - self.KEYS)
+        if unknown:
+            raise TaskError(f"unknown key {unknown[0]!r}; known: {', '.join(sorted(self.KEYS))}")
+        self.prompt, self.answer = settings.get("template"), settings.get("answer")
+        self.options = settings.get("options")
+        self.label_field = settings.get("label_field") or "label"
+        self.references_field = settings.get("references_field")
+        self.loss = settings.get("loss") or "classification"
+        self.metric = settings.get("metric") or "accuracy"
+        if self.prompt is None or (self.options is None and self.answer is None):
+            raise TaskError("expected a task's name, or a template with options or an answer")
+        if self.loss == "classification" and (self.answer is not None or len(self.options) < 2):
+            raise TaskError("loss classification: expected two options or more and no answer")
 
     def fill(self, text, row):
         try:
@@ -155,32 +121,52 @@ class Template:
             raise TaskError(f"template {text!r}: expected fields {sorted(row)}, "
                             f"found {error}") from error
 
-    def gold(self, row):
-        if self.answer is not None:
-            return 0
+    def label(self, row):
         label = row.get(self.label_field)
-        if self.label_words and label in self.label_words:
-            return self.label_words.index(label)
+        texts = [str(option).strip() for option in self.options]
+        if isinstance(label, str) and label in texts:
+            return texts.index(label)
         text = str(int(label)) if isinstance(label, bool) else str(label)
         if not text.isdigit() or int(text) >= len(self.options):
-            raise TaskError(f"{self.label_field}: expected 0 to {len(self.options) - 1}, "
-                            f"found {label!r}")
+            raise TaskError(f"{self.label_field}: expected 0 to {len(self.options) - 1} or one of "
+                            f"the options, found {label!r}")
         return int(text)
 
-    def apply(self, row):
-        candidates = [self.answer] if self.answer is not None else self.options
-        return (self.fill(self.prompt, row), [self.fill(text, row) for text in candidates],
-                self.gold(row))
+    def example(self, row):
+        prompt = self.fill(self.prompt, row)
+        if self.answer is None:
+            return Example(prompt, [self.fill(text, row) for text in self.options],
+                           [self.label(row)])
+        answer = self.fill(self.answer, row)
+        references = row.get(self.references_field) if self.references_field else None
+        references = [references] if isinstance(references, str) else references
+        return Example(prompt, [answer], [0], references or [answer.strip()])
 
 
-def choose(rows, counts, seed):
-    """Consecutive parts of one permutation; a part is cut where the rows end."""
-    order = np.random.RandomState(seed).permutation(len(rows))
-    parts, begin = [], 0
-    for count in counts:
-        parts.append([rows[i] for i in order[begin : begin + count]])
-        begin += count
-    return parts
+def permuted(rows, count, seed):
+    """The first `count` of one permutation, as MeZO draws them."""
+    return [rows[i] for i in np.random.RandomState(seed).permutation(len(rows))[:count]]
+
+
+def split_rows(train_rows, test_rows, given, dev_count):
+    """(train, dev, test). MeZO draws train and dev together and cuts dev from their end, so a small
+    set loses training examples: WSC's 554 give 54 and 500. Without test rows, test examples are the
+    next of the same permutation."""
+    wanted = given.train + dev_count
+    drawn = permuted(train_rows, wanted if test_rows is not None else None, given.seed)
+    rest, drawn = drawn[wanted:], drawn[:wanted]
+    keep = max(len(drawn) - dev_count, 0)
+    train, dev = drawn[:keep], drawn[keep:]
+    if test_rows is None:
+        return train, dev, rest[: given.test]
+    return train, dev, permuted(test_rows, given.test, given.seed)
+
+
+def with_demonstrations(examples, shots):
+    """In-context learning: each prompt after the same demonstrations, with their right answers."""
+    texts = [(shot.prompt + shot.candidates[shot.right[0]]).strip() for shot in shots]
+    before = "".join(text + "\n\n" for text in texts)
+    return [example._replace(prompt=before + example.prompt) for example in examples]
 
 
 def shuffled_labels(gold, seed):
@@ -197,24 +183,40 @@ def shuffled_labels(gold, seed):
     return out
 
 
-def split_tensors(name, rows, template, encoder, shuffle_seed=None):
-    option_begin, token_begin, answers, gold, tokens = [0], [0], [], [], []
-    for row in rows:
-        prompt, candidates, right = template.apply(row)
-        for candidate in candidates:
-            ids, answer = encoder.option(prompt, candidate)
+def split_tensors(name, examples, encoder, shuffle_seed=None):
+    option_begin, token_begin, answers, gold, right, tokens = [0], [0], [], [], [], []
+    for number, example in enumerate(examples):
+        if not example.right:
+            raise TaskError(f"{name} example {number}: expected a right candidate, found none")
+        for place, candidate in enumerate(example.candidates):
+            ids, answer = encoder.option(example.prompt, candidate)
             tokens.extend(ids)
             token_begin.append(len(tokens))
             answers.append(answer)
+            right.append(place in example.right)
         option_begin.append(len(answers))
-        gold.append(right)
+        gold.append(example.right[0])
     if shuffle_seed is not None:
         gold = shuffled_labels(np.array(gold), shuffle_seed)
-    return {f"{name}.option_begin": np.array(option_begin, np.int64),
-            f"{name}.token_begin": np.array(token_begin, np.int64),
-            f"{name}.answer_tokens": np.array(answers, np.int32),
-            f"{name}.gold": np.array(gold, np.int32),
-            f"{name}.tokens": np.array(tokens, np.int32)}
+    tensors = {f"{name}.option_begin": np.array(option_begin, np.int64),
+               f"{name}.token_begin": np.array(token_begin, np.int64),
+               f"{name}.answer_tokens": np.array(answers, np.int32),
+               f"{name}.gold": np.array(gold, np.int32),
+               f"{name}.tokens": np.array(tokens, np.int32)}
+    if any(len(example.right) > 1 for example in examples):
+        tensors[f"{name}.right"] = np.array(right, np.uint8)
+    if any(example.references for example in examples):
+        tensors.update(reference_tensors(name, examples))
+    return tensors
+
+
+def reference_tensors(name, examples):
+    texts = [text.encode() for example in examples for text in example.references]
+    counts = [len(example.references) for example in examples]
+    return {f"{name}.reference_begin": np.cumsum([0, *counts]).astype(np.int64),
+            f"{name}.reference_text_begin":
+                np.cumsum([0, *map(len, texts)]).astype(np.int64),
+            f"{name}.reference_bytes": np.frombuffer(b"".join(texts), np.uint8)}
 
 
 def piece_tensors(encoder):
@@ -233,44 +235,113 @@ def write_task(path, tensors, metadata):
     tensor_file.write(path, tensors, {**metadata, "checksum": digest.hexdigest()})
 
 
+def user_settings(given):
+    """The task of --config, with what the command line says on top."""
+    settings = {}
+    if given.config:
+        import yaml
+        try:
+            settings = yaml.safe_load(given.config.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise TaskError(f"{given.config}: {error}") from error
+        if not isinstance(settings, dict):
+            raise TaskError(f"{given.config}: expected keys and values")
+    for key in ("template", "options", "answer", "label_field", "loss", "metric"):
+        if getattr(given, key) is not None:
+            settings[key] = getattr(given, key)
+    return settings
+
+
+def load(given):
+    """What is prepared: its name, loss, metric, `make` (row to Example), number of dev examples,
+    (train, test) rows and files; test rows are None where the training file must give them too."""
+    task = given.task or (given.source_or_task if given.source_or_task in TASKS else None)
+    source = given.source or (Path(given.source_or_task)
+                              if given.source_or_task != task else None)
+    files = source_files(source, given.test_file) if source else (None, None)
+    if task and not (given.template or given.config):
+        settings, known = {}, TASKS[task]
+        if given.options:  # the task's rows and prompt with other words
+            known = known._replace(example=lambda row, make=known.example: make(row)._replace(
+                candidates=list(given.options)))
+        make, loss, metric, dev = known.example, known.loss, known.metric, known.dev
+        if source is None:
+            rows = hub_rows(task, known.hub)
+        else:
+            rows = [path and task_rows(task, read_file(path), path) for path in files]
+    else:
+        if source is None:
+            raise TaskError(f"{given.source_or_task}: no such file, and no task of that name; "
+                            f"tasks: {', '.join(TASKS)}")
+        settings = user_settings(given)
+        template = Template(settings)
+        make, loss, metric, dev = template.example, template.loss, template.metric, DEV
+        rows = [path and read_file(path) for path in files]
+    return {"name": given.name or settings.get("name") or task or given.out.stem, "make": make,
+            "loss": given.loss or loss, "metric": given.metric or metric,
+            "dev": dev if given.dev is None else given.dev, "rows": rows, "files": files,
+            "template": settings.get("template", f"task {task}"),
+            "options": settings.get("options") or given.options}
+
+
+def examples_of(task, rows):
+    try:
+        return [task["make"](row) for row in rows]
+    except (KeyError, AttributeError, TypeError) as error:
+        raise TaskError(f"not rows of {task['name']}: {error!r}; found the fields "
+                        f"{sorted(rows[0])}") from error
+
+
 def prepare(given):
-    template, options, label_field = TASKS.get(given.task, (None, None, "label"))
-    template = Template(given.template or template, given.options or options, given.answer,
-                        given.label_field or label_field, LABEL_WORDS.get(given.task))
-    if template.prompt is None or (template.options is None and template.answer is None):
-        raise TaskError("expected --task, or --template with --options or --answer")
-    if given.loss == "classification" and (template.answer is not None
-                                           or len(template.options) < 2):
-        raise TaskError("--loss classification: expected two --options or more and no --answer")
+    task = load(given)
+    train_file, test_file = task["files"]
     encoder = Encoder(given.tokenizer, given.bos, given.max_length)
-    train_file, test_file = source_files(given.source, given.test_file)
-    train, dev = choose(read_rows(train_file), (given.train, given.dev), given.seed)
+    parts = split_rows(*task["rows"], given, task["dev"])
+    train, dev, test = [examples_of(task, rows) for rows in parts]
     if not train or not dev:
         raise TaskError(f"{train_file}: expected rows for train and dev, found {len(train)} and "
                         f"{len(dev)}")
-    test = choose(read_rows(test_file), (given.test,), given.seed)[0] if test_file else []
-    tensors = {**split_tensors("train", train, template, encoder, given.shuffle_labels),
-               **split_tensors("dev", dev, template, encoder),
-               **split_tensors("test", test, template, encoder), **piece_tensors(encoder)}
-    metadata = {"qzo_task_version": "1", "name": given.name or given.task or given.out.stem,
-                "loss": given.loss, "metric": "accuracy", "vocab_size": str(encoder.vocab_size),
-                "max_length": str(given.max_length), "template": template.prompt,
-                "options": json.dumps([template.answer] if template.answer is not None
-                                      else list(template.options)),
-                "tokenizer_xxh3": encoder.digest, "source": train_file.name,
-                "source_xxh3": xxhash.xxh3_64_hexdigest(train_file.read_bytes()),
+    shots = train[: given.shots]
+    if len(shots) < given.shots or len(train) == len(shots):
+        raise TaskError(f"--shots {given.shots}: only {len(train)} training examples")
+    train = train[len(shots) :]
+    dev, test = with_demonstrations(dev, shots), with_demonstrations(test, shots)
+    tensors = {**split_tensors("train", train, encoder, given.shuffle_labels),
+               **split_tensors("dev", dev, encoder), **split_tensors("test", test, encoder),
+               **piece_tensors(encoder)}
+    later = any(name.endswith((".right", ".reference_bytes")) for name in tensors)
+    metadata = {"qzo_task_version": "2" if later else "1", "name": task["name"],
+                "loss": task["loss"], "metric": task["metric"],
+                "vocab_size": str(encoder.vocab_size), "max_length": str(given.max_length),
+                "template": task["template"], "options": json.dumps(task["options"]),
+                "tokenizer_xxh3": encoder.digest,
                 "bos": "none" if encoder.bos is None else str(encoder.bos),
                 "seed": str(given.seed)}
-    if test_file:
-        metadata["test_source"] = test_file.name
-        metadata["test_source_xxh3"] = xxhash.xxh3_64_hexdigest(test_file.read_bytes())
+    for key, path in (("source", train_file), ("test_source", test_file)):
+        if path:
+            metadata[key] = path.name
+            metadata[f"{key}_xxh3"] = xxhash.xxh3_64_hexdigest(path.read_bytes())
+    if given.shots:
+        metadata["shots"] = str(given.shots)
     if given.shuffle_labels is not None:
         metadata["shuffled_labels"] = str(given.shuffle_labels)
     write_task(given.out, tensors, metadata)
+    report(given, task, tensors, (train, dev, test))
+
+
+def report(given, task, tensors, parts):
     answers = tensors["train.answer_tokens"]
-    print(f"{given.out}: {len(train)} train, {len(dev)} dev, {len(test)} test; rows of at most "
-          f"{np.diff(tensors['train.token_begin']).max()} tokens, answers of {answers.min()} to "
-          f"{answers.max()}")
+    rows = np.concatenate([np.diff(tensors[f"{name}.token_begin"])
+                           for name in ("train", "dev", "test")])
+    train, dev, test = map(len, parts)
+    print(f"{given.out}: {train} train, {dev} dev, {test} test; rows of at most {rows.max()} "
+          f"tokens, answers of {answers.min()} to {answers.max()}")
+    if np.any(rows == given.max_length):
+        print(f"{np.count_nonzero(rows == given.max_length)} of {len(rows)} rows have "
+              f"{given.max_length} tokens: their left may be cut off")
+    if task["rows"][1] is None:
+        print(f"train, dev and test all come from {task['files'][0]}, which has no training split "
+              "beside it: the scores are not those of the published splits")
 
 
 def unescaped(text):
@@ -280,21 +351,29 @@ def unescaped(text):
 
 def parser_of():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("source", type=Path)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("source_or_task", metavar="TASK|SOURCE",
+                        help=f"{', '.join(TASKS)}; or a file or folder of your own")
+    parser.add_argument("out", type=Path, nargs="?", help="default: NAME.qzt")
     parser.add_argument("--tokenizer", type=Path, required=True,
                         help="folder with tokenizer.json, as a rule the model's")
-    parser.add_argument("--task", choices=sorted(TASKS), help="template and options of this task")
+    parser.add_argument("--source", type=Path, help="the task's rows: a file, or a folder with "
+                        "train and val or test files; default: Hugging Face datasets")
+    parser.add_argument("--test-file", type=Path)
+    parser.add_argument("--task", choices=sorted(TASKS), help="the task whose rows SOURCE holds")
+    parser.add_argument("--config", type=Path, help="YAML with name, template, options or answer, "
+                        "label_field, references_field, loss, metric")
     parser.add_argument("--template", type=unescaped, help="prompt with {field}s; \\n is a newline")
     parser.add_argument("--options", type=unescaped, nargs="+", help="candidates, label 0 first")
     parser.add_argument("--answer", type=unescaped, help="template of the right answer (--loss lm)")
-    parser.add_argument("--loss", default="classification", choices=("classification", "lm"))
+    parser.add_argument("--loss", choices=("classification", "lm"))
+    parser.add_argument("--metric", choices=("accuracy", "f1", "exact_match"))
     parser.add_argument("--label-field")
-    parser.add_argument("--test-file", type=Path)
     parser.add_argument("--train", type=int, default=1000)
-    parser.add_argument("--dev", type=int, default=500)
-    parser.add_argument("--test", type=int, default=1000)
+    parser.add_argument("--dev", type=int, help="default: the task's, 500 for most")
+    parser.add_argument("--test", type=int, default=TEST)
     parser.add_argument("--seed", type=int, default=0, help="of the permutation")
+    parser.add_argument("--shots", type=int, default=0, metavar="K",
+                        help="put the first K training examples before every dev and test prompt")
     parser.add_argument("--max-length", type=int, default=2048)
     parser.add_argument("--bos", default="auto", choices=("auto", "yes", "no"))
     parser.add_argument("--shuffle-labels", type=int, metavar="SEED",
@@ -304,8 +383,11 @@ def parser_of():
 
 
 def main():
+    given = parser_of().parse_args()
+    if given.out is None:
+        given.out = Path(f"{given.name or given.task or Path(given.source_or_task).stem}.qzt")
     try:
-        prepare(parser_of().parse_args())
+        prepare(given)
     except (TaskError, OSError) as error:
         sys.exit(f"prepare_task: {error}")
 

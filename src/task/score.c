@@ -53,7 +53,8 @@ static double accuracy_score(const qzo_scored_example *example) {
     int64_t best = 0;
     for (int64_t i = 1; i < example->option_count; i++)
         if (option_score(example, i) > option_score(example, best)) best = i;
-    return best == example->gold ? 1.0 : 0.0;
+    bool is_right = example->right != NULL ? example->right[best] != 0 : best == example->gold;
+    return is_right ? 1.0 : 0.0;
 }
 
 static const qzo_metric accuracy = {"accuracy", accuracy_score};

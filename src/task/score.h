@@ -14,7 +14,8 @@ typedef struct qzo_scored_example {
     int64_t option_count;
     const double *log_prob_sum;   /* (option_count): over the answer tokens */
     const int32_t *answer_tokens; /* (option_count) */
-    int32_t gold;                 /* index of the right option */
+    int32_t gold;                 /* index of the right option, or of the first right one */
+    const uint8_t *right;         /* (option_count): 1 where right; NULL: gold alone */
 } qzo_scored_example;
 
 typedef struct qzo_loss {
@@ -37,7 +38,7 @@ typedef struct qzo_metric {
     double (*score)(const qzo_scored_example *example);
 } qzo_metric;
 
-/* NULL-terminated: accuracy (the best option, the first on a tie, is the gold one). */
+/* NULL-terminated: accuracy (the best option, the first on a tie, is a right one). */
 extern const qzo_metric *const qzo_metrics[];
 const qzo_metric *qzo_metric_find(const char *name); /* NULL where there is none */
 

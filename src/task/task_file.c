@@ -9,7 +9,6 @@
 #include <string.h>
 
 enum {
-    VERSION = 1,
     TENSOR_NAME_BYTES = 64,
     CHECKSUM_DIGITS = 16,
 };
@@ -97,9 +96,9 @@ static qzo_status read_metadata(reader *in) {
     const char *version = NULL, *checksum = NULL, *name = NULL, *loss = NULL, *metric = NULL;
     qzo_task *task = &in->owner->task;
     QZO_TRY(metadata_text(&version, in, "qzo_task_version"));
-    if (strcmp(version, "1") != 0) {
-        status = qzo_fail(QZO_ERR_UNSUPPORTED, "%s: task file of version %s, only %d is read",
-                          in->path, version, VERSION);
+    if (strcmp(version, "1") != 0 && strcmp(version, "2") != 0) {
+        status = qzo_fail(QZO_ERR_UNSUPPORTED, "%s: task file of version %s, only 1 and 2 are read",
+                          in->path, version);
         goto cleanup;
     }
     QZO_TRY(metadata_text(&checksum, in, "checksum"));
@@ -141,7 +140,34 @@ static qzo_status list_of(const void **out, int64_t *count, reader *in, const ch
 
 typedef struct lengths {
     int64_t option_begin, token_begin, answer_tokens, gold, tokens;
+    int64_t right, reference_begin, reference_text_begin, reference_bytes; /* of version 2 */
 } lengths;
+
+static bool has_list(const reader *in, const char *prefix, const char *name) {
+    char full[TENSOR_NAME_BYTES];
+    snprintf(full, sizeof full, "%s.%s", prefix, name);
+    return qzo_safetensors_find(in->owner->file, full) != NULL;
+}
+
+/* What version 2 adds, where it is there. */
+static qzo_status place_later(qzo_split *split, lengths *found, reader *in, const char *prefix) {
+    qzo_status status = QZO_OK;
+    const void *data = NULL;
+    if (has_list(in, prefix, "right")) {
+        QZO_TRY(list_of(&data, &found->right, in, prefix, "right", QZO_DTYPE_U8));
+        split->right = data;
+    }
+    if (!has_list(in, prefix, "reference_begin")) return QZO_OK;
+    QZO_TRY(list_of(&data, &found->reference_begin, in, prefix, "reference_begin", QZO_DTYPE_I64));
+    split->reference_begin = data;
+    QZO_TRY(list_of(&data, &found->reference_text_begin, in, prefix, "reference_text_begin",
+                    QZO_DTYPE_I64));
+    split->reference_text_begin = data;
+    QZO_TRY(list_of(&data, &found->reference_bytes, in, prefix, "reference_bytes", QZO_DTYPE_U8));
+    split->reference_bytes = data;
+cleanup:
+    return status;
+}
 
 static qzo_status place_split(qzo_split *split, lengths *found, reader *in, qzo_split_kind kind) {
     qzo_status status = QZO_OK;
@@ -158,6 +184,7 @@ static qzo_status place_split(qzo_split *split, lengths *found, reader *in, qzo_
     QZO_TRY(list_of(&data, &found->tokens, in, prefix, "tokens", QZO_DTYPE_I32));
     split->tokens = data;
     split->example_count = found->gold;
+    QZO_TRY(place_later(split, found, in, prefix));
 cleanup:
     return status;
 }
@@ -231,6 +258,27 @@ static qzo_status check_rows(const qzo_split *split, const lengths *found, const
     return QZO_OK;
 }
 
+static qzo_status check_later(const qzo_split *split, const lengths *found, const char *prefix,
+                              const char *path) {
+    qzo_status status = QZO_OK;
+    if (split->right != NULL) {
+        QZO_TRY(check_length(prefix, "right", found->right, found->answer_tokens, path));
+        for (int64_t i = 0; i < split->example_count; i++)
+            if (split->right[split->option_begin[i] + split->gold[i]] != 1)
+                return qzo_fail(QZO_ERR_FORMAT,
+                                "%s: %s: example %lld: its gold option is not among the right ones",
+                                path, prefix, (long long)i);
+    }
+    if (split->reference_begin == NULL) return QZO_OK;
+    QZO_TRY(check_length(prefix, "reference_begin", found->reference_begin, found->gold + 1, path));
+    QZO_TRY(check_offsets(split->reference_begin, found->reference_begin,
+                          found->reference_text_begin - 1, false, prefix, "reference_begin", path));
+    QZO_TRY(check_offsets(split->reference_text_begin, found->reference_text_begin,
+                          found->reference_bytes, true, prefix, "reference_text_begin", path));
+cleanup:
+    return status;
+}
+
 static qzo_status check_split(const qzo_split *split, const lengths *found, qzo_split_kind kind,
                               const reader *in) {
     qzo_status status = QZO_OK;
@@ -243,6 +291,7 @@ static qzo_status check_split(const qzo_split *split, const lengths *found, qzo_
     QZO_TRY(check_offsets(split->token_begin, found->token_begin, found->tokens, false, prefix,
                           "token_begin", path));
     QZO_TRY(check_rows(split, found, prefix, in));
+    QZO_TRY(check_later(split, found, prefix, path));
     if (kind != QZO_SPLIT_TEST && split->example_count == 0)
         status = qzo_fail(QZO_ERR_FORMAT, "%s: no example in the split %s", path, prefix);
 cleanup:

@@ -1,9 +1,9 @@
 /* A prepared task: token ids of every option of every example, made once by tools/prepare_task.py.
  *
- * The file (*.qzt) is a safetensors file. Version 1; integers little-endian, types exact:
+ * The file (*.qzt) is a safetensors file. Version 1 or 2; integers little-endian, types exact:
  *
- *   __metadata__  qzo_task_version "1"; name; loss "classification" | "lm"; metric "accuracy";
- *                 vocab_size, max_length: decimal; checksum: 16 hex digits, XXH3-64 (seed 0) of the
+ *   __metadata__  qzo_task_version "1" or "2"; name; loss "classification" | "lm"; metric
+ * "accuracy"; vocab_size, max_length: decimal; checksum: 16 hex digits, XXH3-64 (seed 0) of the
  *                 payload (all bytes after the header) followed by "key=value\n" of every other
  *                 metadata key in ascending order. Other keys (template, tokenizer, source ...) are
  *                 free and covered by the checksum.
@@ -15,6 +15,13 @@
  *     {split}.tokens        I32 (all)           prompt and option as fed to the model, after
  *                                               truncation, beginning-of-sequence token included
  *   pieces.begin I64 (vocab_size + 1), pieces.bytes U8: the text of each token, so that C can print
+ *
+ * Version 2 adds, where a split needs them:
+ *     {split}.right         U8 (options)        1: a right option, of which gold is one; where it
+ *                                               is absent gold alone is
+ *     {split}.reference_begin       I64 (examples + 1)    texts of example e: [begin[e], begin[e +
+ * 1]) {split}.reference_text_begin  I64 (texts + 1)       bytes of text t {split}.reference_bytes
+ * U8                    what a generated answer is compared with, UTF-8
  *
  * With loss "lm" an example has one option, the gold answer, or several (COPA, ReCoRD): the loss is
  * taken over the gold one, the metric over all. An answer has at least one token, and at least one
@@ -41,6 +48,10 @@ typedef struct qzo_split {
     const int32_t *answer_tokens;
     const int32_t *gold;
     const int32_t *tokens;
+    const uint8_t *right;           /* NULL: gold alone */
+    const int64_t *reference_begin; /* NULL: no texts, like the next two */
+    const int64_t *reference_text_begin;
+    const uint8_t *reference_bytes;
 } qzo_split;
 
 typedef struct qzo_task {

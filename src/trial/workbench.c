@@ -358,8 +358,10 @@ static qzo_scored_example scored(qzo_workbench *bench, const qzo_split *split, i
     qzo_scored_example out = {.option_count = split->option_begin[example + 1] - begin,
                               .log_prob_sum = bench->option_sums,
                               .answer_tokens = split->answer_tokens + begin,
-                              .gold = split->gold[example]};
+                              .gold = split->gold[example],
+                              .right = split->right != NULL ? split->right + begin : NULL};
     if (gold_only) {
+        out.right = NULL;
         out.answer_tokens += out.gold;
         out.option_count = 1;
         out.gold = 0;

@@ -1,0 +1,231 @@
+"""Rows of a task from files, or from Hugging Face `datasets`, in the field names of the latter.
+
+Layouts that are read: JSONL (also .gz), TSV with sentence and label, CSV with a header, Parquet,
+one folder per task as SuperGLUE's archives have it (train.jsonl, val.jsonl), SQuAD's JSON.
+"""
+import csv
+import gzip
+import json
+from pathlib import Path
+
+
+class TaskError(Exception):
+    """A source, template or tokenizer that does not give a task."""
+
+
+# --- files to raw rows ----------------------------------------------------------------------------
+
+def read_text(path):
+    data = path.read_bytes()
+    return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+
+
+def read_json_lines(path):
+    rows = []
+    # Not splitlines(), which also ends a line at characters that texts do contain (U+2028).
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise TaskError(f"{path}:{number}: expected a JSON object: {error}") from error
+        if not isinstance(rows[-1], dict):
+            raise TaskError(f"{path}:{number}: expected a JSON object, found {line[:40]}")
+    return rows
+
+
+def read_sentences(path):
+    """sentence<TAB>label, with or without that header."""
+    rows = []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        sentence, tab, label = line.rpartition("\t")
+        if not tab:
+            raise TaskError(f"{path}:{number}: expected sentence<TAB>label, found no tab")
+        if number > 1 or label != "label":
+            rows.append({"sentence": sentence.strip(), "label": label.strip()})
+    return rows
+
+
+def read_csv(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_parquet(path):
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise TaskError(f"{path}: Parquet needs pyarrow: pip install pyarrow") from error
+    return pyarrow.parquet.read_table(path).to_pylist()
+
+
+def read_squad(path):
+    """SQuAD's JSON: one row per question, in the order of the file."""
+    return [{"title": article.get("title", ""), "context": paragraph["context"],
+             "question": question["question"],
+             "answers": [answer["text"] for answer in question["answers"]]}
+            for article in json.loads(read_text(path))["data"]
+            for paragraph in article["paragraphs"] for question in paragraph["qas"]]
+
+
+READERS = {".jsonl": read_json_lines, ".tsv": read_sentences, ".csv": read_csv,
+           ".parquet": read_parquet, ".json": read_squad}
+
+
+def read_file(path):
+    """A list of dictionaries as the file has them."""
+    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    if suffix not in READERS:
+        raise TaskError(f"{path}: expected a file that ends in {', '.join(sorted(READERS))} or "
+                        f".jsonl.gz, found {suffix or 'none of these'}")
+    try:
+        return READERS[suffix](path)
+    except (KeyError, TypeError, UnicodeDecodeError, gzip.BadGzipFile) as error:
+        raise TaskError(f"{path}: not in the layout that its name promises: {error!r}") from error
+
+
+# --- raw rows to rows of a task -------------------------------------------------------------------
+
+ENTAILMENT = {"rte": ("entailment", "not_entailment"),
+              "cb": ("entailment", "contradiction", "neutral")}
+
+
+def label_of(row, task):
+    """0, 1, 2: numbers, numbers as text, truth values and SuperGLUE's words."""
+    label = row.get("label")
+    if label in ENTAILMENT.get(task, ()):
+        return ENTAILMENT[task].index(label)
+    if isinstance(label, bool):
+        return int(label)
+    text = str(label)
+    if not text.isdigit():
+        raise TaskError(f"label: expected 0, 1, ... {' or '.join(ENTAILMENT.get(task, ()))}, "
+                        f"found {label!r}")
+    return int(text)
+
+
+def multirc_rows(raw):
+    """SuperGLUE nests questions and answers; `datasets` has a row per answer, in that order."""
+    if "passage" not in raw:
+        return [{**raw, "label": label_of(raw, "multirc")}]
+    return [{"paragraph": raw["passage"]["text"], "question": question["question"],
+             "answer": answer["text"], "label": label_of(answer, "multirc")}
+            for question in raw["passage"]["questions"] for answer in question["answers"]]
+
+
+def record_rows(raw):
+    """Entities and answers are spans there; `datasets` has their distinct texts, sorted."""
+    if isinstance(raw["passage"], str):
+        return [raw]
+    text = raw["passage"]["text"]
+    spans = raw["passage"]["entities"]
+    entities = sorted({text[span["start"] : span["end"] + 1] for span in spans})
+    return [{"passage": text, "query": question["query"], "entities": entities,
+             "answers": sorted({answer["text"] for answer in question["answers"]})}
+            for question in raw["qas"]]
+
+
+def squad_rows(raw):
+    answers = raw["answers"]
+    return [{**raw, "answers": answers["text"] if isinstance(answers, dict) else answers}]
+
+
+def drop_rows(raw):
+    """Three layouts: ours, that of `datasets` (answers_spans), and prompts with "a|b" answers."""
+    if "answers" in raw:
+        return [raw]
+    if "answers_spans" in raw:
+        spans = raw["answers_spans"]["spans"]
+        return [{"passage": raw["passage"], "question": raw["question"],
+                 "answers": list(dict.fromkeys(spans))}]
+    passage, _, question = raw["context"].removesuffix("\nAnswer:").rpartition("\nQuestion: ")
+    return [{"passage": passage.removeprefix("Passage: "), "question": question,
+             "answers": raw["ref_text"].split("|")}]
+
+
+def wsc_rows(raw):
+    return [{**raw, **raw.get("target", {}), "label": label_of(raw, "wsc")}]
+
+
+def boolq_rows(raw):
+    return [{**raw, "answer": raw["answer"] if "answer" in raw else bool(label_of(raw, "boolq"))}]
+
+
+OWN_ROWS = {"multirc": multirc_rows, "record": record_rows, "squad": squad_rows, "drop": drop_rows,
+            "wsc": wsc_rows, "boolq": boolq_rows}
+
+
+def task_rows(task, raw_rows, place):
+    """Rows with the fields that the task's template reads."""
+    rows = []
+    for number, raw in enumerate(raw_rows, start=1):
+        try:
+            if task in OWN_ROWS:
+                rows.extend(OWN_ROWS[task](raw))
+            else:
+                rows.append({**raw, "label": label_of(raw, task)})
+        except (KeyError, TypeError, AttributeError, TaskError) as error:
+            raise TaskError(f"{place}, row {number}: not a row of {task}: {error}") from error
+    return rows
+
+
+# --- where the splits lie -------------------------------------------------------------------------
+
+# Names of the two files in a folder, the first that exists: few-shot subsets come last.
+TRAIN_NAMES = ("train.tsv", "train.jsonl", "train.csv", "train.parquet")
+TEST_NAMES = {".tsv": ("test.tsv",), "": ("val.jsonl", "dev.jsonl", "test.jsonl", "test.csv",
+                                          "test.parquet")}
+SINGLE_NAMES = ("val.jsonl", "xquad.en.json", "drop_v0_dev.jsonl.gz", "fewglue_train.jsonl")
+
+
+def first_of(folder, names):
+    return next((folder / name for name in names if (folder / name).exists()), None)
+
+
+def has_labels(path):
+    """SuperGLUE's own test files have none."""
+    rows = read_file(path)
+    return bool(rows) and ("label" in rows[0] or "passage" in rows[0] or "answers" in rows[0])
+
+
+def source_files(source, test_file):
+    """(training file, test file or None). None as test file: test examples come from the first."""
+    if not source.exists():
+        raise TaskError(f"{source}: no such file or folder")
+    if source.is_file():
+        return source, test_file
+    train = first_of(source, TRAIN_NAMES)
+    if train is None:
+        train = first_of(source, SINGLE_NAMES)
+        if train is None:
+            raise TaskError(f"{source}: expected a file, or a folder with one of "
+                            f"{', '.join(TRAIN_NAMES + SINGLE_NAMES)}")
+        return train, test_file
+    if test_file is None:
+        names = TEST_NAMES.get(train.suffix, TEST_NAMES[""])
+        test_file = first_of(source, names)
+        if test_file is None or not has_labels(test_file):
+            raise TaskError(f"{source}: expected one of {', '.join(names)} with labels beside "
+                            f"{train.name}, or --test-file")
+    elif not test_file.exists() and (source / test_file).exists():
+        test_file = source / test_file
+    return train, test_file
+
+
+def hub_rows(task, hub):
+    """(training rows, test rows) through Hugging Face `datasets`."""
+    path, name, train, test = hub
+    try:
+        import datasets
+    except ImportError as error:
+        raise TaskError(f"{task}: without --source its rows come from Hugging Face datasets: pip "
+                        "install datasets, or give --source a file or folder") from error
+    try:
+        found = datasets.load_dataset(path, name)
+        return [task_rows(task, found[split], f"{path} {split}") for split in (train, test)]
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise TaskError(f"{task}: {path} cannot be loaded ({error}); give --source a file or "
+                        "folder") from error
