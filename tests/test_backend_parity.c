@@ -427,7 +427,7 @@ static void operations_equal_the_reference_whatever_the_threads(void **state) {
             const qzo_backend_options options = {.thread_count = threads};
             qzo_cpu_limit((qzo_cpu_level)level);
             assert_ok(qzo_backend_cpu_open(&backend, &options));
-            qzo_cpu_limit(QZO_CPU_AVX512);
+            qzo_cpu_limit(QZO_CPU_WIDEST);
             test_weights_visit(linear_over_the_backend);
             row_operations_over_the_backend();
             attention_over_the_backend();

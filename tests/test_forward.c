@@ -279,7 +279,7 @@ static void threads_and_instruction_sets_change_nothing(void **state) {
                     size_t bytes = (size_t)(18 * model.model->shape.vocab) * sizeof(float);
                     float *actual = test_logits(&model, lone, 18, &perturbations[p]);
                     test_model_close(&model);
-                    qzo_cpu_limit(QZO_CPU_AVX512);
+                    qzo_cpu_limit(QZO_CPU_WIDEST);
                     if (expected == NULL) {
                         expected = actual;
                         continue;

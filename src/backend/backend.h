@@ -215,7 +215,9 @@ qzo_status qzo_backend_open(qzo_backend **out, const char *name,
                             const qzo_backend_options *options);
 void qzo_backend_close(qzo_backend *backend); /* NULL is fine */
 
-/* src/backend/backend_cpu.c */
+/* src/backend/backend_cpu.c; bf16: products of bf16 operands, QZO_ERR_ENVIRONMENT where the
+ * processor has neither AMX nor AVX-512 */
 qzo_status qzo_backend_cpu_open(qzo_backend **out, const qzo_backend_options *options);
+qzo_status qzo_backend_cpu_bf16_open(qzo_backend **out, const qzo_backend_options *options);
 
 #endif

@@ -68,14 +68,30 @@ static qzo_status cpu_reserve(qzo_backend *backend, int64_t context_max) {
     return grow_scratch(backend, context_max);
 }
 
+static qzo_status grow_packed(qzo_backend *backend, int64_t size_bytes) {
+    cpu_state *state = state_of(backend);
+    if (size_bytes <= state->packed_bytes) return QZO_OK;
+    void *packed = NULL;
+    qzo_status status = cpu_allocate(backend, &packed, (size_t)size_bytes);
+    if (status != QZO_OK) return status;
+    free(state->packed);
+    state->packed = packed;
+    state->packed_bytes = size_bytes;
+    return QZO_OK;
+}
+
 static qzo_status cpu_weight_load(qzo_backend *backend, qzo_weight **out,
                                   const qzo_qtensor *tensor) {
-    qzo_status status = grow_scratch(backend, qzo_cpu_linear_scratch_floats(tensor));
-    if (status != QZO_OK) return status;
+    qzo_status status = QZO_OK;
+    const cpu_bf16_ops *bf16 = state_of(backend)->bf16;
+    QZO_TRY(grow_scratch(backend, bf16 != NULL ? bf16->scratch_floats(tensor)
+                                               : qzo_cpu_linear_scratch_floats(tensor)));
+    if (bf16 != NULL) QZO_TRY(grow_packed(backend, bf16->packed_bytes(tensor)));
     *out = calloc(1, sizeof **out);
     if (*out == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for a weight");
     (*out)->tensor = tensor;
-    return QZO_OK;
+cleanup:
+    return status;
 }
 
 static void cpu_weight_free(qzo_backend *backend, qzo_weight *weight) {
@@ -88,8 +104,7 @@ static const qzo_qtensor *cpu_weight_tensor(const qzo_weight *weight) { return w
 /* The same for every instruction set, since they give the same bits. The number changes with any
  * change of an order of summation or of a polynomial. */
 static const char *cpu_arithmetic(const qzo_backend *backend) {
-    (void)backend;
-    return "cpu fp32 1";
+    return state_of(backend)->bf16 != NULL ? "cpu bf16 1" : "cpu fp32 1";
 }
 
 static void cpu_close(qzo_backend *backend) {
@@ -97,6 +112,7 @@ static void cpu_close(qzo_backend *backend) {
     if (state != NULL) {
         qzo_thread_pool_close(state->pool);
         free(state->scratch);
+        free(state->packed);
         free(state);
     }
     free(backend);
@@ -289,13 +305,20 @@ static void linear_piece(void *context, int64_t piece, int thread) {
 static qzo_status cpu_linear_op(qzo_backend *backend, qzo_act *out, const qzo_act *x,
                                 const qzo_weight *weight, const float *masters,
                                 const qzo_perturbation *perturbation, int64_t rows) {
-    linear_call call = {.state = state_of(backend),
+    const cpu_state *state = state_of(backend);
+    linear_call call = {.state = state,
                         .job = {.out = (float *)out,
                                 .x = (const float *)x,
                                 .weight = weight->tensor,
                                 .masters = masters,
                                 .perturbation = *perturbation,
-                                .rows = rows}};
+                                .rows = rows,
+                                .packed = state->packed}};
+    if (state->bf16 != NULL) {
+        qzo_cpu_bf16_linear(state->bf16, state->pool, &call.job, state->scratch,
+                            state->scratch_floats);
+        return QZO_OK;
+    }
     int64_t tile = call.state->ops->linear_tile_rows;
     int64_t pieces = (weight->tensor->out_features + tile - 1) / tile;
     qzo_thread_pool_run(call.state->pool, pieces, linear_piece, &call);
@@ -409,8 +432,10 @@ static double now_seconds(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+typedef double burst_function(int64_t rounds, float *sink);
+
 typedef struct peak_job {
-    const cpu_state *state;
+    burst_function *burst;
     double flops; /* of one piece */
     uint8_t *from, *to;
     size_t piece_bytes;
@@ -420,7 +445,7 @@ static void burst_piece(void *context, int64_t piece, int thread) {
     (void)piece, (void)thread;
     const peak_job *job = context;
     float sink = 0.5f;
-    double flops = job->state->ops->fma_burst(BURST_ROUNDS, &sink);
+    double flops = job->burst(BURST_ROUNDS, &sink);
     QZO_ASSERT(flops == job->flops && sink < 1e9f);
 }
 
@@ -450,7 +475,8 @@ static qzo_status cpu_measure_peaks(qzo_backend *backend, qzo_peaks *out_host) {
     int64_t threads = qzo_thread_pool_size(state->pool);
     void *from = NULL, *to = NULL;
     float sink = 0.5f;
-    peak_job job = {.state = state, .flops = state->ops->fma_burst(BURST_ROUNDS, &sink)};
+    peak_job job = {.burst = state->bf16 != NULL ? state->bf16->burst : state->ops->fma_burst};
+    job.flops = job.burst(BURST_ROUNDS, &sink);
     job.piece_bytes = COPY_BYTES / (size_t)threads;
     QZO_TRY(cpu_allocate(backend, &from, COPY_BYTES));
     QZO_TRY(cpu_allocate(backend, &to, COPY_BYTES));
@@ -503,16 +529,14 @@ static const qzo_backend_ops cpu_backend_ops = {
 
 static const cpu_ops *best_ops(void) {
 #if defined(__x86_64__)
-    switch (qzo_cpu()) {
-    case QZO_CPU_AVX512: return &qzo_cpu_ops_avx512;
-    case QZO_CPU_AVX2: return &qzo_cpu_ops_avx2;
-    default: break;
-    }
+    if (qzo_cpu() >= QZO_CPU_AVX512) return &qzo_cpu_ops_avx512;
+    if (qzo_cpu() >= QZO_CPU_AVX2) return &qzo_cpu_ops_avx2;
 #endif
     return &qzo_cpu_ops_reference;
 }
 
-qzo_status qzo_backend_cpu_open(qzo_backend **out, const qzo_backend_options *options) {
+static qzo_status open_with(qzo_backend **out, const qzo_backend_options *options,
+                            const cpu_bf16_ops *bf16) {
     qzo_status status = QZO_OK;
     qzo_backend *backend = NULL;
     QZO_TRY(qzo_cpu_check_float_mode());
@@ -526,10 +550,25 @@ qzo_status qzo_backend_cpu_open(qzo_backend **out, const qzo_backend_options *op
     backend->ops = &cpu_backend_ops;
     backend->state = state;
     state->ops = best_ops();
+    state->bf16 = bf16;
     QZO_TRY(qzo_thread_pool_open(&state->pool, options->thread_count));
     *out = backend;
     backend = NULL;
 cleanup:
     if (backend != NULL) cpu_close(backend);
     return status;
+}
+
+qzo_status qzo_backend_cpu_open(qzo_backend **out, const qzo_backend_options *options) {
+    return open_with(out, options, NULL);
+}
+
+qzo_status qzo_backend_cpu_bf16_open(qzo_backend **out, const qzo_backend_options *options) {
+    const cpu_bf16_ops *bf16 = qzo_cpu_bf16_best();
+    if (bf16 == NULL)
+        return qzo_fail(QZO_ERR_ENVIRONMENT,
+                        "bf16 products need a processor with AMX or AVX-512, this one has %s: "
+                        "\"cpu\" computes in fp32",
+                        qzo_cpu_name(qzo_cpu()));
+    return open_with(out, options, bf16);
 }

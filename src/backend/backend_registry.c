@@ -10,6 +10,7 @@ const qzo_backend_entry qzo_backends[] = {
     {"cuda", qzo_backend_cuda_open},
 #endif
     {"cpu", qzo_backend_cpu_open},
+    {"cpu-bf16", qzo_backend_cpu_bf16_open},
     {NULL, NULL},
 };
 
@@ -32,7 +33,8 @@ qzo_status qzo_backend_open(qzo_backend **out, const char *name,
     if (strcmp(name, "cuda") == 0)
         return qzo_fail(QZO_ERR_ENVIRONMENT,
                         "this qzo was built without CUDA: build it where cmake finds nvcc");
-    return qzo_fail(QZO_ERR_USAGE, "no backend is named \"%s\": expected auto, cpu or cuda", name);
+    return qzo_fail(QZO_ERR_USAGE,
+                    "no backend is named \"%s\": expected auto, cpu, cpu-bf16 or cuda", name);
 }
 
 void qzo_backend_close(qzo_backend *backend) {

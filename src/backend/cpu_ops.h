@@ -20,6 +20,7 @@ typedef struct cpu_linear {
     const float *masters;
     qzo_perturbation perturbation;
     int64_t rows;
+    uint16_t *packed; /* x in bf16, of cpu_bf16.h alone */
 } cpu_linear;
 
 enum {
@@ -62,6 +63,10 @@ typedef struct cpu_ops {
 extern const cpu_ops qzo_cpu_ops_reference;
 extern const cpu_ops qzo_cpu_ops_avx2;
 extern const cpu_ops qzo_cpu_ops_avx512;
+
+/* out (in_features) = row `output` of W with its perturbed values, by the format's own decode_row;
+ * scratch: (group_count). */
+void qzo_cpu_decode_row(float *out, const cpu_linear *job, int64_t output, float *scratch);
 
 /* Scratch of one thread for any of the tables' linear_tile. */
 int64_t qzo_cpu_linear_scratch_floats(const qzo_qtensor *weight);

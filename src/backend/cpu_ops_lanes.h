@@ -245,7 +245,7 @@ static inline void update_block(float *restrict values, const float *unit, const
 enum { BURST_CHAINS = 12 };
 
 /* BURST_CHAINS independent vectors hide the latency of an fma. */
-static double fma_burst(int64_t rounds, float *sink) {
+static inline double fma_burst(int64_t rounds, float *sink) {
     typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
     lanes chain[BURST_CHAINS];
     float seed = *sink;

@@ -2,14 +2,18 @@
 #ifndef QZO_BACKEND_CPU_STATE_H
 #define QZO_BACKEND_CPU_STATE_H
 
+#include "backend/cpu_bf16.h"
 #include "backend/cpu_ops.h"
 #include "backend/thread_pool.h"
 
 typedef struct cpu_state {
     const cpu_ops *ops;
+    const cpu_bf16_ops *bf16; /* products in bf16; NULL: in fp32, by ops */
     qzo_thread_pool *pool;
     float *scratch; /* (threads, scratch_floats) */
     int64_t scratch_floats;
+    uint16_t *packed; /* rows in bf16 */
+    int64_t packed_bytes;
 } cpu_state;
 
 static inline cpu_state *state_of(const qzo_backend *backend) { return backend->state; }

@@ -1,29 +1,60 @@
 #include "base/cpu.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
-static qzo_cpu_level limit = QZO_CPU_AVX512;
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum {
+    CPUID_FEATURES = 7,
+    EDX_AMX_BF16 = 1 << 22,
+    EDX_AMX_TILE = 1 << 24,
+    REQUEST_STATE_PERMISSION = 0x1023, /* ARCH_REQ_XCOMP_PERM of asm/prctl.h, Linux 5.16 */
+    TILE_DATA = 18                     /* the state component */
+};
+
+/* Tiles are 8 KB more to save at a switch of threads; the system grants them to a process that
+ * asks, all its threads included. */
+static bool has_amx(void) {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    const unsigned needed = EDX_AMX_BF16 | EDX_AMX_TILE;
+    if (!__get_cpuid_count(CPUID_FEATURES, 0, &a, &b, &c, &d) || (d & needed) != needed)
+        return false;
+    return syscall(SYS_arch_prctl, REQUEST_STATE_PERMISSION, TILE_DATA) == 0;
+}
+#endif
+
+static qzo_cpu_level limit = QZO_CPU_WIDEST;
 
 static qzo_cpu_level detect(void) {
 #if defined(__x86_64__)
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    return avx512 ? QZO_CPU_AVX512 : avx2 ? QZO_CPU_AVX2 : QZO_CPU_BASELINE;
+    if (avx512) return has_amx() ? QZO_CPU_AMX : QZO_CPU_AVX512;
+    return avx2 ? QZO_CPU_AVX2 : QZO_CPU_BASELINE;
 #else
     return QZO_CPU_BASELINE;
 #endif
 }
 
 qzo_cpu_level qzo_cpu(void) {
-    qzo_cpu_level level = detect();
-    return level < limit ? level : limit;
+    static atomic_int detected = -1; /* two threads that are first find the same */
+    int level = atomic_load_explicit(&detected, memory_order_relaxed);
+    if (level < 0) {
+        level = (int)detect();
+        atomic_store_explicit(&detected, level, memory_order_relaxed);
+    }
+    return level < (int)limit ? (qzo_cpu_level)level : limit;
 }
 
 void qzo_cpu_limit(qzo_cpu_level level) { limit = level; }
 
 const char *qzo_cpu_name(qzo_cpu_level level) {
-    static const char *const names[] = {"baseline", "avx2", "avx512"};
+    static const char *const names[] = {"baseline", "avx2", "avx512", "amx"};
     return names[level];
 }
 

@@ -29,11 +29,8 @@ static void noise_blocks_baseline(float *out, uint64_t seed, uint32_t tensor_id,
 
 static noise_blocks_function *best_blocks_function(void) {
 #if defined(__x86_64__)
-    switch (qzo_cpu()) {
-    case QZO_CPU_AVX512: return qzo_noise_blocks_avx512;
-    case QZO_CPU_AVX2: return qzo_noise_blocks_avx2;
-    default: break;
-    }
+    if (qzo_cpu() >= QZO_CPU_AVX512) return qzo_noise_blocks_avx512;
+    if (qzo_cpu() >= QZO_CPU_AVX2) return qzo_noise_blocks_avx2;
 #endif
     return noise_blocks_baseline;
 }

@@ -112,7 +112,7 @@ static const option_entry entries[] = {
     {"threads", KIND_INT, offsetof(qzo_options, thread_count), "N", 1, 4096,
      " run replay export generate bench eval ", false,
      "threads per rank (default: the host's cores / its ranks)"},
-    {"backend", KIND_CHOICE, offsetof(qzo_options, backend_name), "auto|cpu|cuda", 0, 0,
+    {"backend", KIND_CHOICE, offsetof(qzo_options, backend_name), "auto|cpu|cpu-bf16|cuda", 0, 0,
      " run replay export generate bench eval ", false, "what computes (default: auto)"},
     {"transport", KIND_CHOICE, offsetof(qzo_options, transport_name), TRANSPORTS, 0, 0, " run ",
      false,
