@@ -103,9 +103,9 @@ static inline qzo_qspsa_settings bowl_settings(int64_t samples) {
                                 .samples_per_step = samples,
                                 .learning_rate = 0.15,
                                 .eps = 1e-3,
-                                .clip = 100.0,
                                 .noise_seed = 2024,
                                 .rule = qzo_update_rule_find("plain"),
+                                .rule_settings = {.clip = 100.0},
                                 .schedule = qzo_lr_schedule_find("linear")};
 }
 

@@ -44,3 +44,32 @@ for kind in $(choices perturbation); do
     *) check "$kind" "perturbation: $kind, learning_rate: 1e-4" ;;
     esac
 done
+
+for rule in $(choices update_rule); do
+    # A low bound and a short memory, so that the state shows in most steps.
+    case $rule in
+    mean_clip) check "$rule" "update_rule: $rule, clip_factor: 1.5, clip_memory: 10, \
+learning_rate: 2e-4" ;;
+    *) check "$rule" "update_rule: $rule, learning_rate: 1e-4" ;;
+    esac
+done
+# Factor 1.5 clips many of the records; what the rule did stands in the journal.
+run 0 "$QZO" journal mean_clip-alone 1 --csv
+python3 - <<'PY' || fail "the journal of mean_clip"
+import csv
+rows = [row for row in csv.DictReader(open("stdout", newline="")) if row["flags"] is not None]
+seen, mean, clipped = 0, 0.0, 0
+for first in range(0, len(rows), 4):
+    step = rows[first:first + 4]
+    bound = min(100.0, 1.5 * mean) if seen else 100.0
+    for row in step:
+        gradient = float(row["gradient"])
+        expected = 2e-4 / 4 * max(-bound, min(bound, gradient))
+        assert abs(float(row["k"]) - expected) <= 1e-6 * abs(expected), (row, expected)
+        clipped += abs(gradient) > bound
+    for row in step:
+        size = min(abs(float(row["gradient"])), bound)
+        seen = min(seen + 1, 10)
+        mean += (size - mean) / seen
+assert len(rows) == 120 and 30 <= clipped <= 90, (len(rows), clipped)
+PY

@@ -144,9 +144,9 @@ static void step_once(qzo_record out[SEEDS], float k[SEEDS], double eps, double 
                                          .samples_per_step = SEEDS,
                                          .learning_rate = learning_rate,
                                          .eps = eps,
-                                         .clip = clip,
                                          .noise_seed = 430,
                                          .rule = qzo_update_rule_find("plain"),
+                                         .rule_settings = {.clip = clip},
                                          .schedule = qzo_lr_schedule_find("constant")};
     const qzo_trainable trainable = {.backend = f.model.backend,
                                      .masters = f.model.masters,

@@ -142,15 +142,17 @@ static void steep_bowl_is_clipped(void **state) {
     (void)state;
     bowl b;
     qzo_qspsa_settings settings = bowl_settings(4);
-    settings.clip = 1e-4;
+    settings.rule_settings.clip = 1e-4;
     bowl_open(&b, 1);
     assert_ok(bowl_run(&first, &b, &settings, comm, 1));
     bowl_close(&b);
     for (int sample = 0; sample < 4; sample++) {
         double gradient = (double)first.records[0][sample].gradient;
-        assert_true(fabs(gradient) > settings.clip); /* the record keeps what was measured */
+        assert_true(fabs(gradient) >
+                    settings.rule_settings.clip); /* the record keeps what was measured */
         assert_int_equal(first.records[0][sample].flags, QZO_FLAG_CLIPPED);
-        assert_true(first.k[0][sample] == (float)(0.15 / 4 * copysign(settings.clip, gradient)));
+        assert_true(first.k[0][sample] ==
+                    (float)(0.15 / 4 * copysign(settings.rule_settings.clip, gradient)));
     }
 }
 

@@ -1,4 +1,5 @@
-/* k = fp32((rate / samples) clip(gradient, C)): the one number that a journal replays from. */
+/* k = fp32((rate / samples) clip(gradient, C)): the one number that a journal replays from; and
+ * what rules with a memory make of the steps before. */
 #include "test_support.h"
 
 #include "optim/rules.h"
@@ -8,12 +9,20 @@
 
 enum { COUNT = 5 };
 
+static qzo_rule *open_rule(const char *name, qzo_rule_settings settings) {
+    qzo_rule *rule = NULL;
+    const qzo_update_rule *kind = qzo_update_rule_find(name);
+    assert_non_null(kind);
+    assert_ok(qzo_rule_open(&rule, kind, &settings));
+    return rule;
+}
+
 static void factors(float k[COUNT], const float gradients[COUNT], double rate, double clip) {
     qzo_record records[COUNT] = {0};
-    const qzo_update_rule *rule = qzo_update_rule_find("plain");
-    assert_non_null(rule);
+    qzo_rule *rule = open_rule("plain", (qzo_rule_settings){.clip = clip});
     for (int i = 0; i < COUNT; i++) records[i].gradient = gradients[i];
-    rule->factors(k, records, COUNT, rate, clip);
+    qzo_rule_factors(k, rule, records, COUNT, rate);
+    qzo_rule_close(rule);
 }
 
 static void k_is_one_rounding_of_the_formula_in_double(void **state) {
@@ -47,8 +56,10 @@ static void infinite_gradient_is_clipped(void **state) {
     assert_true(k[1] == -k[0]);
 }
 
+/* Of every rule, before its first step: a bound of 10 in force, and the same factors. */
 static void losses_that_are_not_finite_are_never_applied(void **state) {
     (void)state;
+    const qzo_rule_settings settings = {.clip = 10.0, .clip_factor = 3.0, .clip_memory = 5};
     qzo_record records[COUNT] = {0};
     float k[COUNT];
     for (int i = 0; i < COUNT; i++) records[i].gradient = 1.0f;
@@ -57,9 +68,93 @@ static void losses_that_are_not_finite_are_never_applied(void **state) {
     records[3].flags = QZO_FLAG_NOT_FINITE | QZO_FLAG_CLIPPED;
     records[3].gradient = INFINITY;
     records[4].flags = QZO_FLAG_CLIPPED | QZO_FLAG_ZERO_LOSS;
-    qzo_update_rule_find("plain")->factors(k, records, COUNT, 1.0, 10.0);
-    for (int i = 0; i < COUNT; i++)
-        assert_true(k[i] == (i == 1 || i == 3 ? 0.0f : (float)(1.0 / COUNT)));
+    for (int r = 0; qzo_update_rules[r] != NULL; r++) {
+        qzo_rule *rule = open_rule(qzo_update_rules[r]->name, settings);
+        qzo_rule_factors(k, rule, records, COUNT, 1.0);
+        for (int i = 0; i < COUNT; i++)
+            assert_true(k[i] == (i == 1 || i == 3 ? 0.0f : (float)(1.0 / COUNT)));
+        qzo_rule_close(rule);
+    }
+}
+
+/* --- mean_clip --- */
+
+static void observe(qzo_rule *rule, const float *gradients, int64_t count) {
+    qzo_record records[COUNT] = {0};
+    for (int64_t i = 0; i < count; i++) {
+        records[i].gradient = gradients[i];
+        if (!isfinite(gradients[i])) records[i].flags = QZO_FLAG_NOT_FINITE;
+    }
+    qzo_rule_observe(rule, records, count);
+}
+
+/* By hand: factor 3, the mean remembers 4. */
+static void mean_clip_follows_the_running_mean(void **state) {
+    (void)state;
+    qzo_rule *rule = open_rule("mean_clip", (qzo_rule_settings){100.0, 3.0, 4});
+    float k[2];
+    assert_true(qzo_rule_bound(rule) == 100.0); /* nothing known yet */
+    observe(rule, (const float[]){2.0f, -4.0f}, 2);
+    assert_true(qzo_rule_bound(rule) == 9.0); /* mean (2 + 4) / 2 */
+    const qzo_record records[2] = {{.gradient = 8.0f}, {.gradient = -50.0f}};
+    qzo_rule_factors(k, rule, records, 2, 1.0);
+    assert_true(k[0] == 4.0f && k[1] == -4.5f);
+    observe(rule, (const float[]){3.0f, 300.0f}, 2); /* the second counts as 9 */
+    assert_true(qzo_rule_bound(rule) == 13.5);       /* mean (2 + 4 + 3 + 9) / 4 */
+    observe(rule, (const float[]){0.5f}, 1);         /* 4.5 + (0.5 - 4.5) / 4 */
+    assert_true(qzo_rule_bound(rule) == 10.5);
+    qzo_rule_close(rule);
+}
+
+static void mean_clip_is_not_poisoned(void **state) {
+    (void)state;
+    qzo_rule *rule = open_rule("mean_clip", (qzo_rule_settings){INFINITY, 3.0, 4});
+    observe(rule, (const float[]){NAN, INFINITY, 0.0f}, 3);
+    assert_true(isinf(qzo_rule_bound(rule))); /* still nothing known */
+    observe(rule, (const float[]){0.0f, 1.0f, NAN, -1.0f, 0.0f}, 5);
+    assert_true(qzo_rule_bound(rule) == 3.0);
+    for (int i = 0; i < 100; i++) observe(rule, (const float[]){0.0f, NAN}, 2);
+    assert_true(qzo_rule_bound(rule) == 3.0);
+    observe(rule, (const float[]){FLT_MAX}, 1); /* 1 + (3 - 1) / 3 */
+    assert_true(fabs(qzo_rule_bound(rule) - 5.0) < 1e-15);
+    qzo_rule_close(rule);
+}
+
+/* The fixed clip stays the outer bound. */
+static void mean_clip_never_exceeds_clip(void **state) {
+    (void)state;
+    qzo_rule *rule = open_rule("mean_clip", (qzo_rule_settings){5.0, 3.0, 10});
+    observe(rule, (const float[]){40.0f}, 1); /* counts as 5 */
+    assert_true(qzo_rule_bound(rule) == 5.0);
+    observe(rule, (const float[]){0.1f, 0.1f, 0.1f, 0.1f, 0.1f}, 5);
+    assert_true(qzo_rule_bound(rule) < 5.0);
+    qzo_rule_close(rule);
+}
+
+/* Of every rule: its state comes from records alone, and reset forgets them. */
+static void told_the_same_records_a_rule_is_the_same(void **state) {
+    (void)state;
+    const qzo_rule_settings settings = {.clip = 10.0, .clip_factor = 2.0, .clip_memory = 3};
+    for (int r = 0; qzo_update_rules[r] != NULL; r++) {
+        qzo_rule *lived = open_rule(qzo_update_rules[r]->name, settings);
+        qzo_rule *told = open_rule(qzo_update_rules[r]->name, settings);
+        qzo_record steps[20][COUNT] = {0};
+        float k[2][COUNT];
+        observe(told, (const float[]){5.0f, 6.0f}, 2);
+        qzo_rule_reset(told);
+        for (int s = 0; s < 20; s++) {
+            for (int i = 0; i < COUNT; i++) steps[s][i].gradient = sinf((float)(7 * s + i)) * 4.0f;
+            qzo_rule_factors(k[0], lived, steps[s], COUNT, 0.1);
+            qzo_rule_observe(lived, steps[s], COUNT);
+            qzo_rule_observe(told, steps[s], COUNT);
+        }
+        qzo_rule_factors(k[0], lived, steps[0], COUNT, 0.1);
+        qzo_rule_factors(k[1], told, steps[0], COUNT, 0.1);
+        assert_memory_equal(k[0], k[1], sizeof k[0]);
+        assert_true(qzo_rule_bound(lived) == qzo_rule_bound(told));
+        qzo_rule_close(lived);
+        qzo_rule_close(told);
+    }
 }
 
 static void rules_and_perturbations_have_names(void **state) {
@@ -85,6 +180,10 @@ int main(void) {
         cmocka_unit_test(gradient_is_clipped_on_both_sides),
         cmocka_unit_test(infinite_gradient_is_clipped),
         cmocka_unit_test(losses_that_are_not_finite_are_never_applied),
+        cmocka_unit_test(mean_clip_follows_the_running_mean),
+        cmocka_unit_test(mean_clip_is_not_poisoned),
+        cmocka_unit_test(mean_clip_never_exceeds_clip),
+        cmocka_unit_test(told_the_same_records_a_rule_is_the_same),
         cmocka_unit_test(rules_and_perturbations_have_names),
         cmocka_unit_test(record_is_32_bytes_without_padding),
     };

@@ -14,6 +14,8 @@ struct qzo_qspsa {
     qzo_trainable trainable;
     qzo_objective objective;
     qzo_comm *comm;
+    qzo_rule *rule;
+    double bound;         /* the rule's, in this step */
     int64_t unit_total;   /* 2 * samples * micro-batches */
     int64_t unit_slots;   /* units that one rank computes at most */
     int64_t record_slots; /* records that each rank sends */
@@ -67,8 +69,12 @@ qzo_status qzo_qspsa_open(qzo_qspsa **out, const qzo_qspsa_settings *settings,
         return qzo_fail(QZO_ERR_MEMORY, "out of memory for %lld samples per step",
                         (long long)samples);
     }
-    *out = optimizer;
-    return QZO_OK;
+    qzo_status status = qzo_rule_open(&optimizer->rule, settings->rule, &settings->rule_settings);
+    if (status != QZO_OK)
+        qzo_qspsa_close(optimizer);
+    else
+        *out = optimizer;
+    return status;
 }
 
 void qzo_qspsa_close(qzo_qspsa *optimizer) {
@@ -81,8 +87,11 @@ void qzo_qspsa_close(qzo_qspsa *optimizer) {
     free(optimizer->records);
     free(optimizer->k);
     free(optimizer->gains);
+    qzo_rule_close(optimizer->rule);
     free(optimizer);
 }
+
+qzo_rule *qzo_qspsa_rule(qzo_qspsa *optimizer) { return optimizer->rule; }
 
 static qzo_status read_digest(const qzo_trainable *trainable, uint64_t *out) {
     return trainable->backend->ops->digest(trainable->backend, out, trainable->masters,
@@ -182,16 +191,15 @@ static float one_nan(float value) {
 
 static qzo_record record_of(const qzo_qspsa *optimizer, int64_t step, int64_t sample,
                             double weight) {
-    const qzo_qspsa_settings *settings = &optimizer->settings;
     qzo_record record = {.seed = sample_seed(optimizer, step, sample),
                          .loss_plus = one_nan(loss_of(optimizer, sample, false, weight)),
                          .loss_minus = one_nan(loss_of(optimizer, sample, true, weight)),
                          .sample = (uint32_t)sample};
     double difference = (double)record.loss_plus - (double)record.loss_minus;
-    record.gradient = one_nan((float)(difference / (2.0 * settings->eps)));
+    record.gradient = one_nan((float)(difference / (2.0 * optimizer->settings.eps)));
     if (!isfinite(record.loss_plus) || !isfinite(record.loss_minus))
         record.flags |= QZO_FLAG_NOT_FINITE;
-    else if (fabs((double)record.gradient) > settings->clip)
+    else if (fabs((double)record.gradient) > optimizer->bound)
         record.flags |= QZO_FLAG_CLIPPED;
     if (record.loss_plus == 0.0f && record.loss_minus == 0.0f) record.flags |= QZO_FLAG_ZERO_LOSS;
     return record;
@@ -252,6 +260,7 @@ qzo_status qzo_qspsa_step(qzo_qspsa *optimizer, int64_t step, uint32_t my_flags,
                           uint32_t *any_flags) {
     qzo_status status = QZO_OK;
     const qzo_qspsa_settings *settings = &optimizer->settings;
+    optimizer->bound = qzo_rule_bound(optimizer->rule);
     qzo_status evaluated = evaluate_units(optimizer, step);
     /* Read again after the losses: a value that changed since the update is found before anything
      * computed from it is applied. */
@@ -270,11 +279,12 @@ qzo_status qzo_qspsa_step(qzo_qspsa *optimizer, int64_t step, uint32_t my_flags,
 
     double rate = settings->learning_rate *
                   qzo_lr_factor(settings->schedule, step, settings->steps, settings->warmup_steps);
-    settings->rule->factors(optimizer->k, optimizer->records, settings->samples_per_step, rate,
-                            settings->clip);
+    qzo_rule_factors(optimizer->k, optimizer->rule, optimizer->records, settings->samples_per_step,
+                     rate);
     QZO_TRY(qzo_qspsa_apply(&optimizer->trainable, optimizer->gains, optimizer->records,
                             optimizer->k, settings->samples_per_step, settings->directions));
     QZO_TRY(read_digest(&optimizer->trainable, &optimizer->digest));
+    qzo_rule_observe(optimizer->rule, optimizer->records, settings->samples_per_step);
     *out = (qzo_step){.step = step,
                       .records = optimizer->records,
                       .k = optimizer->k,

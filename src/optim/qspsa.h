@@ -4,7 +4,7 @@
  * This file knows spans of values and a loss, nothing of models. A step is
  *   for each sample s: seed = noise_seed(noise_seed, step, s)
  *       loss+- = objective under value +- eps z(seed); gradient = (loss+ - loss-) / (2 eps)
- *   records of all samples are exchanged; k = rule(gradient); value = fma(-k, z(seed), value) in
+ *   records of all samples are exchanged; k = rule(records); value = fma(-k, z(seed), value) in
  * order of samples, then the constraint once.
  *
  * The work is a list of units (sample, sign, micro-batch) in this order, cut into one contiguous
@@ -36,10 +36,11 @@ typedef struct qzo_objective {
 
 typedef struct qzo_qspsa_settings {
     int64_t steps, samples_per_step, warmup_steps;
-    double learning_rate, eps, clip;
+    double learning_rate, eps;
     uint64_t noise_seed;
     qzo_directions directions;
     const qzo_update_rule *rule;
+    qzo_rule_settings rule_settings;
     const qzo_lr_schedule *schedule;
 } qzo_qspsa_settings;
 
@@ -69,6 +70,9 @@ qzo_status qzo_qspsa_open(qzo_qspsa **out, const qzo_qspsa_settings *settings,
                           const qzo_trainable *trainable, const qzo_objective *objective,
                           qzo_comm *comm);
 void qzo_qspsa_close(qzo_qspsa *optimizer); /* NULL is fine */
+
+/* The optimizer's rule: a replay resets it and tells it the journal's records. */
+qzo_rule *qzo_qspsa_rule(qzo_qspsa *optimizer);
 
 /* Takes the masters as they are now (after opening, after a replay). */
 qzo_status qzo_qspsa_sync(qzo_qspsa *optimizer);

@@ -1,6 +1,13 @@
-/* Update rules and kinds of perturbation: registries, one line per entry. */
+/* Update rules, which turn the gradients of a step into the factors k of its perturbations, and
+ * kinds of perturbation: registries, one line per entry.
+ *
+ * A rule may remember what earlier steps told. Its state is a function of the records of those
+ * steps, in their order, and of nothing else: so it does not depend on ranks, and resuming is
+ * telling it the records of the journal. Records flagged QZO_FLAG_NOT_FINITE never enter it. */
 #ifndef QZO_OPTIM_RULES_H
 #define QZO_OPTIM_RULES_H
+
+#include "base/status.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,7 +26,7 @@ typedef struct qzo_record {
 typedef enum {
     QZO_FLAG_EMPTY = 1u << 0,      /* a slot without a perturbation */
     QZO_FLAG_NOT_FINITE = 1u << 1, /* a loss is NaN or infinite: never applied */
-    QZO_FLAG_CLIPPED = 1u << 2,    /* |gradient| > clip */
+    QZO_FLAG_CLIPPED = 1u << 2,    /* |gradient| > the rule's bound in this step */
     QZO_FLAG_ZERO_LOSS = 1u << 3,  /* both losses are exactly 0: the model has collapsed */
     QZO_FLAG_PARK = 1u << 8,       /* this rank wants to stop after the step; depends on the run */
     QZO_FLAG_FAILED = 1u << 9,     /* this rank could not evaluate its share; depends on the run */
@@ -27,23 +34,48 @@ typedef enum {
     QZO_FLAGS_RUN_DEPENDENT = QZO_FLAG_PARK | QZO_FLAG_FAILED | QZO_FLAG_CORRUPT
 } qzo_record_flags;
 
-/* A rule turns the gradients of a step into the factors k of its perturbations. */
+/* Those of a trial's settings that rules read. */
+typedef struct qzo_rule_settings {
+    double clip;         /* bound on |gradient|; INFINITY: none */
+    double clip_factor;  /* mean_clip: the bound as a multiple of the mean |gradient| */
+    int64_t clip_memory; /* mean_clip: records that the mean remembers */
+} qzo_rule_settings;
+
+/* A rule with its state. */
+typedef struct qzo_rule qzo_rule;
+
 typedef struct qzo_update_rule {
     const char *name;
+    /* The largest |gradient| that the next step takes as it is, given the steps so far. */
+    double (*bound)(const qzo_rule *rule);
     /* k (count), one per record: fp32 of a value computed in double. rate: learning rate times
      * schedule; a record flagged QZO_FLAG_NOT_FINITE gets k = 0. */
-    void (*factors)(float *k, const qzo_record *records, int64_t count, double rate, double clip);
+    void (*factors)(float *k, const qzo_rule *rule, const qzo_record *records, int64_t count,
+                    double rate);
+    void (*observe)(qzo_rule *rule, const qzo_record *records, int64_t count); /* NULL: no state */
 } qzo_update_rule;
 
-/* NULL-terminated: plain (the paper's). */
+/* NULL-terminated: plain (the paper's), mean_clip. */
 extern const qzo_update_rule *const qzo_update_rules[];
 const qzo_update_rule *qzo_update_rule_find(const char *name);
+
+/* Allocates all that the rule will need, as before the first step. The caller closes it. */
+qzo_status qzo_rule_open(qzo_rule **out, const qzo_update_rule *kind,
+                         const qzo_rule_settings *settings);
+void qzo_rule_close(qzo_rule *rule); /* NULL is fine */
+void qzo_rule_reset(qzo_rule *rule); /* as it was opened */
+
+double qzo_rule_bound(const qzo_rule *rule);
+void qzo_rule_factors(float *k, const qzo_rule *rule, const qzo_record *records, int64_t count,
+                      double rate);
+
+/* A step is done: its records enter the state. After qzo_rule_factors, or from a journal. */
+void qzo_rule_observe(qzo_rule *rule, const qzo_record *records, int64_t count);
 
 /* How z acts on a value. */
 typedef struct qzo_perturbation_kind {
     const char *name;
-    bool
-        is_relative; /* z is replaced by initial value * z, in the perturbation and in the update */
+    bool is_relative; /* z is replaced by initial value * z, when perturbing and when updating */
 } qzo_perturbation_kind;
 
 /* NULL-named entry last: absolute (the paper's), relative. */

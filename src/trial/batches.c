@@ -63,9 +63,11 @@ qzo_qspsa_settings qzo_batches_settings(const qzo_trial_spec *spec) {
                                 .warmup_steps = spec->warmup_steps,
                                 .learning_rate = spec->learning_rate,
                                 .eps = spec->eps,
-                                .clip = spec->clip,
                                 .noise_seed = spec->noise_seed,
                                 .directions = qzo_directions_find(spec->directions),
                                 .rule = qzo_update_rule_find(spec->update_rule),
+                                .rule_settings = {.clip = spec->clip,
+                                                  .clip_factor = spec->clip_factor,
+                                                  .clip_memory = spec->clip_memory},
                                 .schedule = qzo_lr_schedule_find(spec->schedule)};
 }

@@ -29,7 +29,7 @@ static qzo_status rebuild(qzo_export_report *out, qzo_workbench *bench,
     qzo_status status = QZO_OK;
     qzo_progress progress = {0};
     size_t size_bytes = (size_t)bench->model->value_count * sizeof(float);
-    QZO_TRY(qzo_replay(&progress, bench, file, spec, step >= 0 ? step : INT64_MAX));
+    QZO_TRY(qzo_replay(&progress, bench, NULL, file, spec, step >= 0 ? step : INT64_MAX));
     out->step = step >= 0 ? step : progress.best_step;
     if (step >= 0 && progress.last_step < step)
         status = qzo_fail(QZO_ERR_USAGE, "--step %lld: the journal ends at step %lld",

@@ -26,6 +26,7 @@ bool qzo_step_collapsed(const qzo_step *step) {
 /* Room for one step, and where the replay stands. */
 typedef struct replay {
     qzo_workbench *bench;
+    qzo_rule *rule; /* NULL: nobody asks for its state */
     const qzo_trial_spec *spec;
     qzo_record *records;
     float *k;
@@ -90,6 +91,7 @@ static qzo_status take_step(replay *r, const qzo_frame *frame, int64_t until_ste
     }
     QZO_TRY(qzo_qspsa_apply(&r->bench->trainable, r->gains, step.records, step.k, step.record_count,
                             r->directions));
+    if (r->rule != NULL) qzo_rule_observe(r->rule, step.records, step.record_count);
     r->progress->last_step = step.step;
     r->progress->digest = step.digest;
     r->progress->collapsed = qzo_step_collapsed(&step);
@@ -134,14 +136,16 @@ static qzo_status take_other(replay *r, const qzo_frame *frame) {
     return QZO_OK; /* frames of later versions are skipped */
 }
 
-qzo_status qzo_replay(qzo_progress *out, qzo_workbench *bench, const qzo_journal_file *file,
-                      const qzo_trial_spec *spec, int64_t until_step) {
+qzo_status qzo_replay(qzo_progress *out, qzo_workbench *bench, qzo_rule *rule,
+                      const qzo_journal_file *file, const qzo_trial_spec *spec,
+                      int64_t until_step) {
     qzo_status status = QZO_OK;
     size_t samples = (size_t)spec->samples_per_step;
     qzo_frame_reader reader;
     qzo_frame frame;
     bool stop = false;
     replay r = {.bench = bench,
+                .rule = rule,
                 .spec = spec,
                 .records = calloc(samples, sizeof(qzo_record)),
                 .k = calloc(samples, sizeof(float)),
@@ -154,6 +158,7 @@ qzo_status qzo_replay(qzo_progress *out, qzo_workbench *bench, const qzo_journal
         status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %zu records", samples);
         goto cleanup;
     }
+    if (rule != NULL) qzo_rule_reset(rule);
     QZO_TRY(qzo_workbench_reset(bench, spec));
     QZO_TRY(qzo_masters_digest(&out->digest, &bench->trainable));
     qzo_frame_reader_start(&reader, file->bytes, file->valid_bytes, QZO_JOURNAL_MAGIC);

@@ -26,9 +26,10 @@ void qzo_progress_release(qzo_progress *progress);
 /* Replays the file's whole frames up to and with step until_step (INT64_MAX: all) on the masters of
  * the bench, starting from its initial values; the masters of the best dev evaluation are copied to
  * bench->best. Refuses a journal of another trial, model or number of values (QZO_ERR_FORMAT).
- * Computes nothing but updates: no loss, no GPU is needed. */
-qzo_status qzo_replay(qzo_progress *out, qzo_workbench *bench, const qzo_journal_file *file,
-                      const qzo_trial_spec *spec, int64_t until_step);
+ * Computes nothing but updates: no loss, no GPU is needed. rule: reset, then told the records; NULL
+ * where no step follows. */
+qzo_status qzo_replay(qzo_progress *out, qzo_workbench *bench, qzo_rule *rule,
+                      const qzo_journal_file *file, const qzo_trial_spec *spec, int64_t until_step);
 
 /* Digest of the masters as they are now. */
 qzo_status qzo_masters_digest(uint64_t *out, const qzo_trainable *trainable);

@@ -68,6 +68,7 @@ static qzo_status open_optimizer(trial *t) {
                                .unit_count = qzo_batches_unit_count(t->spec),
                                .loss_sum = loss_sum,
                                .loss_weight = loss_weight};
+    QZO_TRY(qzo_workbench_reset(t->bench, t->spec)); /* the optimizer copies what it trains */
     QZO_TRY(qzo_batches_open(&t->batches, t->bench, t->spec));
     QZO_TRY(qzo_qspsa_open(&t->optimizer, &settings, &t->bench->trainable, &objective, t->group));
 cleanup:
@@ -163,7 +164,8 @@ static qzo_status replay_and_check(trial *t, const qzo_journal_file *file) {
     qzo_status status = QZO_OK;
     uint64_t digest = 0;
     qzo_progress_release(&t->progress);
-    QZO_TRY(qzo_replay(&t->progress, t->bench, file, t->spec, INT64_MAX));
+    QZO_TRY(
+        qzo_replay(&t->progress, t->bench, qzo_qspsa_rule(t->optimizer), file, t->spec, INT64_MAX));
     QZO_TRY(qzo_masters_digest(&digest, &t->bench->trainable));
     if (digest != t->progress.digest)
         status = qzo_fail(QZO_ERR_DESYNC,
@@ -182,11 +184,9 @@ static qzo_status resume(trial *t) {
     qzo_status status = QZO_OK;
     qzo_journal_file file = {0};
     QZO_TRY(load_everywhere(t, &file));
-    status = replay_and_check(t, &file);
+    status = open_optimizer(t); /* its rule takes part in the replay */
+    if (status == QZO_OK) status = replay_and_check(t, &file);
     if (status == QZO_OK && leads(t) && !t->progress.ended) status = open_journal(t, &file);
-    QZO_TRY(qzo_comm_worst_status(t->group, status));
-    if (t->progress.ended) goto cleanup;
-    status = open_optimizer(t);
     if (status == QZO_OK) status = qzo_qspsa_sync(t->optimizer);
     QZO_TRY(qzo_comm_worst_status(t->group, status));
 cleanup:

@@ -60,7 +60,9 @@ static const char *metric_goal_choice(int index) {
 #field, NULL, QZO_SECTION_TRAIN, QZO_SETTING_INT, AT(field), min, max, false, default_text,    \
         NULL, true, unit, .help = what
 #define NUMBER(field, alias, max, above_zero, default_text, what)                                  \
-#field, alias, QZO_SECTION_TRAIN, QZO_SETTING_NUMBER, AT(field), 0, max, above_zero,           \
+    NUMBER_FROM(0, field, alias, max, above_zero, default_text, what)
+#define NUMBER_FROM(min, field, alias, max, above_min, default_text, what)                         \
+#field, alias, QZO_SECTION_TRAIN, QZO_SETTING_NUMBER, AT(field), min, max, above_min,          \
         default_text, NULL, true, "", .help = what
 #define CHOICE(field, section, default_text, choice, what)                                         \
 #field, NULL, section, QZO_SETTING_CHOICE, AT(field), 0, 0, false, default_text, choice, true, \
@@ -84,6 +86,12 @@ const qzo_setting qzo_settings[] = {
     {INT(warmup_steps, 0, STEPS_MAX, "0", "steps", "steps of a linear rise of the learning rate")},
     {NUMBER(eps, "zo_eps", NUMBER_MAX, true, "1e-3", "size of a perturbation")},
     {NUMBER(clip, NULL, INFINITY, true, "100", "bound on the projected gradient")},
+    {NUMBER_FROM(1, clip_factor, NULL, NUMBER_MAX, true, "3",
+                 "mean_clip: bound over the gradients' mean size"),
+     .is_later = true},
+    {INT(clip_memory, 1, STEPS_MAX, "100", "perturbations",
+         "mean_clip: how many the mean remembers"),
+     .is_later = true},
     {NUMBER(floor, NULL, NUMBER_MAX, false, "1e-7", "smallest value of a positive scale")},
     {CHOICE(directions, QZO_SECTION_TRAIN, "gaussian", qzo_directions_name,
             "kind of random direction z")},

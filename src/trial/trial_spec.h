@@ -29,6 +29,8 @@ typedef struct qzo_trial_spec {
     double learning_rate;
     double eps;
     double clip;            /* INFINITY: none */
+    double clip_factor;     /* of the mean |gradient|, with mean_clip */
+    int64_t clip_memory;    /* records that this mean remembers */
     double floor;           /* smallest value of a positive scale */
     const char *directions; /* names of registries; static strings */
     const char *perturbation;
