@@ -52,31 +52,46 @@ def read(path):
     return tensors, metadata
 
 
-def payload_of(tensors):
-    """The header's entries and the bytes after the header.
+def entries_of(tensors):
+    """The header's entries in the order of the data, and how many bytes that is.
 
     Wide types come first, so that every tensor is aligned for its type.
     """
     order = sorted(tensors, key=lambda name: (-tensors[name].array.itemsize, name))
-    entries, pieces, offset = {}, [], 0
+    entries, offset = {}, 0
     for name in order:
-        piece = np.ascontiguousarray(tensors[name].array).tobytes()
-        entries[name] = {"dtype": tensors[name].dtype, "shape": list(tensors[name].array.shape),
-                         "data_offsets": [offset, offset + len(piece)]}
-        pieces.append(piece)
-        offset += len(piece)
-    return entries, b"".join(pieces)
+        array = tensors[name].array
+        entries[name] = {"dtype": tensors[name].dtype, "shape": list(array.shape),
+                         "data_offsets": [offset, offset + array.nbytes]}
+        offset += array.nbytes
+    return entries, offset
 
 
-def write(path, tensors, metadata):
-    """Writes {name: Tensor or array}; the header is padded so that the payload is aligned to 8."""
+def payload_of(tensors):
+    """The header's entries and the bytes after the header."""
+    entries, _ = entries_of(tensors)
+    return entries, b"".join(np.ascontiguousarray(tensors[name].array).tobytes()
+                             for name in entries)
+
+
+def write(path, tensors, metadata, holes=False):
+    """Writes {name: Tensor or array}; the header is padded so that the payload is aligned to 8.
+
+    holes: the file has its full length, but its data is a hole, which takes no room and reads as
+    zeros.
+    """
     tensors = {name: value if isinstance(value, Tensor) else tensor_of(value)
                for name, value in tensors.items()}
-    entries, payload = payload_of(tensors)
+    entries, data_bytes = entries_of(tensors)
     header = {"__metadata__": dict(sorted(metadata.items())), **entries}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=True).encode()
     text += b" " * (-len(text) % 8)
-    Path(path).write_bytes(struct.pack("<Q", len(text)) + text + payload)
+    with Path(path).open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        if holes:
+            file.truncate(8 + len(text) + data_bytes)
+        else:
+            file.write(payload_of(tensors)[1])
 
 
 def read_folder(folder):
