@@ -13,6 +13,7 @@
 #ifndef QZO_BACKEND_BACKEND_H
 #define QZO_BACKEND_BACKEND_H
 
+#include "backend/ledger.h"
 #include "base/noise.h"
 #include "base/status.h"
 #include "weights/quant.h"
@@ -28,7 +29,22 @@ typedef struct qzo_backend_ops qzo_backend_ops;
 typedef struct qzo_backend {
     const qzo_backend_ops *ops;
     void *state;
+    bool dry; /* counts memory, holds none and computes nothing: for plans */
 } qzo_backend;
+
+/* How much memory a backend takes; what it is for as in ledger.h. */
+typedef struct qzo_memory_use {
+    int64_t held_bytes[QZO_MEMORY_KINDS]; /* of its own allocations, now */
+    int64_t own_bytes, peak_bytes;        /* the sum of these, and the largest that it was */
+    int64_t device_used_bytes; /* by whomever, driver and libraries included; 0: no device */
+    int64_t device_bytes;      /* that the device has */
+} qzo_memory_use;
+
+/* Memory that a library takes beside the backend's own allocations, on the device. */
+typedef struct qzo_memory_item {
+    const char *name; /* NULL behind the last one */
+    int64_t size_bytes;
+} qzo_memory_item;
 
 /* Trainable values are read as fma(c, z(seed), master). c = 0 draws nothing. With `unit`, z is
  * replaced by fp32(unit z): each value is perturbed in proportion to its unit. */
@@ -81,7 +97,8 @@ typedef struct qzo_peaks {
 
 struct qzo_backend_ops {
     const char *name;
-    size_t activation_bytes; /* of one qzo_act element */
+    size_t activation_bytes;               /* of one qzo_act element */
+    const qzo_memory_item *library_memory; /* estimates for plans; NULL: none */
 
     /* Names the arithmetic for the journal's header: two processes whose texts are equal compute
      * the same losses. Lives as long as the backend. */
@@ -92,6 +109,7 @@ struct qzo_backend_ops {
     const char *(*device)(const qzo_backend *backend);
 
     void (*close)(qzo_backend *backend);
+    qzo_status (*memory_use)(const qzo_backend *backend, qzo_memory_use *out_host);
 
     /* --- memory: 64-byte aligned, zeroed; the owner frees it --- */
     qzo_status (*allocate)(qzo_backend *backend, void **out, size_t size_bytes);
@@ -200,6 +218,7 @@ struct qzo_backend_ops {
 typedef struct qzo_backend_options {
     int thread_count; /* of this rank; at least 1 */
     int local_rank;   /* chooses the device */
+    bool dry;         /* counts memory only; "cuda" then needs no device */
 } qzo_backend_options;
 
 typedef struct qzo_backend_entry {
@@ -214,6 +233,12 @@ extern const qzo_backend_entry qzo_backends[];
 qzo_status qzo_backend_open(qzo_backend **out, const char *name,
                             const qzo_backend_options *options);
 void qzo_backend_close(qzo_backend *backend); /* NULL is fine */
+
+/* The use that a ledger counts; no device. */
+void qzo_memory_use_fill(qzo_memory_use *out, const qzo_ledger *ledger);
+
+/* src/backend/cuda_dry.c: in every build */
+qzo_status qzo_backend_cuda_dry_open(qzo_backend **out);
 
 /* src/backend/backend_cpu.c; bf16: products of bf16 operands, QZO_ERR_ENVIRONMENT where the
  * processor has neither AMX nor AVX-512 */

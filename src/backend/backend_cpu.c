@@ -27,26 +27,47 @@ int64_t qzo_cpu_linear_scratch_floats(const qzo_qtensor *weight) {
 
 /* --- lifetime and memory --- */
 
-static qzo_status cpu_allocate(qzo_backend *backend, void **out, size_t size_bytes) {
-    (void)backend;
+static qzo_status take(qzo_backend *backend, void **out, size_t size_bytes, qzo_memory_kind kind) {
+    size_t held_bytes = backend->dry ? 0 : size_bytes;
     size_t rounded =
-        (size_bytes + CPU_ALIGNMENT_BYTES - 1) / CPU_ALIGNMENT_BYTES * CPU_ALIGNMENT_BYTES;
+        (held_bytes + CPU_ALIGNMENT_BYTES - 1) / CPU_ALIGNMENT_BYTES * CPU_ALIGNMENT_BYTES;
     if (rounded == 0) rounded = CPU_ALIGNMENT_BYTES;
-    *out = aligned_alloc(CPU_ALIGNMENT_BYTES, rounded);
-    if (*out == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for %zu bytes", size_bytes);
-    memset(*out, 0, rounded);
+    void *memory = aligned_alloc(CPU_ALIGNMENT_BYTES, rounded);
+    if (memory == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for %zu bytes", size_bytes);
+    memset(memory, 0, rounded);
+    qzo_status status = qzo_ledger_add(&state_of(backend)->ledger, memory, size_bytes, kind);
+    if (status != QZO_OK) {
+        free(memory);
+        return status;
+    }
+    *out = memory;
     return QZO_OK;
+}
+
+static qzo_status cpu_allocate(qzo_backend *backend, void **out, size_t size_bytes) {
+    return take(backend, out, size_bytes, QZO_MEMORY_BUFFERS);
 }
 
 static void cpu_release(qzo_backend *backend, void *memory) {
-    (void)backend;
+    qzo_ledger_remove(&state_of(backend)->ledger, memory);
     free(memory);
 }
 
-static qzo_status cpu_transfer(qzo_backend *backend, void *out, const void *in, size_t size_bytes) {
-    (void)backend;
-    if (size_bytes > 0) memcpy(out, in, size_bytes);
+static qzo_status cpu_memory_use(const qzo_backend *backend, qzo_memory_use *out_host) {
+    qzo_memory_use_fill(out_host, &state_of(backend)->ledger);
     return QZO_OK;
+}
+
+static qzo_status cpu_transfer(qzo_backend *backend, void *out, const void *in, size_t size_bytes) {
+    if (size_bytes > 0 && !backend->dry) memcpy(out, in, size_bytes);
+    return QZO_OK;
+}
+
+/* Replaces a buffer by a larger one; its content is lost. */
+static qzo_status grow(qzo_backend *backend, void **buffer, size_t size_bytes) {
+    cpu_release(backend, *buffer);
+    *buffer = NULL;
+    return take(backend, buffer, size_bytes, QZO_MEMORY_SCRATCH);
 }
 
 static qzo_status grow_scratch(qzo_backend *backend, int64_t floats) {
@@ -54,30 +75,26 @@ static qzo_status grow_scratch(qzo_backend *backend, int64_t floats) {
     if (floats <= state->scratch_floats) return QZO_OK;
     int64_t line = CPU_ALIGNMENT_BYTES / (int64_t)sizeof(float);
     floats = (floats + line - 1) / line * line;
-    void *scratch = NULL;
+    void *scratch = state->scratch;
     size_t size_bytes = (size_t)floats * sizeof(float) * (size_t)qzo_thread_pool_size(state->pool);
-    qzo_status status = cpu_allocate(backend, &scratch, size_bytes);
-    if (status != QZO_OK) return status;
-    free(state->scratch);
+    qzo_status status = grow(backend, &scratch, size_bytes);
     state->scratch = scratch;
-    state->scratch_floats = floats;
-    return QZO_OK;
-}
-
-static qzo_status cpu_reserve(qzo_backend *backend, int64_t context_max) {
-    return grow_scratch(backend, context_max);
+    state->scratch_floats = status == QZO_OK ? floats : 0;
+    return status;
 }
 
 static qzo_status grow_packed(qzo_backend *backend, int64_t size_bytes) {
     cpu_state *state = state_of(backend);
     if (size_bytes <= state->packed_bytes) return QZO_OK;
-    void *packed = NULL;
-    qzo_status status = cpu_allocate(backend, &packed, (size_t)size_bytes);
-    if (status != QZO_OK) return status;
-    free(state->packed);
+    void *packed = state->packed;
+    qzo_status status = grow(backend, &packed, (size_t)size_bytes);
     state->packed = packed;
-    state->packed_bytes = size_bytes;
-    return QZO_OK;
+    state->packed_bytes = status == QZO_OK ? size_bytes : 0;
+    return status;
+}
+
+static qzo_status cpu_reserve(qzo_backend *backend, int64_t context_max) {
+    return grow_scratch(backend, context_max);
 }
 
 static qzo_status cpu_weight_load(qzo_backend *backend, qzo_weight **out,
@@ -111,8 +128,9 @@ static void cpu_close(qzo_backend *backend) {
     cpu_state *state = state_of(backend);
     if (state != NULL) {
         qzo_thread_pool_close(state->pool);
-        free(state->scratch);
-        free(state->packed);
+        cpu_release(backend, state->scratch);
+        cpu_release(backend, state->packed);
+        qzo_ledger_release(&state->ledger);
         free(state);
     }
     free(backend);
@@ -497,6 +515,7 @@ static const qzo_backend_ops cpu_backend_ops = {
     .activation_bytes = sizeof(float),
     .arithmetic = cpu_arithmetic,
     .close = cpu_close,
+    .memory_use = cpu_memory_use,
     .allocate = cpu_allocate,
     .release = cpu_release,
     .upload = cpu_transfer,
@@ -547,8 +566,7 @@ static qzo_status open_with(qzo_backend **out, const qzo_backend_options *option
         free(state);
         return qzo_fail(QZO_ERR_MEMORY, "out of memory for the CPU backend");
     }
-    backend->ops = &cpu_backend_ops;
-    backend->state = state;
+    *backend = (qzo_backend){.ops = &cpu_backend_ops, .state = state, .dry = options->dry};
     state->ops = best_ops();
     state->bf16 = bf16;
     QZO_TRY(qzo_thread_pool_open(&state->pool, options->thread_count));

@@ -18,13 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    PART_ALIGNMENT_BYTES = 256,   /* of the parts of a weight; what cudaMalloc gives */
-    TARGETS_PER_LAUNCH = 1 << 16, /* log-probabilities that the results hold at a time */
-    GAINS_MAX = 1 << 16           /* records of a step */
-};
-
-_Static_assert(sizeof(qzo_cuda_gain) == sizeof(qzo_gain), "gains are uploaded as they are");
+_Static_assert(sizeof(qzo_cuda_gain) == CUDA_GAIN_BYTES && sizeof(qzo_gain) == CUDA_GAIN_BYTES,
+               "gains are uploaded as they are");
 _Static_assert(offsetof(qzo_cuda_gain, k) == offsetof(qzo_gain, k), "the same");
 _Static_assert((int)QZO_CUDA_FREE == QZO_CONSTRAINT_FREE &&
                    (int)QZO_CUDA_POSITIVE == QZO_CONSTRAINT_POSITIVE &&
@@ -46,182 +41,6 @@ qzo_status qzo_status_from_cublas(cublasStatus_t code, const char *call) {
     if (code == CUBLAS_STATUS_SUCCESS) return QZO_OK;
     qzo_status status = code == CUBLAS_STATUS_ALLOC_FAILED ? QZO_ERR_MEMORY : QZO_ERR_ENVIRONMENT;
     return qzo_fail(status, "%s: %s", call, cublasGetStatusString(code));
-}
-
-/* --- memory --- */
-
-static qzo_status cuda_allocate(qzo_backend *backend, void **out, size_t size_bytes) {
-    qzo_status status = QZO_OK;
-    size_t free_bytes = 0, total_bytes = 0;
-    void *memory = NULL;
-    cudaError_t code = cudaMalloc(&memory, size_bytes > 0 ? size_bytes : 1);
-    if (code == cudaErrorMemoryAllocation) {
-        cudaGetLastError(); /* forgotten: the device itself is well */
-        cudaMemGetInfo(&free_bytes, &total_bytes);
-        return qzo_fail(QZO_ERR_MEMORY,
-                        "out of device memory: %zu bytes wanted, %zu of %zu are free", size_bytes,
-                        free_bytes, total_bytes);
-    }
-    TRY_CUDA(code);
-    TRY_CUDA(cudaMemsetAsync(memory, 0, size_bytes, state_of(backend)->stream));
-    *out = memory;
-    memory = NULL;
-cleanup:
-    if (memory != NULL) cudaFree(memory);
-    return status;
-}
-
-static void cuda_release(qzo_backend *backend, void *memory) {
-    (void)backend;
-    cudaFree(memory); /* waits for what uses it */
-}
-
-/* Waits: the source may be reused at once, whatever its kind of memory. */
-static qzo_status cuda_upload(qzo_backend *backend, void *out, const void *in_host,
-                              size_t size_bytes) {
-    qzo_status status = QZO_OK;
-    cudaStream_t stream = state_of(backend)->stream;
-    if (size_bytes == 0) return QZO_OK;
-    TRY_CUDA(cudaMemcpyAsync(out, in_host, size_bytes, cudaMemcpyHostToDevice, stream));
-    TRY_CUDA(cudaStreamSynchronize(stream));
-cleanup:
-    return status;
-}
-
-static qzo_status cuda_download(qzo_backend *backend, void *out_host, const void *in,
-                                size_t size_bytes) {
-    qzo_status status = QZO_OK;
-    cudaStream_t stream = state_of(backend)->stream;
-    if (size_bytes > 0)
-        TRY_CUDA(cudaMemcpyAsync(out_host, in, size_bytes, cudaMemcpyDeviceToHost, stream));
-    TRY_CUDA(cudaStreamSynchronize(stream));
-cleanup:
-    return status;
-}
-
-static qzo_status cuda_copy(qzo_backend *backend, void *out, const void *in, size_t size_bytes) {
-    if (size_bytes == 0) return QZO_OK;
-    return qzo_status_from_cuda(
-        cudaMemcpyAsync(out, in, size_bytes, cudaMemcpyDeviceToDevice, state_of(backend)->stream),
-        "copy");
-}
-
-/* Replaces a buffer by a larger one; its content is lost. */
-static qzo_status grow(qzo_backend *backend, void **buffer, size_t *held_bytes,
-                       size_t wanted_bytes) {
-    if (wanted_bytes <= *held_bytes) return QZO_OK;
-    cuda_release(backend, *buffer);
-    *buffer = NULL;
-    *held_bytes = 0;
-    qzo_status status = cuda_allocate(backend, buffer, wanted_bytes);
-    if (status == QZO_OK) *held_bytes = wanted_bytes;
-    return status;
-}
-
-/* Attention keeps its scores in registers. */
-static qzo_status cuda_reserve(qzo_backend *backend, int64_t context_max) {
-    (void)backend, (void)context_max;
-    return QZO_OK;
-}
-
-/* --- weights --- */
-
-static size_t padded(size_t size_bytes) {
-    return (size_bytes + PART_ALIGNMENT_BYTES - 1) / PART_ALIGNMENT_BYTES * PART_ALIGNMENT_BYTES;
-}
-
-static qzo_status load_gptq(qzo_backend *backend, qzo_weight *weight) {
-    qzo_status status = QZO_OK;
-    const qzo_qtensor *tensor = weight->tensor;
-    size_t out_features = (size_t)tensor->out_features, in_features = (size_t)tensor->in_features;
-    size_t codes_bytes = in_features / 8 * out_features * sizeof(uint32_t);
-    size_t zeros_bytes = (size_t)tensor->group_count * (out_features / 8) * sizeof(uint32_t);
-    size_t groups_bytes = in_features * sizeof(int32_t);
-    QZO_TRY(cuda_allocate(backend, &weight->memory,
-                          padded(codes_bytes) + padded(zeros_bytes) + groups_bytes));
-    uint8_t *codes = weight->memory, *zeros = codes + padded(codes_bytes);
-    uint8_t *groups = zeros + padded(zeros_bytes);
-    QZO_TRY(cuda_upload(backend, codes, tensor->as.gptq.codes, codes_bytes));
-    QZO_TRY(cuda_upload(backend, zeros, tensor->as.gptq.zeros, zeros_bytes));
-    QZO_TRY(cuda_upload(backend, groups, tensor->as.gptq.group_of_input, groups_bytes));
-    weight->gptq = (qzo_cuda_gptq){.codes = (const void *)codes,
-                                   .zeros = (const void *)zeros,
-                                   .group_of_input = (const void *)groups,
-                                   .zero_correction = tensor->as.gptq.zero_correction,
-                                   .out_features = tensor->out_features,
-                                   .in_features = tensor->in_features,
-                                   .group_count = tensor->group_count};
-cleanup:
-    return status;
-}
-
-static qzo_status load_dense(qzo_backend *backend, qzo_weight *weight) {
-    qzo_status status = QZO_OK;
-    const qzo_tensor_view *view = &weight->tensor->as.dense;
-    switch (view->dtype) {
-    case QZO_DTYPE_F32: weight->dtype = QZO_CUDA_F32; break;
-    case QZO_DTYPE_F16: weight->dtype = QZO_CUDA_F16; break;
-    case QZO_DTYPE_BF16: weight->dtype = QZO_CUDA_BF16; break;
-    default:
-        return qzo_fail(QZO_ERR_UNSUPPORTED, "%s: the CUDA backend takes no %s", view->name,
-                        qzo_dtype_name(view->dtype));
-    }
-    QZO_TRY(cuda_allocate(backend, &weight->memory, view->size_bytes));
-    QZO_TRY(cuda_upload(backend, weight->memory, view->data, view->size_bytes));
-cleanup:
-    return status;
-}
-
-/* Buffers of the state that this weight's product will need. */
-static qzo_status reserve_product(qzo_backend *backend, const qzo_weight *weight) {
-    qzo_status status = QZO_OK;
-    cuda_state *state = state_of(backend);
-    const qzo_qtensor *tensor = weight->tensor;
-    int64_t outputs = cuda_plan_tile_outputs(state->plan, tensor->in_features);
-    if (outputs > tensor->out_features) outputs = tensor->out_features;
-    void *tile = state->tile, *values = state->values;
-    if (weight->is_gptq || weight->dtype != QZO_CUDA_F16) {
-        status = grow(backend, &tile, &state->tile_bytes,
-                      (size_t)(outputs * tensor->in_features) * sizeof(uint16_t));
-        state->tile = tile;
-        if (status != QZO_OK) return status;
-    }
-    status = grow(backend, &values, &state->values_bytes,
-                  (size_t)(tensor->out_features * tensor->group_count) * sizeof(float));
-    state->values = values;
-    return status;
-}
-
-static void cuda_weight_free(qzo_backend *backend, qzo_weight *weight) {
-    if (weight == NULL) return;
-    cuda_release(backend, weight->memory);
-    free(weight);
-}
-
-static const qzo_qtensor *cuda_weight_tensor(const qzo_weight *weight) { return weight->tensor; }
-
-static qzo_status cuda_weight_load(qzo_backend *backend, qzo_weight **out,
-                                   const qzo_qtensor *tensor) {
-    qzo_status status = QZO_OK;
-    qzo_weight *weight = NULL;
-    bool is_gptq = tensor->format == &qzo_quant_gptq;
-    if (!is_gptq && tensor->format != &qzo_quant_dense)
-        return qzo_fail(QZO_ERR_UNSUPPORTED, "%s: the CUDA backend has no kernel for format %s",
-                        tensor->name, tensor->format->name);
-    if (tensor->out_features > INT_MAX || tensor->in_features > INT_MAX)
-        return qzo_fail(QZO_ERR_LIMIT, "%s: (%lld, %lld), cuBLAS takes at most %d", tensor->name,
-                        (long long)tensor->out_features, (long long)tensor->in_features, INT_MAX);
-    weight = calloc(1, sizeof *weight);
-    if (weight == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for a weight");
-    weight->tensor = tensor;
-    weight->is_gptq = is_gptq;
-    QZO_TRY(is_gptq ? load_gptq(backend, weight) : load_dense(backend, weight));
-    QZO_TRY(reserve_product(backend, weight));
-    *out = weight;
-    weight = NULL;
-cleanup:
-    cuda_weight_free(backend, weight);
-    return status;
 }
 
 /* --- the other operations of the forward pass --- */
@@ -331,13 +150,13 @@ static qzo_status cuda_log_probs(qzo_backend *backend, double *out_host, const f
                                  int64_t target_count, int64_t vocab) {
     qzo_status status = QZO_OK;
     const cuda_state *state = state_of(backend);
-    for (int64_t first = 0; first < target_count; first += TARGETS_PER_LAUNCH) {
+    for (int64_t first = 0; first < target_count; first += CUDA_TARGETS_PER_LAUNCH) {
         int64_t left = target_count - first;
-        int64_t count = left < TARGETS_PER_LAUNCH ? left : TARGETS_PER_LAUNCH;
+        int64_t count = left < CUDA_TARGETS_PER_LAUNCH ? left : CUDA_TARGETS_PER_LAUNCH;
         TRY_CUDA(qzo_cuda_log_probs(state->results, logits, target_row + first, target_id + first,
                                     count, vocab, state->stream));
-        QZO_TRY(cuda_download(backend, out_host + first, state->results,
-                              (size_t)count * sizeof(double)));
+        QZO_TRY(qzo_cuda_download(backend, out_host + first, state->results,
+                                  (size_t)count * sizeof(double)));
     }
 cleanup:
     return status;
@@ -357,10 +176,10 @@ static qzo_status cuda_update(qzo_backend *backend, float *masters, const float 
                               int64_t gain_count, qzo_directions directions) {
     qzo_status status = QZO_OK;
     const cuda_state *state = state_of(backend);
-    if (gain_count > GAINS_MAX)
+    if (gain_count > CUDA_GAINS_MAX)
         return qzo_fail(QZO_ERR_LIMIT, "%lld records in a step, the CUDA backend takes %d",
-                        (long long)gain_count, GAINS_MAX);
-    QZO_TRY(cuda_upload(backend, state->gains, gains, (size_t)gain_count * sizeof *gains));
+                        (long long)gain_count, CUDA_GAINS_MAX);
+    QZO_TRY(qzo_cuda_upload(backend, state->gains, gains, (size_t)gain_count * sizeof *gains));
     for (int64_t i = 0; i < span_count; i++)
         TRY_CUDA(qzo_cuda_update(masters + spans[i].offset,
                                  unit == NULL ? NULL : unit + spans[i].offset, span_of(&spans[i]),
@@ -378,7 +197,7 @@ static qzo_status cuda_digest(qzo_backend *backend, uint64_t *out_host, const fl
     for (int64_t i = 0; i < span_count; i++)
         TRY_CUDA(qzo_cuda_digest(state->digest, masters + spans[i].offset, span_of(&spans[i]),
                                  state->stream));
-    QZO_TRY(cuda_download(backend, out_host, state->digest, sizeof *out_host));
+    QZO_TRY(qzo_cuda_download(backend, out_host, state->digest, sizeof *out_host));
 cleanup:
     return status;
 }
@@ -397,7 +216,10 @@ static void cuda_close(qzo_backend *backend) {
     if (state->cublas != NULL) cublasDestroy(state->cublas);
     void *const buffers[] = {state->workspace, state->tile,  state->values,
                              state->results,   state->gains, state->digest};
-    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) cudaFree(buffers[i]);
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
+        qzo_cuda_release(backend, buffers[i]);
+    qzo_cuda_stage_close(state);
+    qzo_ledger_release(&state->ledger);
     if (state->stream != NULL) cudaStreamDestroy(state->stream);
     free(state);
     free(backend);
@@ -406,18 +228,20 @@ static void cuda_close(qzo_backend *backend) {
 static const qzo_backend_ops cuda_backend_ops = {
     .name = "cuda",
     .activation_bytes = sizeof(uint16_t),
+    .library_memory = qzo_cuda_library_memory,
     .arithmetic = cuda_arithmetic,
     .device = cuda_device,
     .close = cuda_close,
-    .allocate = cuda_allocate,
-    .release = cuda_release,
-    .upload = cuda_upload,
-    .download = cuda_download,
-    .copy = cuda_copy,
-    .reserve = cuda_reserve,
-    .weight_load = cuda_weight_load,
-    .weight_free = cuda_weight_free,
-    .weight_tensor = cuda_weight_tensor,
+    .memory_use = qzo_cuda_memory_use,
+    .allocate = qzo_cuda_allocate,
+    .release = qzo_cuda_release,
+    .upload = qzo_cuda_upload,
+    .download = qzo_cuda_download,
+    .copy = qzo_cuda_copy,
+    .reserve = qzo_cuda_reserve,
+    .weight_load = qzo_cuda_weight_load,
+    .weight_free = qzo_cuda_weight_free,
+    .weight_tensor = qzo_cuda_weight_tensor,
     .embed = cuda_embed,
     .norm = cuda_norm,
     .linear = qzo_cuda_linear,
@@ -494,22 +318,26 @@ cleanup:
     return status;
 }
 
+static qzo_status take_fixed(qzo_backend *backend, void **out, int which) {
+    return qzo_cuda_take(backend, out, qzo_cuda_fixed_bytes[which], QZO_MEMORY_SCRATCH);
+}
+
 /* Setting the stream takes a workspace away: the workspace comes second. */
 static qzo_status open_buffers(qzo_backend *backend) {
     qzo_status status = QZO_OK;
     cuda_state *state = state_of(backend);
     void *results = NULL, *gains = NULL, *digest = NULL;
     TRY_CUBLAS(cublasSetStream(state->cublas, state->stream));
-    QZO_TRY(cuda_allocate(backend, &state->workspace, QZO_CUDA_WORKSPACE_BYTES));
-    TRY_CUBLAS(cublasSetWorkspace(state->cublas, state->workspace, QZO_CUDA_WORKSPACE_BYTES));
+    QZO_TRY(take_fixed(backend, &state->workspace, CUDA_FIXED_WORKSPACE));
+    TRY_CUBLAS(cublasSetWorkspace(state->cublas, state->workspace, CUDA_WORKSPACE_BYTES));
     TRY_CUBLAS(cublasSetMathMode(
         state->cublas, CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION));
     TRY_CUBLAS(cublasSetAtomicsMode(state->cublas, CUBLAS_ATOMICS_NOT_ALLOWED));
-    QZO_TRY(cuda_allocate(backend, &results, TARGETS_PER_LAUNCH * sizeof(double)));
+    QZO_TRY(take_fixed(backend, &results, CUDA_FIXED_RESULTS));
     state->results = results;
-    QZO_TRY(cuda_allocate(backend, &gains, GAINS_MAX * sizeof(qzo_cuda_gain)));
+    QZO_TRY(take_fixed(backend, &gains, CUDA_FIXED_GAINS));
     state->gains = gains;
-    QZO_TRY(cuda_allocate(backend, &digest, sizeof(uint64_t)));
+    QZO_TRY(take_fixed(backend, &digest, CUDA_FIXED_DIGEST));
     state->digest = digest;
 cleanup:
     return status;

@@ -374,7 +374,7 @@ qzo_status qzo_profile_open(qzo_backend **out, qzo_backend *inner) {
     p->ops.log_probs = profile_log_probs;
     p->ops.update = profile_update;
     p->ops.digest = profile_digest;
-    p->backend = (qzo_backend){.ops = &p->ops, .state = inner->state};
+    p->backend = (qzo_backend){.ops = &p->ops, .state = inner->state, .dry = inner->dry};
     *out = &p->backend;
     return QZO_OK;
 }

@@ -28,6 +28,7 @@ static const char *best_name(const qzo_backend_options *options) {
 qzo_status qzo_backend_open(qzo_backend **out, const char *name,
                             const qzo_backend_options *options) {
     if (strcmp(name, "auto") == 0) name = best_name(options);
+    if (options->dry && strcmp(name, "cuda") == 0) return qzo_backend_cuda_dry_open(out);
     for (const qzo_backend_entry *entry = qzo_backends; entry->name != NULL; entry++)
         if (strcmp(entry->name, name) == 0) return entry->open(out, options);
     if (strcmp(name, "cuda") == 0)
@@ -39,4 +40,12 @@ qzo_status qzo_backend_open(qzo_backend **out, const char *name,
 
 void qzo_backend_close(qzo_backend *backend) {
     if (backend != NULL) backend->ops->close(backend);
+}
+
+void qzo_memory_use_fill(qzo_memory_use *out, const qzo_ledger *ledger) {
+    *out = (qzo_memory_use){.peak_bytes = ledger->peak_bytes};
+    for (int i = 0; i < QZO_MEMORY_KINDS; i++) {
+        out->held_bytes[i] = ledger->held_bytes[i];
+        out->own_bytes += ledger->held_bytes[i];
+    }
 }

@@ -9,6 +9,7 @@
 typedef struct cpu_state {
     const cpu_ops *ops;
     const cpu_bf16_ops *bf16; /* products in bf16; NULL: in fp32, by ops */
+    qzo_ledger ledger;
     qzo_thread_pool *pool;
     float *scratch; /* (threads, scratch_floats) */
     int64_t scratch_floats;

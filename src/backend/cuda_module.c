@@ -1,5 +1,7 @@
 #include "backend/cuda_module.h"
 
+#include "backend/cuda_sizes.h"
+
 #include <dlfcn.h>
 
 #define DRIVER_FILE "libcuda.so.1"
@@ -7,10 +9,24 @@
 /* What the module uses of the program: named here so that every program that can load the module
  * also holds it, whatever else it links. */
 typedef void module_need(void);
-const void *const qzo_cuda_module_needs[] = {&qzo_quant_gptq, &qzo_quant_dense};
+const void *const qzo_cuda_module_needs[] = {
+    &qzo_quant_gptq,
+    &qzo_quant_dense,
+    &qzo_cuda_fixed_bytes,
+    &qzo_cuda_library_memory,
+};
 module_need *const qzo_cuda_module_calls[] = {
-    (module_need *)qzo_fail,        (module_need *)qzo_fail_context, (module_need *)qzo_dtype_name,
-    (module_need *)qzo_error_trace, (module_need *)qzo_noise_fill,
+    (module_need *)qzo_fail,
+    (module_need *)qzo_fail_context,
+    (module_need *)qzo_dtype_name,
+    (module_need *)qzo_error_trace,
+    (module_need *)qzo_noise_fill,
+    (module_need *)qzo_ledger_add,
+    (module_need *)qzo_ledger_remove,
+    (module_need *)qzo_ledger_release,
+    (module_need *)qzo_memory_use_fill,
+    (module_need *)qzo_cuda_layout_of,
+    (module_need *)qzo_cuda_tile_bytes,
 };
 
 static const char *last_dl_error(void) {

@@ -39,7 +39,7 @@ static qzo_status run_product(const peak_run *run) {
     return qzo_status_from_cublas(
         cublasLtMatmul(lt->handle, lt->operation, &one, run->a, lt->layout, run->b, lt->layout,
                        &zero, run->out, lt->layout, run->out, lt->layout, &lt->found.algo,
-                       run->state->workspace, QZO_CUDA_WORKSPACE_BYTES, run->state->stream),
+                       run->state->workspace, CUDA_WORKSPACE_BYTES, run->state->stream),
         "cublasLtMatmul");
 }
 
@@ -111,7 +111,7 @@ static void close_product(lt_product *lt) {
 static qzo_status open_product(lt_product *lt, cudaDataType_t type) {
     qzo_status status = QZO_OK;
     const cublasOperation_t transposed = CUBLAS_OP_T;
-    const size_t workspace_bytes = QZO_CUDA_WORKSPACE_BYTES;
+    const size_t workspace_bytes = CUDA_WORKSPACE_BYTES;
     int found_count = 0;
     TRY_CUBLAS(cublasLtCreate(&lt->handle));
     TRY_CUBLAS(cublasLtMatmulDescCreate(&lt->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F));

@@ -3,18 +3,19 @@
 #define QZO_BACKEND_CUDA_STATE_H
 
 #include "backend/backend.h"
-#include "backend/cuda_plan.h"
+#include "backend/cuda_sizes.h"
 #include "kernels/kernels.h"
 
 #include <cublas_v2.h>
 #include <cuda_runtime_api.h>
 #include <stdbool.h>
 
-enum { QZO_CUDA_WORKSPACE_BYTES = 32 << 20 }; /* of cuBLAS */
+enum { CUDA_STAGE_COUNT = 2 };
 
 typedef struct cuda_state {
     cudaStream_t stream;
     cublasHandle_t cublas;
+    qzo_ledger ledger;
     const cuda_plan *plan;
     void *workspace; /* of cuBLAS */
     uint16_t *tile;  /* decoded weights */
@@ -24,6 +25,10 @@ typedef struct cuda_state {
     double *results;      /* (TARGETS_PER_LAUNCH) */
     qzo_cuda_gain *gains; /* (GAINS_MAX) */
     uint64_t *digest;
+    /* Pinned memory between files and the device, filled while the other half travels. */
+    void *stage[CUDA_STAGE_COUNT];
+    cudaEvent_t stage_free[CUDA_STAGE_COUNT];
+    int stage_next;
     char arithmetic[512];
     char device[QZO_DEVICE_ID_BYTES];
 } cuda_state;
@@ -44,6 +49,21 @@ qzo_status qzo_status_from_cublas(cublasStatus_t code, const char *call);
 #define TRY_CUBLAS(call) QZO_TRY(qzo_status_from_cublas((call), #call))
 
 static inline cuda_state *state_of(const qzo_backend *backend) { return backend->state; }
+
+/* src/backend/cuda_memory.c */
+qzo_status qzo_cuda_take(qzo_backend *backend, void **out, size_t size_bytes, qzo_memory_kind kind);
+qzo_status qzo_cuda_allocate(qzo_backend *backend, void **out, size_t size_bytes);
+void qzo_cuda_release(qzo_backend *backend, void *memory);
+qzo_status qzo_cuda_memory_use(const qzo_backend *backend, qzo_memory_use *out_host);
+qzo_status qzo_cuda_upload(qzo_backend *backend, void *out, const void *in_host, size_t size_bytes);
+qzo_status qzo_cuda_download(qzo_backend *backend, void *out_host, const void *in,
+                             size_t size_bytes);
+qzo_status qzo_cuda_copy(qzo_backend *backend, void *out, const void *in, size_t size_bytes);
+qzo_status qzo_cuda_reserve(qzo_backend *backend, int64_t context_max);
+qzo_status qzo_cuda_weight_load(qzo_backend *backend, qzo_weight **out, const qzo_qtensor *tensor);
+void qzo_cuda_weight_free(qzo_backend *backend, qzo_weight *weight);
+const qzo_qtensor *qzo_cuda_weight_tensor(const qzo_weight *weight);
+void qzo_cuda_stage_close(cuda_state *state);
 
 /* src/backend/cuda_linear.c */
 qzo_status qzo_cuda_linear(qzo_backend *backend, qzo_act *out, const qzo_act *x,

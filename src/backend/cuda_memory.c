@@ -1,0 +1,223 @@
+/* Memory and weights of the CUDA backend; part of the CUDA module. Sizes come from cuda_sizes.h, so
+ * that a plan and the device agree. */
+#include "backend/cuda_state.h"
+#include "base/check.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { STAGE_BYTES = 16 << 20 };
+
+/* --- memory --- */
+
+qzo_status qzo_cuda_take(qzo_backend *backend, void **out, size_t size_bytes,
+                         qzo_memory_kind kind) {
+    qzo_status status = QZO_OK;
+    size_t free_bytes = 0, total_bytes = 0;
+    void *memory = NULL;
+    cudaError_t code = cudaMalloc(&memory, size_bytes > 0 ? size_bytes : 1);
+    if (code == cudaErrorMemoryAllocation) {
+        cudaGetLastError(); /* forgotten: the device itself is well */
+        cudaMemGetInfo(&free_bytes, &total_bytes);
+        return qzo_fail(QZO_ERR_MEMORY,
+                        "out of device memory: %zu bytes wanted, %zu of %zu are free", size_bytes,
+                        free_bytes, total_bytes);
+    }
+    TRY_CUDA(code);
+    TRY_CUDA(cudaMemsetAsync(memory, 0, size_bytes, state_of(backend)->stream));
+    QZO_TRY(qzo_ledger_add(&state_of(backend)->ledger, memory, size_bytes, kind));
+    *out = memory;
+    memory = NULL;
+cleanup:
+    if (memory != NULL) cudaFree(memory);
+    return status;
+}
+
+qzo_status qzo_cuda_allocate(qzo_backend *backend, void **out, size_t size_bytes) {
+    return qzo_cuda_take(backend, out, size_bytes, QZO_MEMORY_BUFFERS);
+}
+
+void qzo_cuda_release(qzo_backend *backend, void *memory) {
+    qzo_ledger_remove(&state_of(backend)->ledger, memory);
+    cudaFree(memory); /* waits for what uses it */
+}
+
+qzo_status qzo_cuda_memory_use(const qzo_backend *backend, qzo_memory_use *out) {
+    qzo_status status = QZO_OK;
+    size_t free_bytes = 0, total_bytes = 0;
+    qzo_memory_use_fill(out, &state_of(backend)->ledger);
+    TRY_CUDA(cudaMemGetInfo(&free_bytes, &total_bytes));
+    out->device_bytes = (int64_t)total_bytes;
+    out->device_used_bytes = (int64_t)(total_bytes - free_bytes);
+cleanup:
+    return status;
+}
+
+/* Waits: the source may be reused at once, whatever its kind of memory. */
+qzo_status qzo_cuda_upload(qzo_backend *backend, void *out, const void *in_host,
+                           size_t size_bytes) {
+    qzo_status status = QZO_OK;
+    cudaStream_t stream = state_of(backend)->stream;
+    if (size_bytes == 0) return QZO_OK;
+    TRY_CUDA(cudaMemcpyAsync(out, in_host, size_bytes, cudaMemcpyHostToDevice, stream));
+    TRY_CUDA(cudaStreamSynchronize(stream));
+cleanup:
+    return status;
+}
+
+qzo_status qzo_cuda_download(qzo_backend *backend, void *out_host, const void *in,
+                             size_t size_bytes) {
+    qzo_status status = QZO_OK;
+    cudaStream_t stream = state_of(backend)->stream;
+    if (size_bytes > 0)
+        TRY_CUDA(cudaMemcpyAsync(out_host, in, size_bytes, cudaMemcpyDeviceToHost, stream));
+    TRY_CUDA(cudaStreamSynchronize(stream));
+cleanup:
+    return status;
+}
+
+qzo_status qzo_cuda_copy(qzo_backend *backend, void *out, const void *in, size_t size_bytes) {
+    if (size_bytes == 0) return QZO_OK;
+    return qzo_status_from_cuda(
+        cudaMemcpyAsync(out, in, size_bytes, cudaMemcpyDeviceToDevice, state_of(backend)->stream),
+        "copy");
+}
+
+/* Replaces a buffer by a larger one; its content is lost. */
+static qzo_status grow(qzo_backend *backend, void **buffer, size_t *held_bytes,
+                       size_t wanted_bytes) {
+    if (wanted_bytes <= *held_bytes) return QZO_OK;
+    qzo_cuda_release(backend, *buffer);
+    *buffer = NULL;
+    *held_bytes = 0;
+    qzo_status status = qzo_cuda_take(backend, buffer, wanted_bytes, QZO_MEMORY_SCRATCH);
+    if (status == QZO_OK) *held_bytes = wanted_bytes;
+    return status;
+}
+
+/* Attention keeps its scores in registers. */
+qzo_status qzo_cuda_reserve(qzo_backend *backend, int64_t context_max) {
+    (void)backend, (void)context_max;
+    return QZO_OK;
+}
+
+/* --- from files to the device --- */
+
+static qzo_status open_stage(cuda_state *state) {
+    qzo_status status = QZO_OK;
+    for (int i = 0; i < CUDA_STAGE_COUNT; i++) {
+        void *memory = NULL;
+        TRY_CUDA(cudaEventCreateWithFlags(&state->stage_free[i], cudaEventDisableTiming));
+        TRY_CUDA(cudaHostAlloc(&memory, STAGE_BYTES, cudaHostAllocDefault));
+        state->stage[i] = memory;
+    }
+cleanup:
+    if (status != QZO_OK) qzo_cuda_stage_close(state);
+    return status;
+}
+
+void qzo_cuda_stage_close(cuda_state *state) {
+    for (int i = 0; i < CUDA_STAGE_COUNT; i++) {
+        if (state->stage[i] != NULL) cudaFreeHost(state->stage[i]);
+        if (state->stage_free[i] != NULL) cudaEventDestroy(state->stage_free[i]);
+        state->stage[i] = NULL;
+        state->stage_free[i] = NULL;
+    }
+}
+
+/* From a file's mapping. The driver would copy such memory itself, and the transfer wait for it:
+ * here the next piece is read from the file into one half of the stage while the device takes the
+ * other. Returns while the last pieces travel; the file's bytes are not needed any more. */
+static qzo_status upload_mapped(qzo_backend *backend, uint8_t *out, const void *mapped,
+                                size_t size_bytes) {
+    qzo_status status = QZO_OK;
+    cuda_state *state = state_of(backend);
+    const uint8_t *in = mapped;
+    if (state->stage[0] == NULL) QZO_TRY(open_stage(state));
+    for (size_t done = 0, bytes; done < size_bytes; done += bytes) {
+        int half = state->stage_next;
+        bytes = size_bytes - done < STAGE_BYTES ? size_bytes - done : STAGE_BYTES;
+        TRY_CUDA(cudaEventSynchronize(state->stage_free[half])); /* at once where never used */
+        memcpy(state->stage[half], in + done, bytes);
+        TRY_CUDA(cudaMemcpyAsync(out + done, state->stage[half], bytes, cudaMemcpyHostToDevice,
+                                 state->stream));
+        TRY_CUDA(cudaEventRecord(state->stage_free[half], state->stream));
+        state->stage_next = (half + 1) % CUDA_STAGE_COUNT;
+    }
+cleanup:
+    return status;
+}
+
+/* --- weights --- */
+
+static qzo_status load_gptq(qzo_backend *backend, qzo_weight *weight,
+                            const qzo_cuda_layout *layout) {
+    qzo_status status = QZO_OK;
+    const qzo_qtensor *tensor = weight->tensor;
+    uint8_t *codes = weight->memory;
+    uint8_t *zeros = codes + layout->zeros_at, *groups = codes + layout->groups_at;
+    QZO_TRY(upload_mapped(backend, codes, tensor->as.gptq.codes, layout->codes_bytes));
+    QZO_TRY(upload_mapped(backend, zeros, tensor->as.gptq.zeros, layout->zeros_bytes));
+    QZO_TRY(upload_mapped(backend, groups, tensor->as.gptq.group_of_input, layout->groups_bytes));
+    weight->gptq = (qzo_cuda_gptq){.codes = (const void *)codes,
+                                   .zeros = (const void *)zeros,
+                                   .group_of_input = (const void *)groups,
+                                   .zero_correction = tensor->as.gptq.zero_correction,
+                                   .out_features = tensor->out_features,
+                                   .in_features = tensor->in_features,
+                                   .group_count = tensor->group_count};
+cleanup:
+    return status;
+}
+
+static qzo_status load_dense(qzo_backend *backend, qzo_weight *weight) {
+    const qzo_tensor_view *view = &weight->tensor->as.dense;
+    switch (view->dtype) {
+    case QZO_DTYPE_F32: weight->dtype = QZO_CUDA_F32; break;
+    case QZO_DTYPE_F16: weight->dtype = QZO_CUDA_F16; break;
+    case QZO_DTYPE_BF16: weight->dtype = QZO_CUDA_BF16; break;
+    default:
+        return qzo_fail(QZO_ERR_UNSUPPORTED, "%s: the CUDA backend takes no %s", view->name,
+                        qzo_dtype_name(view->dtype));
+    }
+    return upload_mapped(backend, weight->memory, view->data, view->size_bytes);
+}
+
+/* Buffers of the state that this weight's product will need. */
+static qzo_status reserve_product(qzo_backend *backend, const qzo_cuda_layout *layout) {
+    cuda_state *state = state_of(backend);
+    void *tile = state->tile, *values = state->values;
+    qzo_status status =
+        grow(backend, &tile, &state->tile_bytes, qzo_cuda_tile_bytes(layout, state->plan));
+    state->tile = tile;
+    if (status != QZO_OK) return status;
+    status = grow(backend, &values, &state->values_bytes, layout->values_bytes);
+    state->values = values;
+    return status;
+}
+
+void qzo_cuda_weight_free(qzo_backend *backend, qzo_weight *weight) {
+    if (weight == NULL) return;
+    qzo_cuda_release(backend, weight->memory);
+    free(weight);
+}
+
+const qzo_qtensor *qzo_cuda_weight_tensor(const qzo_weight *weight) { return weight->tensor; }
+
+qzo_status qzo_cuda_weight_load(qzo_backend *backend, qzo_weight **out, const qzo_qtensor *tensor) {
+    qzo_status status = QZO_OK;
+    qzo_cuda_layout layout;
+    qzo_weight *weight = calloc(1, sizeof *weight);
+    if (weight == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for a weight");
+    QZO_TRY(qzo_cuda_layout_of(&layout, tensor));
+    weight->tensor = tensor;
+    weight->is_gptq = layout.is_gptq;
+    QZO_TRY(qzo_cuda_take(backend, &weight->memory, layout.total_bytes, QZO_MEMORY_WEIGHTS));
+    QZO_TRY(layout.is_gptq ? load_gptq(backend, weight, &layout) : load_dense(backend, weight));
+    QZO_TRY(reserve_product(backend, &layout));
+    *out = weight;
+    weight = NULL;
+cleanup:
+    qzo_cuda_weight_free(backend, weight);
+    return status;
+}

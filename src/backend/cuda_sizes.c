@@ -1,0 +1,64 @@
+#include "backend/cuda_sizes.h"
+
+#include <limits.h>
+
+/* Of the parts of a weight; what cudaMalloc gives. */
+enum { PART_ALIGNMENT_BYTES = 256 };
+
+const size_t qzo_cuda_fixed_bytes[CUDA_FIXED_COUNT] = {
+    [CUDA_FIXED_WORKSPACE] = CUDA_WORKSPACE_BYTES,
+    [CUDA_FIXED_RESULTS] = CUDA_TARGETS_PER_LAUNCH * sizeof(double),
+    [CUDA_FIXED_GAINS] = (size_t)CUDA_GAINS_MAX * CUDA_GAIN_BYTES,
+    [CUDA_FIXED_DIGEST] = sizeof(uint64_t),
+};
+
+/* UNMEASURED: rounded up from what users of these libraries report. */
+const qzo_memory_item qzo_cuda_library_memory[] = {
+    {"CUDA context", 600000000},
+    {"cuBLAS", 150000000},
+    {"NCCL, where it is used", 250000000},
+    {NULL, 0},
+};
+
+static size_t padded(size_t size_bytes) {
+    return (size_bytes + PART_ALIGNMENT_BYTES - 1) / PART_ALIGNMENT_BYTES * PART_ALIGNMENT_BYTES;
+}
+
+static void lay_out_gptq(qzo_cuda_layout *out, const qzo_qtensor *tensor) {
+    size_t out_features = (size_t)tensor->out_features, in_features = (size_t)tensor->in_features;
+    out->is_gptq = out->is_decoded = true;
+    out->codes_bytes = in_features / 8 * out_features * sizeof(uint32_t);
+    out->zeros_bytes = (size_t)tensor->group_count * (out_features / 8) * sizeof(uint32_t);
+    out->groups_bytes = in_features * sizeof(int32_t);
+    out->zeros_at = padded(out->codes_bytes);
+    out->groups_at = out->zeros_at + padded(out->zeros_bytes);
+    out->total_bytes = out->groups_at + out->groups_bytes;
+}
+
+qzo_status qzo_cuda_layout_of(qzo_cuda_layout *out, const qzo_qtensor *tensor) {
+    *out = (qzo_cuda_layout){.tile_width = tensor->in_features,
+                             .tile_rows_most = tensor->out_features,
+                             .values_bytes = (size_t)(tensor->out_features * tensor->group_count) *
+                                             sizeof(float)};
+    if (tensor->out_features > INT_MAX || tensor->in_features > INT_MAX)
+        return qzo_fail(QZO_ERR_LIMIT, "%s: (%lld, %lld), cuBLAS takes at most %d", tensor->name,
+                        (long long)tensor->out_features, (long long)tensor->in_features, INT_MAX);
+    if (tensor->format == &qzo_quant_gptq) {
+        lay_out_gptq(out, tensor);
+    } else if (tensor->format == &qzo_quant_dense) {
+        out->total_bytes = tensor->as.dense.size_bytes;
+        out->is_decoded =
+            tensor->as.dense.dtype != QZO_DTYPE_F16; /* which is multiplied as it is */
+    } else {
+        return qzo_fail(QZO_ERR_UNSUPPORTED, "%s: the CUDA backend has no kernel for format %s",
+                        tensor->name, tensor->format->name);
+    }
+    return QZO_OK;
+}
+
+size_t qzo_cuda_tile_bytes(const qzo_cuda_layout *layout, const cuda_plan *plan) {
+    if (!layout->is_decoded) return 0;
+    int64_t outputs = cuda_plan_tile_outputs(plan, layout->tile_width);
+    if (outputs > layout->tile_rows_most) outputs = layout->tile_rows_most;
+    return (size_t)(outputs * layout->tile_width) * sizeof(uint16_t);
+}

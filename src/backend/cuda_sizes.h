@@ -1,0 +1,49 @@
+/* What the CUDA backend allocates, as functions of shapes alone: the backend takes these sizes, and
+ * a plan adds them up on a machine without a device. Plain C of the program itself; the module
+ * calls it there. Private to the CUDA backend. */
+#ifndef QZO_BACKEND_CUDA_SIZES_H
+#define QZO_BACKEND_CUDA_SIZES_H
+
+#include "backend/backend.h"
+#include "backend/cuda_plan.h"
+
+#include <stdbool.h>
+
+enum {
+    CUDA_WORKSPACE_BYTES = 32 << 20,   /* of cuBLAS */
+    CUDA_TARGETS_PER_LAUNCH = 1 << 16, /* log-probabilities that the results hold at a time */
+    CUDA_GAINS_MAX = 1 << 16,          /* records of a step */
+    CUDA_GAIN_BYTES = 16
+};
+
+/* Allocated when the backend opens. */
+enum {
+    CUDA_FIXED_WORKSPACE, /* of cuBLAS */
+    CUDA_FIXED_RESULTS,   /* of log_probs */
+    CUDA_FIXED_GAINS,
+    CUDA_FIXED_DIGEST,
+    CUDA_FIXED_COUNT
+};
+extern const size_t qzo_cuda_fixed_bytes[CUDA_FIXED_COUNT];
+
+/* A weight's one allocation and the scratch that its product needs. */
+typedef struct qzo_cuda_layout {
+    bool is_gptq;
+    size_t codes_bytes, zeros_bytes, groups_bytes; /* the parts of GPTQ */
+    size_t zeros_at, groups_at;
+    size_t total_bytes;
+    size_t values_bytes;    /* scratch: its perturbed trainable values */
+    bool is_decoded;        /* scratch: a tile of decoded weights */
+    int64_t tile_width;     /* inputs */
+    int64_t tile_rows_most; /* outputs */
+} qzo_cuda_layout;
+
+/* QZO_ERR_UNSUPPORTED and QZO_ERR_LIMIT say what the backend cannot hold. */
+qzo_status qzo_cuda_layout_of(qzo_cuda_layout *out, const qzo_qtensor *tensor);
+
+size_t qzo_cuda_tile_bytes(const qzo_cuda_layout *layout, const cuda_plan *plan);
+
+/* qzo_backend_ops.library_memory */
+extern const qzo_memory_item qzo_cuda_library_memory[];
+
+#endif
