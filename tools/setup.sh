@@ -81,6 +81,11 @@ list_missing_for_tests() {
     if ! has clang || ! has_fuzzer; then missing+=(libclang-rt-dev); fi
     # The format check wants version 14, which Debian 12 has, and is skipped with another one.
     needs clang-format has clang-format
+    # The browser for the test of the HTML report; Ubuntu has it as a snap only.
+    if grep -qx 'ID=debian' /etc/os-release 2>/dev/null; then
+        needs chromium has chromium
+        needs chromium-driver has chromedriver
+    fi
     # Slurm's daemons for the tests labelled slurm, which only root can run.
     if ((EUID == 0)); then
         needs slurmctld test -x /usr/sbin/slurmctld
