@@ -137,9 +137,9 @@ config("vocab-fraction", "vocab_size", vocab_size=64.5)
 config("positions-beyond", "max_position_embeddings", max_position_embeddings=1 << 40)
 config("theta-nan", "config.json",
        raw=json.dumps({**good_config, "rope_theta": float("nan")}))
-config("rope-scaled", 'rope_scaling of type "linear"',
-       rope_scaling={"type": "linear", "factor": 2.0})
-config("rope-scaled-5", 'rope_parameters of type "llama3"',
+config("rope-scaled", 'rope_scaling of type "yarn"',
+       rope_scaling={"type": "yarn", "factor": 2.0})
+config("rope-scaled-5", "llama3 positions: expected low_freq_factor",
        rope_parameters={"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0})
 config("group-size-0", "group_size", quantization_config={"bits": 4, "group_size": 0,
                                                           "quant_method": "gptq"})

@@ -4,6 +4,7 @@
     gptqmodel     decodes every module of every GPTQ fixture; bit for bit with gptq_numpy.py
     transformers  logits over the decoded weights; against expected.safetensors and against the
                   float64 forward of llama_torch.py
+    architectures transformers' own reading of each folder of arch/, against its expected logits
     autograd      the recorded gradient, along its own direction, against the quotient of losses
 
 Exit code 0: all equal; 1: a difference; 77: a package is missing, the rest is equal.
@@ -31,6 +32,11 @@ SKIPPED = 77
 
 def gptq_folders(fixtures):
     return sorted(path.parent for path in fixtures.rglob("quantize_config.json"))
+
+
+def llama_folders(fixtures):
+    """Those of gptq_folders that llama_torch.py reads."""
+    return [folder for folder in gptq_folders(fixtures) if folder.parent.name != "arch"]
 
 
 def modules_in(folder):
@@ -106,7 +112,7 @@ def check_transformers(fixtures):
     from llama_torch import Llama
 
     failures, worst = 0, 0.0
-    for folder in gptq_folders(fixtures):
+    for folder in llama_folders(fixtures):
         expected, _ = tensor_file.read(folder / "expected.safetensors")
         ids, logits = expected["ids"].array, expected["logits"].array
         with torch.no_grad():
@@ -121,6 +127,51 @@ def check_transformers(fixtures):
                       f"expected at most {LOGIT_LIMIT:.0e}")
     print(f"transformers {transformers.__version__}, torch {torch.__version__}: worst relative "
           f"difference of logits {worst:.1e}, {failures} beyond {LOGIT_LIMIT:.0e}")
+    return failures
+
+
+def architecture_model(folder):
+    """transformers' own reading of a folder; it knows no GPTQ without a GPU, so that quantized
+    linears are put into it decoded."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    eager = {"dtype": torch.float32, "attn_implementation": "eager"}
+    if not (folder / "quantize_config.json").exists():
+        return AutoModelForCausalLM.from_pretrained(folder, **eager).eval()
+    config = AutoConfig.from_pretrained(folder)
+    del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, **eager).eval()
+    state = {name: torch.from_numpy(tensor.as_float32())
+             for name, tensor in tensor_file.read_folder(folder).items()}
+    for name, parts, settings in modules_in(folder):
+        weight = torch.from_numpy(gptq_numpy.decode(parts, settings["checkpoint_format"]))
+        conv = type(model.get_submodule(name)).__name__ == "Conv1D"
+        state[f"{name}.weight"] = weight.T if conv else weight
+    missing, _ = model.load_state_dict(state, strict=False)
+    assert set(missing) <= {"lm_head.weight"}, missing
+    return model
+
+
+def check_architectures(fixtures):
+    import torch
+
+    failures, worst = 0, 0.0
+    folders = sorted((fixtures / "arch").iterdir())
+    for folder in folders:
+        expected, _ = tensor_file.read(folder / "expected.safetensors")
+        ids, logits = expected["ids"].array, expected["logits"].array
+        with torch.no_grad():
+            rows = torch.from_numpy(ids.astype(np.int64))[None]
+            found = architecture_model(folder)(rows).logits[0].numpy()
+        error = float(np.abs(found - logits).max() / np.abs(logits).max())
+        worst = max(worst, error)
+        if error > LOGIT_LIMIT:
+            failures += 1
+            print(f"{folder.name}: recorded logits differ from transformers by {error:.1e}, "
+                  f"expected at most {LOGIT_LIMIT:.0e}")
+    print(f"architectures: {len(folders)} folders read by transformers, worst relative difference "
+          f"of logits {worst:.1e}, {failures} beyond {LOGIT_LIMIT:.0e}")
     return failures
 
 
@@ -146,6 +197,7 @@ def check_gradients(fixtures):
 
 CHECKS = {"gptqmodel": (check_gptqmodel, "gptqmodel"),
           "transformers": (check_transformers, "transformers"),
+          "architectures": (check_architectures, "transformers"),
           "autograd": (check_gradients, "torch")}
 
 

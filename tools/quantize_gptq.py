@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Turns a Hugging Face Llama folder into a GPTQ int4 folder: SRC DEST [options].
+"""Turns a Hugging Face folder into a GPTQ int4 folder: SRC DEST [options].
 
-Every linear of the decoder layers (q, k, v, o, gate, up, down) becomes qweight, qzeros, scales and
-g_idx; everything else is copied as it is. The scale of an output's group is the one with the least
-squared error among shrunken ranges.
+Every linear of the decoder layers becomes qweight, qzeros, scales and g_idx, fused ones as they
+are, GPT-2's (stored in x out) like all others; everything else is copied as it is. The scale of an
+output's group is the one with the least squared error among shrunken ranges.
 
 --method rtn rounds to nearest. It needs no calibration text, so --desc-act orders the inputs by the
 norms of their weight columns, where GPTQ takes the diagonal of its Hessian. --method gptq rounds as
@@ -22,8 +22,9 @@ import gptq_numpy
 import gptq_solve
 import tensor_file
 
-LINEAR = re.compile(r"^model\.layers\.\d+\."
-                    r"(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)\.weight$")
+LINEAR = re.compile(r"^(model\.|transformer\.)?(decoder\.)?(layers|h)\.\d+\."
+                    r"(self_attn\.([qkvo]|out|qkv)_proj|mlp\.(gate|up|down|gate_up)_proj|fc[12]"
+                    r"|attn\.c_(attn|proj)|mlp\.c_(fc|proj))\.weight$")
 LEVELS = 15
 SHRINK_STEPS = 40  # ranges from 1 down to 0.5 of the full one
 SHRINK_LEAST = 0.5
@@ -100,10 +101,12 @@ def check_linears(tensors):
     return names
 
 
-def round_to_nearest(tensors, settings):
+def round_to_nearest(tensors, settings, config):
     """{module: its tensors}."""
-    return {name[: -len(".weight")]: quantize_weight(tensors[name].as_float32(), settings)
-            for name in check_linears(tensors)}
+    transposed = config["model_type"] == "gpt2"
+    weights = {name: tensors[name].as_float32() for name in check_linears(tensors)}
+    return {name[: -len(".weight")]: quantize_weight(weight.T if transposed else weight, settings)
+            for name, weight in weights.items()}
 
 
 def calibration_rows(path):
@@ -117,6 +120,9 @@ def calibration_rows(path):
 def round_by_gptq(tensors, settings, config, calibration):
     """{module: its tensors}; layer by layer, each fed by the rounded ones before it."""
     check_linears(tensors)
+    if config["model_type"] != "llama":
+        raise QuantizeError(f"expected a Llama model for --method gptq, found "
+                            f"{config['model_type']}: --method rtn takes all")
     weights = {name: tensor.as_float32().astype(np.float64) for name, tensor in tensors.items()}
     rows = [weights["model.embed_tokens.weight"][ids] for ids in calibration]
     modules = {}
@@ -143,7 +149,7 @@ def quantize_folder(source, target, settings, shards=1, calibration=None):
     if "quantization_config" in config:
         raise QuantizeError(f"{source}: expected an unquantized model, found quantization_config")
     tensors = tensor_file.read_folder(source)
-    modules = (round_to_nearest(tensors, settings) if calibration is None
+    modules = (round_to_nearest(tensors, settings, config) if calibration is None
                else round_by_gptq(tensors, settings, config, calibration))
     tensors = {name: tensor for name, tensor in tensors.items() if not LINEAR.match(name)}
     for module, parts in modules.items():

@@ -49,10 +49,20 @@ typedef struct bench {
 
 /* --- buffers --- */
 
-static int64_t widest(const qzo_shape *shape) {
+static int64_t widest(const qzo_model *model) {
+    const qzo_shape *shape = &model->shape;
     int64_t width = shape->width > shape->ffn_width ? shape->width : shape->ffn_width;
-    int64_t heads = shape->head_count * shape->head_dim;
-    return heads > width ? heads : width;
+    for (int kind = 0; kind < QZO_LINEAR_COUNT; kind++) {
+        const qzo_qtensor *tensor = &model->layers[0].tensors[kind];
+        if (tensor->out_features > width) width = tensor->out_features;
+        if (tensor->in_features > width) width = tensor->in_features;
+    }
+    return width;
+}
+
+/* The embedding may be wider than the stream that it is projected into. */
+static int64_t residual_width(const qzo_shape *shape) {
+    return shape->width > shape->embed_width ? shape->width : shape->embed_width;
 }
 
 static qzo_status allocate(bench *b, void **out, int64_t count, size_t element_bytes) {
@@ -117,14 +127,14 @@ static qzo_status open_bench(bench *b) {
     qzo_status status = QZO_OK;
     const qzo_shape *shape = &b->model->shape;
     size_t act = b->backend->ops->activation_bytes;
-    int64_t wide = b->rows * widest(shape);
+    int64_t wide = b->rows * widest(b->model);
     struct {
         void **out;
         int64_t count;
         size_t element_bytes;
     } const arrays[] = {
         {(void **)&b->masters, b->model->value_count + 1, sizeof(float)},
-        {(void **)&b->residual, b->rows * shape->width, sizeof(float)},
+        {(void **)&b->residual, b->rows * residual_width(shape), sizeof(float)},
         {(void **)&b->logits, b->rows * shape->vocab, sizeof(float)},
         {(void **)&b->rope_table, length_of(b) * shape->head_dim, sizeof(float)},
         {(void **)&b->x, wide, act},
@@ -153,7 +163,7 @@ static qzo_status open_bench(bench *b) {
     QZO_TRY(fill(b, b->x, wide, act));
     QZO_TRY(fill(b, b->y, wide, act));
     QZO_TRY(fill(b, b->z, wide, act));
-    QZO_TRY(fill(b, b->residual, b->rows * shape->width, sizeof(float)));
+    QZO_TRY(fill(b, b->residual, b->rows * residual_width(shape), sizeof(float)));
     QZO_TRY(fill_rope_table(b));
     QZO_TRY(fill_indices(b));
 cleanup:
@@ -204,9 +214,9 @@ static qzo_status run_embed(bench *b, const void *what) {
 }
 
 static qzo_status run_norm(bench *b, const void *what) {
-    (void)what;
-    return b->backend->ops->norm(b->backend, b->out, b->residual, b->model->final_norm, NULL,
-                                 b->rows, b->model->shape.width, b->model->arch->norm,
+    const qzo_norm *norm = what;
+    return b->backend->ops->norm(b->backend, b->out, b->residual, norm->gain, norm->bias, b->rows,
+                                 b->model->shape.width, b->model->arch->norm,
                                  b->model->shape.norm_epsilon);
 }
 
@@ -232,14 +242,16 @@ static qzo_status run_attention(bench *b, const void *what) {
                                .head_count = shape->head_count,
                                .kv_head_count = shape->kv_head_count,
                                .head_dim = shape->head_dim,
-                               .scale = 1.0f / sqrtf((float)shape->head_dim)};
+                               .scale = shape->attention_scale,
+                               .score_cap = shape->score_cap,
+                               .window = b->model->layers[0].window};
     return b->backend->ops->attention(b->backend, b->out, b->x, b->y, b->z, &attention, b->rows);
 }
 
 static qzo_status run_activate(bench *b, const void *what) {
     (void)what;
     return b->backend->ops->activate(b->backend, b->out, b->x, b->rows * b->model->shape.ffn_width,
-                                     b->model->arch->activation);
+                                     b->model->shape.activation);
 }
 
 static qzo_status run_add(bench *b, const void *what) {
@@ -284,7 +296,7 @@ static qzo_status measure_linears(bench *b) {
     const qzo_layer *layer = &b->model->layers[0];
     for (int kind = 0; kind < QZO_LINEAR_COUNT; kind++) {
         const qzo_qtensor *t = &layer->tensors[kind];
-        bool seen = false;
+        bool seen = layer->weights[kind] == NULL;
         for (int before = 0; before < kind; before++)
             seen |= layer->tensors[before].out_features == t->out_features &&
                     layer->tensors[before].in_features == t->in_features;
@@ -309,14 +321,16 @@ static qzo_status measure_all(bench *b) {
     double heads = (double)(shape->head_count * shape->head_dim), ffn = (double)shape->ffn_width;
     QZO_TRY(measure_linears(b));
     QZO_TRY(measure(b, "embed", 0, rows * width * (4 + 2), run_embed, NULL));
-    QZO_TRY(measure(b, "norm", 4 * rows * width, rows * width * (4 + act), run_norm, NULL));
-    QZO_TRY(measure(b, "rope", 6 * rows * heads / 2, 2 * rows * heads * act, run_rope, NULL));
+    QZO_TRY(measure(b, "norm", 4 * rows * width, rows * width * (4 + act), run_norm,
+                    &b->model->layers[0].norms[QZO_PLACE_FFN]));
+    if (b->model->arch->positions == NULL)
+        QZO_TRY(measure(b, "rope", 6 * rows * heads / 2, 2 * rows * heads * act, run_rope, NULL));
     /* A row of 64 attends to 32.5 rows on average. */
     QZO_TRY(measure(b, "attention, rows of 64", 4 * 32.5 * rows * heads, 4 * rows * heads * act,
                     run_attention, NULL));
     QZO_TRY(measure(b, "activate", 0, 3 * rows * ffn * act, run_activate, NULL));
     QZO_TRY(measure(b, "add", rows * width, rows * width * (8 + act), run_add, NULL));
-    QZO_TRY(measure(b, "logits", 2 * rows * (double)shape->vocab * width,
+    QZO_TRY(measure(b, "logits", 2 * rows * (double)shape->vocab * (double)shape->embed_width,
                     linear_bytes(b, &b->model->head_tensor), run_logits, NULL));
     QZO_TRY(
         measure(b, "log-probability of 1 row", 0, 4 * (double)shape->vocab, run_log_probs, NULL));

@@ -71,7 +71,7 @@ static qzo_status collect(inspection *in) {
     if (in->modules == NULL) return fail_memory(in);
     for (int64_t layer = 0; layer < in->sizes.shape.layer_count; layer++)
         for (int kind = 0; kind < QZO_LINEAR_COUNT; kind++)
-            QZO_TRY(add_module(in, layer, (qzo_linear_kind)kind));
+            if (arch->linears[kind] != NULL) QZO_TRY(add_module(in, layer, (qzo_linear_kind)kind));
 cleanup:
     return status;
 }

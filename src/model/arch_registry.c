@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-const qzo_arch *const qzo_archs[] = {&qzo_arch_llama, NULL};
+const qzo_arch *const qzo_archs[] = {&qzo_arch_llama, &qzo_arch_opt, &qzo_arch_gpt2, NULL};
 
 enum { KNOWN_BYTES = 512 };
 

@@ -5,7 +5,6 @@
 
 #include "base/arena.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,8 +19,11 @@ typedef struct buffers {
     qzo_act *q, *mixed;   /* (rows, head_count * head_dim) */
     qzo_act *k, *v;       /* (rows, kv_head_count * head_dim) */
     qzo_act *gate, *up;   /* (rows, ffn_width) */
+    qzo_act *wide;        /* (rows, what is widest of fused layers and the embedding) */
+    float *widened;       /* (rows, width): activations in fp32, for norms of them */
     float *logits;        /* (min(gathers, LOGITS_CHUNK_ROWS), vocab) */
     float *rope_table;    /* (context, head_dim / 2, {cos, sin}) */
+    /* positions: rows of the table of learned positions where the model has one */
     int32_t *ids, *positions, *prefix_begin, *prefix_end, *own_begin; /* (rows) */
     int32_t *gather_rows, *gather_positions;                          /* (gathers) */
     int32_t *target_row, *target_id;                                  /* (targets) */
@@ -32,6 +34,7 @@ struct qzo_forward {
     qzo_pack_limits limits;
     void *memory;
     buffers at;
+    int32_t *position_rows; /* host side, (rows) */
     /* Host side, (targets): ordered copies of a pack's targets and their results. */
     int32_t *ordered_row, *ordered_id;
     double *ordered_log_probs;
@@ -41,11 +44,35 @@ static int64_t chunk_rows(const qzo_pack_limits *limits) {
     return limits->gathers < LOGITS_CHUNK_ROWS ? limits->gathers : LOGITS_CHUNK_ROWS;
 }
 
-static void slice(buffers *at, qzo_arena *arena, const qzo_shape *shape, size_t act_bytes,
-                  const qzo_pack_limits *limits) {
+static int64_t widest(int64_t a, int64_t b) { return a > b ? a : b; }
+
+static int64_t q_width_of(const qzo_shape *shape) { return shape->head_count * shape->head_dim; }
+static int64_t kv_width_of(const qzo_shape *shape) {
+    return shape->kv_head_count * shape->head_dim;
+}
+static int64_t qkv_width_of(const qzo_shape *shape) {
+    return q_width_of(shape) + 2 * kv_width_of(shape);
+}
+
+static int64_t wide_width(const qzo_arch *arch, const qzo_shape *shape) {
+    int64_t width = 0;
+    if (arch->linears[QZO_LINEAR_QKV] != NULL) width = qkv_width_of(shape);
+    if (arch->linears[QZO_LINEAR_GATE_UP] != NULL) width = widest(width, 2 * shape->ffn_width);
+    return shape->embed_width != shape->width ? widest(width, shape->embed_width) : width;
+}
+
+static int64_t widened_width(const qzo_arch *arch, const qzo_shape *shape) {
+    int64_t width = shape->embed_width != shape->width ? shape->embed_width : 0;
+    if (arch->norms[QZO_PLACE_ATTENTION_OUT] != NULL || arch->norms[QZO_PLACE_FFN_OUT] != NULL)
+        width = widest(width, shape->width);
+    return arch->norms[QZO_PLACE_Q] != NULL ? widest(width, q_width_of(shape)) : width;
+}
+
+static void slice(buffers *at, qzo_arena *arena, const qzo_arch *arch, const qzo_shape *shape,
+                  size_t act_bytes, const qzo_pack_limits *limits) {
     int64_t rows = limits->rows, gathers = limits->gathers;
-    int64_t q_width = shape->head_count * shape->head_dim;
-    int64_t kv_width = shape->kv_head_count * shape->head_dim;
+    int64_t q_width = q_width_of(shape), kv_width = kv_width_of(shape);
+    int64_t angles = arch->positions == NULL ? limits->context * shape->head_dim : 0;
     at->residual = qzo_arena_reserve(arena, rows * shape->width, sizeof(float));
     at->last_residual = qzo_arena_reserve(arena, gathers * shape->width, sizeof(float));
     at->x = qzo_arena_reserve(arena, rows * shape->width, act_bytes);
@@ -55,8 +82,10 @@ static void slice(buffers *at, qzo_arena *arena, const qzo_shape *shape, size_t 
     at->v = qzo_arena_reserve(arena, rows * kv_width, act_bytes);
     at->gate = qzo_arena_reserve(arena, rows * shape->ffn_width, act_bytes);
     at->up = qzo_arena_reserve(arena, rows * shape->ffn_width, act_bytes);
+    at->wide = qzo_arena_reserve(arena, rows * wide_width(arch, shape), act_bytes);
+    at->widened = qzo_arena_reserve(arena, rows * widened_width(arch, shape), sizeof(float));
     at->logits = qzo_arena_reserve(arena, chunk_rows(limits) * shape->vocab, sizeof(float));
-    at->rope_table = qzo_arena_reserve(arena, limits->context * shape->head_dim, sizeof(float));
+    at->rope_table = qzo_arena_reserve(arena, angles, sizeof(float));
     int32_t **const row_arrays[] = {&at->ids, &at->positions, &at->prefix_begin, &at->prefix_end,
                                     &at->own_begin};
     for (size_t i = 0; i < sizeof row_arrays / sizeof *row_arrays; i++)
@@ -67,11 +96,11 @@ static void slice(buffers *at, qzo_arena *arena, const qzo_shape *shape, size_t 
     at->target_id = qzo_arena_reserve(arena, limits->targets, sizeof(int32_t));
 }
 
-int64_t qzo_forward_bytes(const qzo_shape *shape, size_t activation_bytes,
+int64_t qzo_forward_bytes(const qzo_arch *arch, const qzo_shape *shape, size_t activation_bytes,
                           const qzo_pack_limits *limits) {
     qzo_arena arena = {0};
     buffers at;
-    slice(&at, &arena, shape, activation_bytes, limits);
+    slice(&at, &arena, arch, shape, activation_bytes, limits);
     return (int64_t)arena.planned_bytes;
 }
 
@@ -81,7 +110,7 @@ static qzo_status load_rope_table(qzo_forward *forward) {
     qzo_backend *backend = forward->model->backend;
     int64_t positions = forward->limits.context;
     size_t size_bytes = (size_t)(positions * shape->head_dim) * sizeof(float);
-    if (size_bytes == 0) return QZO_OK;
+    if (size_bytes == 0 || forward->model->arch->positions != NULL) return QZO_OK;
     float *host = malloc(size_bytes);
     if (host == NULL)
         return qzo_fail(QZO_ERR_MEMORY, "out of memory for the rotary table of %lld positions",
@@ -107,18 +136,23 @@ qzo_status qzo_forward_open(qzo_forward **out, const qzo_model *model,
     if (forward == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for a forward pass");
     forward->model = model;
     forward->limits = *limits;
+    forward->position_rows = calloc((size_t)limits->rows + 1, sizeof(int32_t));
     forward->ordered_row = calloc(targets, sizeof(int32_t));
     forward->ordered_id = calloc(targets, sizeof(int32_t));
     forward->ordered_log_probs = calloc(targets, sizeof(double));
+    if (forward->position_rows == NULL) {
+        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %lld rows", (long long)limits->rows);
+        goto cleanup;
+    }
     if (targets > 0 && (forward->ordered_row == NULL || forward->ordered_id == NULL ||
                         forward->ordered_log_probs == NULL)) {
         status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %zu targets", targets);
         goto cleanup;
     }
-    slice(&forward->at, &arena, &model->shape, backend->ops->activation_bytes, limits);
+    slice(&forward->at, &arena, model->arch, &model->shape, backend->ops->activation_bytes, limits);
     QZO_TRY(backend->ops->allocate(backend, &forward->memory, arena.planned_bytes));
     arena.base = forward->memory;
-    slice(&forward->at, &arena, &model->shape, backend->ops->activation_bytes, limits);
+    slice(&forward->at, &arena, model->arch, &model->shape, backend->ops->activation_bytes, limits);
     QZO_TRY(qzo_arena_finish(&arena));
     QZO_TRY(load_rope_table(forward));
     QZO_TRY(backend->ops->reserve(backend, limits->context));
@@ -132,6 +166,7 @@ cleanup:
 void qzo_forward_close(qzo_forward *forward) {
     if (forward == NULL) return;
     forward->model->backend->ops->release(forward->model->backend, forward->memory);
+    free(forward->position_rows);
     free(forward->ordered_row);
     free(forward->ordered_id);
     free(forward->ordered_log_probs);
@@ -152,13 +187,16 @@ static qzo_status upload_pack(const pass *p) {
     const buffers *at = &p->forward->at;
     size_t rows = (size_t)p->pack->row_count * sizeof(int32_t);
     size_t gathers = (size_t)p->pack->gather_count * sizeof(int32_t);
+    for (int64_t i = 0; i < p->pack->row_count; i++)
+        p->forward->position_rows[i] =
+            p->pack->positions[i] + (int32_t)p->forward->model->arch->position_offset;
     const struct {
         int32_t *to;
         const int32_t *from;
         size_t size_bytes;
     } copies[] = {
         {at->ids, p->pack->ids, rows},
-        {at->positions, p->pack->positions, rows},
+        {at->positions, p->forward->position_rows, rows},
         {at->prefix_begin, p->pack->prefix_begin, rows},
         {at->prefix_end, p->pack->prefix_end, rows},
         {at->own_begin, p->pack->own_begin, rows},
@@ -171,36 +209,111 @@ cleanup:
     return status;
 }
 
+/* out (rows, out_features) = x W^T + bias */
 static qzo_status linear(const pass *p, const qzo_layer *layer, qzo_linear_kind kind, qzo_act *out,
                          const qzo_act *x, int64_t rows) {
     qzo_backend *backend = p->forward->model->backend;
-    return backend->ops->linear(backend, out, x, layer->weights[kind], p->masters, p->perturbation,
-                                rows);
+    qzo_status status = backend->ops->linear(backend, out, x, layer->weights[kind], p->masters,
+                                             p->perturbation, rows);
+    if (status != QZO_OK || layer->biases[kind] == NULL) return status;
+    return backend->ops->add_bias(backend, out, layer->biases[kind], rows,
+                                  layer->tensors[kind].out_features);
 }
 
-static qzo_status norm(const pass *p, const float *residual, const float *gain, int64_t rows) {
+static qzo_status norm(const pass *p, qzo_act *out, const float *in, const qzo_norm *with,
+                       int64_t rows, int64_t width) {
     const qzo_model *model = p->forward->model;
-    return model->backend->ops->norm(model->backend, p->forward->at.x, residual, gain, NULL, rows,
-                                     model->shape.width, model->arch->norm,
-                                     model->shape.norm_epsilon);
+    return model->backend->ops->norm(model->backend, out, in, with->gain, with->bias, rows, width,
+                                     model->arch->norm, model->shape.norm_epsilon);
 }
 
-/* Keys and values of all rows; leaves the normed rows in x. */
-static qzo_status keys_and_values(const pass *p, const qzo_layer *layer) {
+/* x (rows, width) = what a block reads of the residual stream */
+static qzo_status enter(const pass *p, const float *residual, const qzo_norm *before,
+                        int64_t rows) {
+    const qzo_model *model = p->forward->model;
+    int64_t width = model->shape.width;
+    if (!model->shape.post_norm) return norm(p, p->forward->at.x, residual, before, rows, width);
+    return model->backend->ops->narrow(model->backend, p->forward->at.x, residual, rows * width);
+}
+
+/* Norms activations in place: rows of `width`. */
+static qzo_status norm_in_place(const pass *p, qzo_act *x, const qzo_norm *with, int64_t rows,
+                                int64_t width) {
+    qzo_backend *backend = p->forward->model->backend;
+    float *widened = p->forward->at.widened;
+    if (with->gain == NULL) return QZO_OK;
+    qzo_status status = backend->ops->widen(backend, widened, x, rows * width);
+    return status == QZO_OK ? norm(p, x, widened, with, rows, width) : status;
+}
+
+/* residual += x, what a block computed, with the norms that come after it. */
+static qzo_status leave(const pass *p, float *residual, const qzo_norm *of_block,
+                        const qzo_norm *of_sum, int64_t rows) {
     qzo_status status = QZO_OK;
     const qzo_model *model = p->forward->model;
-    const buffers *at = &p->forward->at;
-    int64_t rows = p->pack->row_count;
-    QZO_TRY(norm(p, at->residual, layer->attention_norm, rows));
-    QZO_TRY(linear(p, layer, QZO_LINEAR_K, at->k, at->x, rows));
-    QZO_TRY(linear(p, layer, QZO_LINEAR_V, at->v, at->x, rows));
-    QZO_TRY(model->backend->ops->rope(model->backend, at->k, at->positions, at->rope_table, rows,
-                                      model->shape.kv_head_count, model->shape.head_dim));
+    qzo_backend *backend = model->backend;
+    int64_t width = model->shape.width;
+    qzo_act *x = p->forward->at.x;
+    QZO_TRY(norm_in_place(p, x, of_block, rows, width));
+    QZO_TRY(backend->ops->add(backend, residual, x, rows * width));
+    if (model->shape.post_norm) {
+        QZO_TRY(norm(p, x, residual, of_sum, rows, width));
+        QZO_TRY(backend->ops->widen(backend, residual, x, rows * width));
+    }
 cleanup:
     return status;
 }
 
-/* residual (queries, width) += attention of the normed queries in x; query_rows NULL: all rows. */
+/* What q and k go through before they meet: a norm of each head, rotation. */
+static qzo_status place_heads(const pass *p, qzo_act *x, const qzo_norm *with,
+                              const int32_t *positions, int64_t rows, int64_t head_count) {
+    const qzo_model *model = p->forward->model;
+    int64_t head_dim = model->shape.head_dim;
+    qzo_status status = norm_in_place(p, x, with, rows * head_count, head_dim);
+    if (status != QZO_OK || model->arch->positions != NULL) return status;
+    return model->backend->ops->rope(model->backend, x, positions, p->forward->at.rope_table, rows,
+                                     head_count, head_dim);
+}
+
+/* Keys and values of all rows; leaves what the block reads in x, or fused q, k and v in `wide`. */
+static qzo_status keys_and_values(const pass *p, const qzo_layer *layer) {
+    qzo_status status = QZO_OK;
+    const qzo_model *model = p->forward->model;
+    const qzo_shape *shape = &model->shape;
+    const buffers *at = &p->forward->at;
+    qzo_backend *backend = model->backend;
+    int64_t rows = p->pack->row_count, q = q_width_of(shape), kv = kv_width_of(shape);
+    QZO_TRY(enter(p, at->residual, &layer->norms[QZO_PLACE_ATTENTION], rows));
+    if (layer->weights[QZO_LINEAR_QKV] != NULL) {
+        QZO_TRY(linear(p, layer, QZO_LINEAR_QKV, at->wide, at->x, rows));
+        QZO_TRY(backend->ops->select(backend, at->k, at->wide, NULL, rows, q + 2 * kv, q, kv));
+        QZO_TRY(backend->ops->select(backend, at->v, at->wide, NULL, rows, q + 2 * kv, q + kv, kv));
+    } else {
+        QZO_TRY(linear(p, layer, QZO_LINEAR_K, at->k, at->x, rows));
+        QZO_TRY(linear(p, layer, QZO_LINEAR_V, at->v, at->x, rows));
+    }
+    QZO_TRY(place_heads(p, at->k, &layer->norms[QZO_PLACE_K], at->positions, rows,
+                        shape->kv_head_count));
+cleanup:
+    return status;
+}
+
+/* q (queries, q_width) of the rows in x, or of the fused ones that query_rows names. */
+static qzo_status queries_of(const pass *p, const qzo_layer *layer, const int32_t *query_rows,
+                             const int32_t *positions, int64_t queries) {
+    const qzo_shape *shape = &p->forward->model->shape;
+    qzo_backend *backend = p->forward->model->backend;
+    const buffers *at = &p->forward->at;
+    qzo_status status = layer->weights[QZO_LINEAR_QKV] != NULL
+                            ? backend->ops->select(backend, at->q, at->wide, query_rows, queries,
+                                                   qkv_width_of(shape), 0, q_width_of(shape))
+                            : linear(p, layer, QZO_LINEAR_Q, at->q, at->x, queries);
+    if (status != QZO_OK) return status;
+    return place_heads(p, at->q, &layer->norms[QZO_PLACE_Q], positions, queries, shape->head_count);
+}
+
+/* residual (queries, width) += attention of the queries, whose rows are in x; query_rows NULL: all
+ * rows. */
 static qzo_status attend(const pass *p, const qzo_layer *layer, float *residual,
                          const int32_t *query_rows, const int32_t *positions, int64_t queries) {
     qzo_status status = QZO_OK;
@@ -215,13 +328,14 @@ static qzo_status attend(const pass *p, const qzo_layer *layer, float *residual,
                                .head_count = shape->head_count,
                                .kv_head_count = shape->kv_head_count,
                                .head_dim = shape->head_dim,
-                               .scale = 1.0f / sqrtf((float)shape->head_dim)};
-    QZO_TRY(linear(p, layer, QZO_LINEAR_Q, at->q, at->x, queries));
-    QZO_TRY(backend->ops->rope(backend, at->q, positions, at->rope_table, queries,
-                               shape->head_count, shape->head_dim));
+                               .scale = shape->attention_scale,
+                               .score_cap = shape->score_cap,
+                               .window = layer->window};
+    QZO_TRY(queries_of(p, layer, query_rows, positions, queries));
     QZO_TRY(backend->ops->attention(backend, at->mixed, at->q, at->k, at->v, &attention, queries));
     QZO_TRY(linear(p, layer, QZO_LINEAR_O, at->x, at->mixed, queries));
-    QZO_TRY(backend->ops->add(backend, residual, at->x, queries * shape->width));
+    QZO_TRY(leave(p, residual, &layer->norms[QZO_PLACE_ATTENTION_OUT],
+                  &layer->norms[QZO_PLACE_ATTENTION], queries));
 cleanup:
     return status;
 }
@@ -231,13 +345,51 @@ static qzo_status feed_forward(const pass *p, const qzo_layer *layer, float *res
     qzo_status status = QZO_OK;
     const qzo_model *model = p->forward->model;
     const buffers *at = &p->forward->at;
-    QZO_TRY(norm(p, residual, layer->ffn_norm, rows));
-    QZO_TRY(linear(p, layer, QZO_LINEAR_GATE, at->gate, at->x, rows));
-    QZO_TRY(linear(p, layer, QZO_LINEAR_UP, at->up, at->x, rows));
-    QZO_TRY(model->backend->ops->activate(model->backend, at->gate, at->up,
-                                          rows * model->shape.ffn_width, model->arch->activation));
+    qzo_backend *backend = model->backend;
+    int64_t ffn = model->shape.ffn_width;
+    bool gated = true;
+    QZO_TRY(enter(p, residual, &layer->norms[QZO_PLACE_FFN], rows));
+    if (layer->weights[QZO_LINEAR_GATE_UP] != NULL) {
+        QZO_TRY(linear(p, layer, QZO_LINEAR_GATE_UP, at->wide, at->x, rows));
+        QZO_TRY(backend->ops->select(backend, at->gate, at->wide, NULL, rows, 2 * ffn, 0, ffn));
+        QZO_TRY(backend->ops->select(backend, at->up, at->wide, NULL, rows, 2 * ffn, ffn, ffn));
+    } else if (layer->weights[QZO_LINEAR_GATE] != NULL) {
+        QZO_TRY(linear(p, layer, QZO_LINEAR_GATE, at->gate, at->x, rows));
+        QZO_TRY(linear(p, layer, QZO_LINEAR_UP, at->up, at->x, rows));
+    } else {
+        QZO_TRY(linear(p, layer, QZO_LINEAR_UP, at->gate, at->x, rows));
+        gated = false;
+    }
+    QZO_TRY(backend->ops->activate(backend, at->gate, gated ? at->up : NULL, rows * ffn,
+                                   model->shape.activation));
     QZO_TRY(linear(p, layer, QZO_LINEAR_DOWN, at->x, at->gate, rows));
-    QZO_TRY(model->backend->ops->add(model->backend, residual, at->x, rows * model->shape.width));
+    QZO_TRY(
+        leave(p, residual, &layer->norms[QZO_PLACE_FFN_OUT], &layer->norms[QZO_PLACE_FFN], rows));
+cleanup:
+    return status;
+}
+
+/* residual (rows, width) = the embeddings of all rows, and their positions where those are learned
+ */
+static qzo_status embed(const pass *p) {
+    qzo_status status = QZO_OK;
+    const qzo_model *model = p->forward->model;
+    const qzo_shape *shape = &model->shape;
+    qzo_backend *backend = model->backend;
+    const buffers *at = &p->forward->at;
+    int64_t rows = p->pack->row_count;
+    float *embedded = model->project_in != NULL ? at->widened : at->residual;
+    QZO_TRY(backend->ops->embed(backend, embedded, model->embedding, at->ids, rows,
+                                shape->embed_scale, false));
+    if (model->project_in != NULL) {
+        QZO_TRY(backend->ops->narrow(backend, at->wide, embedded, rows * shape->embed_width));
+        QZO_TRY(backend->ops->linear(backend, at->x, at->wide, model->project_in, p->masters,
+                                     p->perturbation, rows));
+        QZO_TRY(backend->ops->widen(backend, at->residual, at->x, rows * shape->width));
+    }
+    if (model->positions != NULL)
+        QZO_TRY(backend->ops->embed(backend, at->residual, model->positions, at->positions, rows,
+                                    1.0f, true));
 cleanup:
     return status;
 }
@@ -251,8 +403,7 @@ static qzo_status run_layers(const pass *p) {
     int64_t rows = p->pack->row_count, gathers = p->pack->gather_count;
     const qzo_layer *last = &model->layers[model->shape.layer_count - 1];
     QZO_TRY(upload_pack(p));
-    QZO_TRY(
-        backend->ops->embed(backend, at->residual, model->embedding, at->ids, rows, 1.0f, false));
+    QZO_TRY(embed(p));
     for (const qzo_layer *layer = model->layers; layer < last; layer++) {
         QZO_TRY(keys_and_values(p, layer));
         QZO_TRY(attend(p, layer, at->residual, NULL, at->positions, rows));
@@ -261,7 +412,8 @@ static qzo_status run_layers(const pass *p) {
     QZO_TRY(keys_and_values(p, last));
     QZO_TRY(backend->ops->gather(backend, at->last_residual, at->residual, at->gather_rows, gathers,
                                  model->shape.width));
-    QZO_TRY(norm(p, at->last_residual, last->attention_norm, gathers));
+    if (last->weights[QZO_LINEAR_QKV] == NULL)
+        QZO_TRY(enter(p, at->last_residual, &last->norms[QZO_PLACE_ATTENTION], gathers));
     QZO_TRY(attend(p, last, at->last_residual, at->gather_rows, at->gather_positions, gathers));
     QZO_TRY(feed_forward(p, last, at->last_residual, gathers));
 cleanup:
@@ -272,10 +424,21 @@ cleanup:
 static qzo_status chunk_logits(const pass *p, int64_t first, int64_t count) {
     qzo_status status = QZO_OK;
     const qzo_model *model = p->forward->model;
+    const qzo_shape *shape = &model->shape;
+    qzo_backend *backend = model->backend;
     const buffers *at = &p->forward->at;
-    QZO_TRY(norm(p, at->last_residual + first * model->shape.width, model->final_norm, count));
-    QZO_TRY(model->backend->ops->logits(model->backend, at->logits, at->x, model->head, p->masters,
-                                        p->perturbation, count));
+    const qzo_act *x = at->x;
+    QZO_TRY(enter(p, at->last_residual + first * shape->width, &model->final_norm, count));
+    if (model->project_out != NULL) {
+        QZO_TRY(backend->ops->linear(backend, at->wide, at->x, model->project_out, p->masters,
+                                     p->perturbation, count));
+        x = at->wide;
+    }
+    QZO_TRY(backend->ops->logits(backend, at->logits, x, model->head, p->masters, p->perturbation,
+                                 count));
+    if (shape->logit_cap > 0.0f)
+        QZO_TRY(
+            backend->ops->soft_cap(backend, at->logits, count * shape->vocab, shape->logit_cap));
 cleanup:
     return status;
 }

@@ -17,7 +17,7 @@ qzo_status qzo_forward_open(qzo_forward **out, const qzo_model *model,
 void qzo_forward_close(qzo_forward *forward); /* NULL is fine */
 
 /* Bytes that qzo_forward_open allocates for a model of this shape. */
-int64_t qzo_forward_bytes(const qzo_shape *shape, size_t activation_bytes,
+int64_t qzo_forward_bytes(const qzo_arch *arch, const qzo_shape *shape, size_t activation_bytes,
                           const qzo_pack_limits *limits);
 
 /* log_probs_host (pack->target_count): ln p of every target, in the pack's order. */

@@ -12,14 +12,23 @@ enum { NAME_BYTES = QZO_MODULE_NAME_BYTES };
 /* The smallest value of a positive scale (the paper's code clamps there). */
 static const float SCALE_FLOOR = 1e-7f;
 
-static void layer_module(char out[NAME_BYTES], const qzo_arch *arch, int64_t layer,
-                         const char *module) {
+/* Checkpoints of a model without its head omit the base of all names. */
+static const char *stored_name(const qzo_model_dir *dir, const qzo_arch *arch, const char *name) {
+    char tensor[NAME_BYTES];
+    size_t length = strlen(arch->base);
+    snprintf(tensor, sizeof tensor, "%s.weight", arch->embedding);
+    bool omitted =
+        qzo_model_dir_find(dir, tensor) == NULL && qzo_model_dir_find(dir, tensor + length) != NULL;
+    return omitted && strncmp(name, arch->base, length) == 0 ? name + length : name;
+}
+
+static void layer_module(char out[NAME_BYTES], const qzo_model_dir *dir, const qzo_arch *arch,
+                         int64_t layer, const char *module) {
     /* The only directive of layer_prefix is %lld; spelled out here for the compiler's check. */
-    char number[32];
-    snprintf(number, sizeof number, "%lld", (long long)layer);
-    const char *hole = strstr(arch->layer_prefix, "%lld");
-    snprintf(out, NAME_BYTES, "%.*s%s%s%s", (int)(hole - arch->layer_prefix), arch->layer_prefix,
-             number, hole + strlen("%lld"), module);
+    const char *prefix = stored_name(dir, arch, arch->layer_prefix);
+    const char *hole = strstr(prefix, "%lld");
+    snprintf(out, NAME_BYTES, "%.*s%lld%s%s", (int)(hole - prefix), prefix, (long long)layer,
+             hole + strlen("%lld"), module);
 }
 
 static void linear_shape(int64_t *out_features, int64_t *in_features, const qzo_shape *shape,
@@ -33,28 +42,31 @@ static void linear_shape(int64_t *out_features, int64_t *in_features, const qzo_
     case QZO_LINEAR_Q: *out_features = q_width; break;
     case QZO_LINEAR_K:
     case QZO_LINEAR_V: *out_features = kv_width; break;
+    case QZO_LINEAR_QKV: *out_features = q_width + 2 * kv_width; break;
     case QZO_LINEAR_GATE:
     case QZO_LINEAR_UP: *out_features = shape->ffn_width; break;
+    case QZO_LINEAR_GATE_UP: *out_features = 2 * shape->ffn_width; break;
     default: *out_features = shape->width; break;
     }
 }
 
-static qzo_status load_norm(float **out, qzo_model *model, const char *module) {
+/* (count) values of MODULE.SUFFIX plus `base` in fp32, in the backend's memory. */
+static qzo_status load_vector(float **out, qzo_model *model, const char *module, const char *suffix,
+                              int64_t count, float base) {
     qzo_status status = QZO_OK;
     float *host = NULL;
     char name[NAME_BYTES];
     const qzo_tensor_view *view = NULL;
-    int64_t width = model->shape.width;
-    size_t size_bytes = (size_t)width * sizeof(float);
+    size_t size_bytes = (size_t)count * sizeof(float);
     void *memory = NULL;
-    snprintf(name, sizeof name, "%s.weight", module);
-    QZO_TRY(qzo_model_dir_require_float(&view, model->dir, name, 1, width, 0));
+    snprintf(name, sizeof name, "%s.%s", module, suffix);
+    QZO_TRY(qzo_model_dir_require_float(&view, model->dir, name, 1, count, 0));
     host = malloc(size_bytes);
     if (host == NULL) {
         status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %s", name);
         goto cleanup;
     }
-    for (int64_t i = 0; i < width; i++) host[i] = qzo_tensor_float_at(view, i);
+    for (int64_t i = 0; i < count; i++) host[i] = base + qzo_tensor_float_at(view, i);
     QZO_TRY(model->backend->ops->allocate(model->backend, &memory, size_bytes));
     *out = memory;
     model->loaded_bytes += (int64_t)size_bytes;
@@ -64,12 +76,52 @@ cleanup:
     return status;
 }
 
+static qzo_status load_norm(qzo_norm *out, qzo_model *model, const char *module, int64_t width) {
+    const qzo_arch *arch = model->arch;
+    qzo_status status =
+        load_vector(&out->gain, model, module, "weight", width, arch->norm_gain_base);
+    if (status == QZO_OK && arch->norm == QZO_NORM_LAYER)
+        status = load_vector(&out->bias, model, module, "bias", width, 0.0f);
+    return status;
+}
+
+/* Some quantizers write a bias of zeros for every linear layer. Any other that config.json does not
+ * tell of would be left out in silence. */
+static qzo_status refuse_bias(const qzo_model_dir *dir, const char *module) {
+    char name[NAME_BYTES];
+    snprintf(name, sizeof name, "%s.bias", module);
+    const qzo_tensor_view *view = qzo_model_dir_find(dir, name);
+    if (view == NULL) return QZO_OK;
+    qzo_status status = qzo_model_dir_require_float(&view, dir, name, 1, view->count, 0);
+    for (int64_t i = 0; status == QZO_OK && i < view->count; i++)
+        if (qzo_tensor_float_at(view, i) != 0.0f)
+            return qzo_fail(QZO_ERR_FORMAT,
+                            "%s: tensor %s: config.json says that there is no such bias",
+                            qzo_model_dir_path(dir), name);
+    return status;
+}
+
+/* transformers' llama3 scaling: high frequencies stay, low ones are divided, and those between go
+ * from one to the other by how often they turn within the original positions. */
+static float llama3_frequency(float frequency, const qzo_rope *rope) {
+    const float two_pi = 6.28318530717958647692f;
+    float length = two_pi / frequency;
+    if (length < rope->original_positions / rope->high_factor) return frequency;
+    if (length > rope->original_positions / rope->low_factor) return frequency / rope->factor;
+    float smooth = (rope->original_positions / length - rope->low_factor) /
+                   (rope->high_factor - rope->low_factor);
+    return (1.0f - smooth) * frequency / rope->factor + smooth * frequency;
+}
+
 void qzo_rope_table_fill(float *host, const qzo_shape *shape, int64_t positions) {
+    const qzo_rope *rope = &shape->rope;
     int64_t half = shape->head_dim / 2;
-    double log_theta = qzo_log((double)shape->rope_theta);
+    double log_theta = qzo_log((double)rope->theta);
     for (int64_t i = 0; i < half; i++) {
         float exponent = (float)(2 * i) / (float)shape->head_dim;
         float frequency = 1.0f / (float)qzo_exp(log_theta * (double)exponent);
+        if (rope->kind == QZO_ROPE_LINEAR) frequency /= rope->factor;
+        if (rope->kind == QZO_ROPE_LLAMA3) frequency = llama3_frequency(frequency, rope);
         for (int64_t p = 0; p < positions; p++) {
             float angle = (float)p * frequency;
             host[(p * half + i) * 2] = (float)qzo_cos((double)angle);
@@ -106,47 +158,89 @@ static qzo_status add_span(qzo_model *model, qzo_qtensor *tensor) {
     return QZO_OK;
 }
 
-static qzo_status load_layer(qzo_model *model, int64_t index) {
+static bool is_transposed_copy(const qzo_arch *arch, const qzo_qtensor *tensor) {
+    return arch->transposed_linears && tensor->format == &qzo_quant_dense;
+}
+
+static qzo_status load_linear(qzo_model *model, int64_t index, qzo_linear_kind kind) {
     qzo_status status = QZO_OK;
     qzo_layer *layer = &model->layers[index];
+    qzo_qtensor *tensor = &layer->tensors[kind];
     char module[NAME_BYTES];
-    layer_module(module, model->arch, index, model->arch->attention_norm);
-    QZO_TRY(load_norm(&layer->attention_norm, model, module));
-    layer_module(module, model->arch, index, model->arch->ffn_norm);
-    QZO_TRY(load_norm(&layer->ffn_norm, model, module));
-    for (int kind = 0; kind < QZO_LINEAR_COUNT; kind++) {
-        int64_t out_features = 0, in_features = 0;
-        layer_module(module, model->arch, index, model->arch->linears[kind]);
-        linear_shape(&out_features, &in_features, &model->shape, (qzo_linear_kind)kind);
-        layer->names[kind] = strdup(module);
-        if (layer->names[kind] == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: no memory", module);
-        QZO_TRY(qzo_qtensor_bind(&layer->tensors[kind], model->dir, layer->names[kind],
-                                 out_features, in_features));
-        QZO_TRY(add_span(model, &layer->tensors[kind]));
-        QZO_TRY(model->backend->ops->weight_load(model->backend, &layer->weights[kind],
-                                                 &layer->tensors[kind]));
-    }
+    QZO_TRY(
+        qzo_model_bind_linear(tensor, module, model->dir, model->arch, &model->shape, index, kind));
+    tensor->name = layer->names[kind] = strdup(module);
+    if (tensor->name == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: no memory", module);
+    QZO_TRY(add_span(model, tensor));
+    if (is_transposed_copy(model->arch, tensor))
+        model->loaded_bytes += (int64_t)tensor->as.dense.size_bytes;
+    QZO_TRY(model->backend->ops->weight_load(model->backend, &layer->weights[kind], tensor));
+    if (model->shape.has_bias[kind])
+        QZO_TRY(load_vector(&layer->biases[kind], model, module, "bias", tensor->out_features, 0));
 cleanup:
     return status;
 }
 
-/* The embedding table and the head; a tied model has one tensor for both. */
+static qzo_status load_layer(qzo_model *model, int64_t index) {
+    qzo_status status = QZO_OK;
+    const qzo_arch *arch = model->arch;
+    const qzo_shape *shape = &model->shape;
+    qzo_layer *layer = &model->layers[index];
+    char module[NAME_BYTES];
+    layer->window = qzo_shape_is_windowed(shape, index) ? shape->window : 0;
+    for (int place = 0; place < QZO_PLACE_COUNT; place++) {
+        if (arch->norms[place] == NULL) continue;
+        bool of_heads = place == QZO_PLACE_Q || place == QZO_PLACE_K;
+        layer_module(module, model->dir, arch, index, arch->norms[place]);
+        QZO_TRY(load_norm(&layer->norms[place], model, module,
+                          of_heads ? shape->head_dim : shape->width));
+    }
+    for (int kind = 0; kind < QZO_LINEAR_COUNT; kind++)
+        if (arch->linears[kind] != NULL) QZO_TRY(load_linear(model, index, (qzo_linear_kind)kind));
+cleanup:
+    return status;
+}
+
+/* A weight outside the layers, (rows, columns), which must not be quantized. */
+static qzo_status load_end(qzo_weight **out, qzo_qtensor *tensor, qzo_model *model,
+                           const char *module, int64_t rows, int64_t columns) {
+    qzo_status status = QZO_OK;
+    const char *name = stored_name(model->dir, model->arch, module);
+    QZO_TRY(qzo_qtensor_bind(tensor, model->dir, name, rows, columns));
+    if (tensor->group_count > 0) {
+        status = qzo_fail(QZO_ERR_UNSUPPORTED,
+                          "%s: %s: a quantized embedding or head is not "
+                          "supported",
+                          qzo_model_dir_path(model->dir), name);
+        goto cleanup;
+    }
+    QZO_TRY(model->backend->ops->weight_load(model->backend, out, tensor));
+cleanup:
+    return status;
+}
+
+/* Embeddings, the head and what lies next to them; a tied model has one tensor for both. */
 static qzo_status load_ends(qzo_model *model) {
     qzo_status status = QZO_OK;
     const qzo_shape *shape = &model->shape;
-    const qzo_backend_ops *ops = model->backend->ops;
-    const char *head = shape->tied_head ? model->arch->embedding : model->arch->head;
-    QZO_TRY(load_norm(&model->final_norm, model, model->arch->final_norm));
-    QZO_TRY(qzo_qtensor_bind(&model->embedding_tensor, model->dir, model->arch->embedding,
-                             shape->vocab, shape->width));
-    QZO_TRY(qzo_qtensor_bind(&model->head_tensor, model->dir, head, shape->vocab, shape->width));
-    if (model->embedding_tensor.group_count > 0 || model->head_tensor.group_count > 0) {
-        status = qzo_fail(QZO_ERR_UNSUPPORTED, "%s: a quantized embedding or head is not supported",
-                          qzo_model_dir_path(model->dir));
-        goto cleanup;
+    const qzo_arch *arch = model->arch;
+    QZO_TRY(load_end(&model->embedding, &model->embedding_tensor, model, arch->embedding,
+                     shape->vocab, shape->embed_width));
+    QZO_TRY(load_end(&model->head, &model->head_tensor, model,
+                     shape->tied_head ? arch->embedding : arch->head, shape->vocab,
+                     shape->embed_width));
+    if (arch->positions != NULL)
+        QZO_TRY(load_end(&model->positions, &model->positions_tensor, model, arch->positions,
+                         shape->positions_max + arch->position_offset, shape->width));
+    if (shape->embed_width != shape->width) {
+        QZO_TRY(load_end(&model->project_in, &model->project_in_tensor, model, arch->project_in,
+                         shape->width, shape->embed_width));
+        QZO_TRY(load_end(&model->project_out, &model->project_out_tensor, model, arch->project_out,
+                         shape->embed_width, shape->width));
     }
-    QZO_TRY(ops->weight_load(model->backend, &model->embedding, &model->embedding_tensor));
-    QZO_TRY(ops->weight_load(model->backend, &model->head, &model->head_tensor));
+    if (!shape->post_norm)
+        QZO_TRY(load_norm(&model->final_norm, model,
+                          stored_name(model->dir, arch, arch->final_norm), shape->width));
 cleanup:
     return status;
 }
@@ -180,24 +274,37 @@ cleanup:
     return status;
 }
 
+static void release_norm(qzo_backend *backend, qzo_norm *norm) {
+    backend->ops->release(backend, norm->gain);
+    backend->ops->release(backend, norm->bias);
+}
+
+static void release_layer(qzo_backend *backend, qzo_layer *layer) {
+    for (int place = 0; place < QZO_PLACE_COUNT; place++)
+        release_norm(backend, &layer->norms[place]);
+    for (int kind = 0; kind < QZO_LINEAR_COUNT; kind++) {
+        backend->ops->weight_free(backend, layer->weights[kind]);
+        backend->ops->release(backend, layer->biases[kind]);
+        qzo_qtensor_release(&layer->tensors[kind]);
+        free(layer->names[kind]);
+    }
+}
+
 void qzo_model_free(qzo_model *model) {
     if (model == NULL) return;
     qzo_backend *backend = model->backend;
-    for (int64_t i = 0; model->layers != NULL && i < model->shape.layer_count; i++) {
-        qzo_layer *layer = &model->layers[i];
-        backend->ops->release(backend, layer->attention_norm);
-        backend->ops->release(backend, layer->ffn_norm);
-        for (int kind = 0; kind < QZO_LINEAR_COUNT; kind++) {
-            backend->ops->weight_free(backend, layer->weights[kind]);
-            qzo_qtensor_release(&layer->tensors[kind]);
-            free(layer->names[kind]);
-        }
+    qzo_weight *const ends[] = {model->embedding, model->head, model->positions, model->project_in,
+                                model->project_out};
+    qzo_qtensor *const end_tensors[] = {&model->embedding_tensor, &model->head_tensor,
+                                        &model->positions_tensor, &model->project_in_tensor,
+                                        &model->project_out_tensor};
+    for (int64_t i = 0; model->layers != NULL && i < model->shape.layer_count; i++)
+        release_layer(backend, &model->layers[i]);
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        backend->ops->weight_free(backend, ends[i]);
+        qzo_qtensor_release(end_tensors[i]);
     }
-    backend->ops->weight_free(backend, model->embedding);
-    backend->ops->weight_free(backend, model->head);
-    qzo_qtensor_release(&model->embedding_tensor);
-    qzo_qtensor_release(&model->head_tensor);
-    backend->ops->release(backend, model->final_norm);
+    release_norm(backend, &model->final_norm);
     for (int64_t i = 0; i < model->span_count; i++) free(model->span_names[i]);
     free(model->span_names);
     free(model->spans);
@@ -210,7 +317,7 @@ qzo_status qzo_model_initial_values(const qzo_model *model, float *masters_host)
     for (int64_t i = 0; i < model->shape.layer_count; i++)
         for (int kind = 0; kind < QZO_LINEAR_COUNT; kind++) {
             const qzo_qtensor *tensor = &model->layers[i].tensors[kind];
-            if (tensor->span == QZO_SPAN_NONE) continue;
+            if (tensor->group_count == 0) continue;
             qzo_status status =
                 tensor->format->read_values(masters_host + tensor->span_offset, tensor);
             if (status != QZO_OK) return status;
@@ -224,7 +331,7 @@ qzo_status qzo_model_changes(qzo_tensor_changes *out, const qzo_model *model,
     for (int64_t i = 0; i < model->shape.layer_count; i++)
         for (int kind = 0; kind < QZO_LINEAR_COUNT; kind++) {
             const qzo_qtensor *tensor = &model->layers[i].tensors[kind];
-            if (tensor->span == QZO_SPAN_NONE) continue;
+            if (tensor->group_count == 0) continue;
             qzo_status status =
                 tensor->format->write_values(out, tensor, masters_host + tensor->span_offset);
             if (status != QZO_OK) return status;
@@ -236,9 +343,24 @@ qzo_status qzo_model_bind_linear(qzo_qtensor *out, char module[QZO_MODULE_NAME_B
                                  const qzo_model_dir *dir, const qzo_arch *arch,
                                  const qzo_shape *shape, int64_t layer, qzo_linear_kind kind) {
     int64_t out_features = 0, in_features = 0;
-    layer_module(module, arch, layer, arch->linears[kind]);
+    layer_module(module, dir, arch, layer, arch->linears[kind]);
     linear_shape(&out_features, &in_features, shape, kind);
+    qzo_status status = shape->has_bias[kind] ? QZO_OK : refuse_bias(dir, module);
+    if (status != QZO_OK) return status;
+    if (arch->transposed_linears && qzo_quant_dense.detect(dir, module))
+        return qzo_dense_bind_transposed(out, dir, module, out_features, in_features);
     return qzo_qtensor_bind(out, dir, module, out_features, in_features);
+}
+
+/* Floats of all norms, as load_layer and load_ends have them. */
+static int64_t norm_floats(const qzo_arch *arch, const qzo_shape *shape) {
+    int64_t floats = 0;
+    for (int place = 0; place < QZO_PLACE_COUNT; place++)
+        if (arch->norms[place] != NULL)
+            floats += place == QZO_PLACE_Q || place == QZO_PLACE_K ? shape->head_dim : shape->width;
+    floats *= shape->layer_count;
+    if (!shape->post_norm) floats += shape->width;
+    return arch->norm == QZO_NORM_LAYER ? 2 * floats : floats;
 }
 
 qzo_status qzo_model_measure(qzo_model_sizes *out, const qzo_model_dir *dir) {
@@ -249,17 +371,22 @@ qzo_status qzo_model_measure(qzo_model_sizes *out, const qzo_model_dir *dir) {
     *out = (qzo_model_sizes){0};
     QZO_TRY(qzo_arch_find(&arch, qzo_model_dir_config(dir), qzo_model_dir_path(dir)));
     QZO_TRY(arch->read_shape(&out->shape, qzo_model_dir_config(dir), qzo_model_dir_path(dir)));
+    out->arch = arch;
     for (int64_t i = 0; i < qzo_model_dir_count(dir); i++)
         out->mapped_bytes += (int64_t)qzo_model_dir_at(dir, i)->size_bytes;
+    out->loaded_bytes = norm_floats(arch, &out->shape) * (int64_t)sizeof(float);
     for (int64_t i = 0; i < out->shape.layer_count; i++)
         for (int kind = 0; kind < QZO_LINEAR_COUNT; kind++) {
+            if (arch->linears[kind] == NULL) continue;
             QZO_TRY(qzo_model_bind_linear(&tensor, module, dir, arch, &out->shape, i,
                                           (qzo_linear_kind)kind));
             out->value_count += tensor.out_features * tensor.group_count;
+            if (out->shape.has_bias[kind])
+                out->loaded_bytes += tensor.out_features * (int64_t)sizeof(float);
+            if (is_transposed_copy(arch, &tensor))
+                out->loaded_bytes += (int64_t)tensor.as.dense.size_bytes;
             qzo_qtensor_release(&tensor);
         }
-    int64_t norms = (2 * out->shape.layer_count + 1) * out->shape.width;
-    out->loaded_bytes = norms * (int64_t)sizeof(float);
 cleanup:
     qzo_qtensor_release(&tensor);
     return status;

@@ -10,10 +10,17 @@
 
 #include <stdint.h>
 
+typedef struct qzo_norm {
+    float *gain; /* NULL: there is no norm */
+    float *bias; /* NULL where the architecture's norm has none */
+} qzo_norm;
+
+/* What the architecture lacks is NULL and zero. */
 typedef struct qzo_layer {
-    float *attention_norm;         /* (width) */
-    float *ffn_norm;               /* (width) */
-    char *names[QZO_LINEAR_COUNT]; /* modules; the tensors borrow them */
+    qzo_norm norms[QZO_PLACE_COUNT]; /* (width), of q and k (head_dim) */
+    float *biases[QZO_LINEAR_COUNT]; /* (out_features) */
+    int64_t window;                  /* 0: none */
+    char *names[QZO_LINEAR_COUNT];   /* modules; the tensors borrow them */
     qzo_qtensor tensors[QZO_LINEAR_COUNT];
     qzo_weight *weights[QZO_LINEAR_COUNT];
 } qzo_layer;
@@ -25,10 +32,14 @@ typedef struct qzo_model {
     qzo_model_dir *dir;   /* owned: the codes stay in its mapping */
     qzo_layer *layers;    /* (layer_count) */
     qzo_qtensor embedding_tensor, head_tensor;
-    qzo_weight *embedding;
+    qzo_weight *embedding; /* (vocab, embed_width) */
     qzo_weight *head;
-    float *final_norm; /* (width) */
-    qzo_span *spans;   /* trainable values, in the order of the layers and of qzo_linear_kind */
+    /* NULL where the architecture has none. */
+    qzo_qtensor positions_tensor, project_in_tensor, project_out_tensor;
+    qzo_weight *positions; /* (positions_max + position_offset, width) */
+    qzo_weight *project_in, *project_out;
+    qzo_norm final_norm; /* (width) */
+    qzo_span *spans;     /* trainable values, in the order of the layers and of qzo_linear_kind */
     char **span_names;
     int64_t span_count;
     int64_t value_count;  /* masters */
@@ -50,15 +61,17 @@ qzo_status qzo_model_changes(qzo_tensor_changes *out, const qzo_model *model,
 /* The rotary table of positions 0 .. positions - 1: host (positions, head_dim / 2, {cos, sin}).
  * Whoever needs one asks for the positions that it uses: a configuration may promise millions.
  *
- * transformers' angles: inverse frequency and angle rounded to fp32, then cos and sin. Not those of
- * the C library: its last bit may change with its version, and with it every loss. */
+ * transformers' angles: inverse frequency (scaled as the model asks) and angle rounded to fp32,
+ * then cos and sin. Not those of the C library: its last bit may change with its version, and with
+ * it every loss. */
 void qzo_rope_table_fill(float *host, const qzo_shape *shape, int64_t positions);
 
 /* Bytes that a model of this folder takes, before it is loaded. */
 typedef struct qzo_model_sizes {
     int64_t mapped_bytes; /* codes, zeros, embeddings: in the page cache, shared by the node */
-    int64_t loaded_bytes; /* own copies: norms */
+    int64_t loaded_bytes; /* own copies: norms, biases, transposed weights */
     int64_t value_count;  /* trainable values */
+    const qzo_arch *arch;
     qzo_shape shape;
 } qzo_model_sizes;
 
@@ -66,8 +79,8 @@ qzo_status qzo_model_measure(qzo_model_sizes *out, const qzo_model_dir *dir);
 
 enum { QZO_MODULE_NAME_BYTES = 512 };
 
-/* Binds one linear layer of a folder without loading it. out->name is `module`, filled here. The
- * caller releases the tensor. */
+/* Binds one linear layer of a folder, of a kind that the architecture has, without loading it.
+ * out->name is `module`, filled here. The caller releases the tensor. */
 qzo_status qzo_model_bind_linear(qzo_qtensor *out, char module[QZO_MODULE_NAME_BYTES],
                                  const qzo_model_dir *dir, const qzo_arch *arch,
                                  const qzo_shape *shape, int64_t layer, qzo_linear_kind kind);

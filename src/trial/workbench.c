@@ -320,13 +320,13 @@ qzo_status qzo_workbench_measure(qzo_memory_plan *out, const qzo_trial_spec *spe
     QZO_TRY(limits_of(&limits, task, loss, spec));
     QZO_TRY(qzo_workbench_check_trainable(sizes.value_count, spec->model_path));
     QZO_TRY(check_fit(&sizes.shape, task, &limits, spec));
-    *out = (qzo_memory_plan){.mapped_bytes = sizes.mapped_bytes,
-                             .loaded_bytes = sizes.loaded_bytes,
-                             .masters_bytes = 3 * sizes.value_count * (int64_t)sizeof(float),
-                             .activation_bytes =
-                                 qzo_forward_bytes(&sizes.shape, sizeof(float), &limits),
-                             .value_count = sizes.value_count,
-                             .row_max = limits.rows};
+    *out = (qzo_memory_plan){
+        .mapped_bytes = sizes.mapped_bytes,
+        .loaded_bytes = sizes.loaded_bytes,
+        .masters_bytes = 3 * sizes.value_count * (int64_t)sizeof(float),
+        .activation_bytes = qzo_forward_bytes(sizes.arch, &sizes.shape, sizeof(float), &limits),
+        .value_count = sizes.value_count,
+        .row_max = limits.rows};
 cleanup:
     qzo_task_close(task);
     qzo_model_dir_close(dir);

@@ -51,6 +51,11 @@ extern const qzo_quant_format qzo_quant_dense;
 qzo_status qzo_qtensor_bind(qzo_qtensor *out, const qzo_model_dir *dir, const char *module,
                             int64_t out_features, int64_t in_features);
 
+/* An unquantized weight that is stored as (in_features, out_features): `bind` into a copy the right
+ * way round. */
+qzo_status qzo_dense_bind_transposed(qzo_qtensor *out, const qzo_model_dir *dir, const char *module,
+                                     int64_t out_features, int64_t in_features);
+
 void qzo_qtensor_release(qzo_qtensor *tensor); /* safe on a zeroed tensor */
 
 #endif

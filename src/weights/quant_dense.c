@@ -43,6 +43,36 @@ cleanup:
     return status;
 }
 
+qzo_status qzo_dense_bind_transposed(qzo_qtensor *out, const qzo_model_dir *dir, const char *module,
+                                     int64_t out_features, int64_t in_features) {
+    const qzo_tensor_view *view = NULL;
+    char *name = weight_name(module);
+    if (name == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", module);
+    qzo_status status = qzo_model_dir_require_float(&view, dir, name, 2, in_features, out_features);
+    free(name);
+    if (status != QZO_OK) return status;
+    size_t item_bytes = qzo_dtype_bytes(view->dtype);
+    uint8_t *copy = malloc(view->size_bytes);
+    if (copy == NULL)
+        return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory for %zu bytes", module,
+                        view->size_bytes);
+    for (int64_t row = 0; row < out_features; row++)
+        for (int64_t i = 0; i < in_features; i++)
+            memcpy(copy + (size_t)(row * in_features + i) * item_bytes,
+                   view->data + (size_t)(i * out_features + row) * item_bytes, item_bytes);
+    *out = (qzo_qtensor){.format = &qzo_quant_dense,
+                         .name = module,
+                         .out_features = out_features,
+                         .in_features = in_features,
+                         .span = QZO_SPAN_NONE,
+                         .as.dense = *view,
+                         .owned = copy};
+    out->as.dense.shape[0] = out_features;
+    out->as.dense.shape[1] = in_features;
+    out->as.dense.data = copy;
+    return QZO_OK;
+}
+
 static void decode_row(float *out, const qzo_qtensor *weight, int64_t row, const float *values) {
     (void)values;
     const int64_t first = row * weight->in_features;
