@@ -25,7 +25,8 @@ static void configure_tiles(void) {
     _tile_loadconfig(&config);
 }
 
-/* 32 outputs by 32 rows, or half of either; the instructions want constant tile numbers. */
+/* 32 outputs by 32 rows, or half of either; the instructions want constant tile numbers. The
+ * weights, 32 KB, are read again for the next rows and should stay in L1: rows and sums stream. */
 static inline __attribute__((always_inline)) void multiply_step(const bf16_block *block,
                                                                 float *sums, const uint16_t *rows,
                                                                 const bool two_outputs,
@@ -39,18 +40,18 @@ static inline __attribute__((always_inline)) void multiply_step(const bf16_block
         _tile_zero(2);
         _tile_zero(3);
     } else {
-        _tile_loadd(0, sums, LINE_BYTES);
-        if (two_rows) _tile_loadd(1, sums + TILE_SUMS, LINE_BYTES);
-        if (two_outputs) _tile_loadd(2, sums + 2 * TILE_SUMS, LINE_BYTES);
-        if (two_outputs && two_rows) _tile_loadd(3, sums + 3 * TILE_SUMS, LINE_BYTES);
+        _tile_stream_loadd(0, sums, LINE_BYTES);
+        if (two_rows) _tile_stream_loadd(1, sums + TILE_SUMS, LINE_BYTES);
+        if (two_outputs) _tile_stream_loadd(2, sums + 2 * TILE_SUMS, LINE_BYTES);
+        if (two_outputs && two_rows) _tile_stream_loadd(3, sums + 3 * TILE_SUMS, LINE_BYTES);
     }
     for (int64_t i = 0; i < block->input_tiles; i++) {
         _tile_loadd(4, weights, LINE_BYTES);
-        _tile_loadd(6, rows, LINE_BYTES);
-        _tile_dpbf16ps(0, 4, 6);
-        if (two_rows) _tile_loadd(7, rows + TILE_HALVES, LINE_BYTES);
-        if (two_rows) _tile_dpbf16ps(1, 4, 7);
         if (two_outputs) _tile_loadd(5, weights + TILE_HALVES, LINE_BYTES);
+        _tile_stream_loadd(6, rows, LINE_BYTES);
+        if (two_rows) _tile_stream_loadd(7, rows + TILE_HALVES, LINE_BYTES);
+        _tile_dpbf16ps(0, 4, 6);
+        if (two_rows) _tile_dpbf16ps(1, 4, 7);
         if (two_outputs) _tile_dpbf16ps(2, 5, 6);
         if (two_outputs && two_rows) _tile_dpbf16ps(3, 5, 7);
         weights += WEIGHTS_STRIDE;
