@@ -22,7 +22,7 @@ static inline qzo_grid *expand_sweep(const char *parameters) {
     snprintf(text, sizeof text,
              "model: %s\ntask: %s\ntrain: { steps: 2, batch: 4 }\nparameters:\n%s", model,
              qzo_test_fixture("tiny-task.qzt"), parameters);
-    assert_ok(qzo_sweep_spec_parse(&sweep, text, strlen(text), "sweep.yaml", "."));
+    assert_ok(qzo_sweep_spec_parse(&sweep, text, strlen(text), "sweep.yaml", ".", NULL));
     assert_ok(qzo_grid_expand(&grid, sweep, qzo_contents_digest, &contents));
     qzo_contents_release(&contents);
     qzo_sweep_spec_free(sweep);

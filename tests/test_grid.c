@@ -37,7 +37,7 @@ static qzo_status digest_fails(qzo_digest *out, const char *path, bool is_model,
 
 static qzo_sweep_spec *sweep_of(const char *text) {
     qzo_sweep_spec *sweep = NULL;
-    assert_ok(qzo_sweep_spec_parse(&sweep, text, strlen(text), "s.yaml", "/base"));
+    assert_ok(qzo_sweep_spec_parse(&sweep, text, strlen(text), "s.yaml", "/base", NULL));
     return sweep;
 }
 
@@ -187,7 +187,7 @@ static void the_quickstart_has_eight_trials(void **state) {
     (void)state;
     qzo_sweep_spec *sweep = NULL;
     qzo_grid *grid = NULL;
-    assert_ok(qzo_sweep_spec_load(&sweep, qzo_test_fixture("../../sweeps/quickstart.yaml")));
+    assert_ok(qzo_sweep_spec_load(&sweep, qzo_test_fixture("../../sweeps/quickstart.yaml"), NULL));
     assert_ok(qzo_grid_expand(&grid, sweep, digest_zero, NULL));
     assert_int_equal(grid->trial_count, 8);
     assert_string_equal(grid->trials[7].values[0], "0.0003");

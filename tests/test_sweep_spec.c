@@ -15,7 +15,7 @@
 #define HEAD "model: m\ntask: t.qzt\n"
 
 static qzo_status parse(qzo_sweep_spec **out, const char *text) {
-    return qzo_sweep_spec_parse(out, text, strlen(text), "dir/s.yaml", "/base");
+    return qzo_sweep_spec_parse(out, text, strlen(text), "dir/s.yaml", "/base", NULL);
 }
 
 static void every_key_is_read(void **state) {
@@ -53,13 +53,13 @@ static void every_key_is_read(void **state) {
     assert_string_equal(sweep->base.schedule, "cosine");
     assert_string_equal(sweep->base.metric_name, "dev_score");
     assert_string_equal(sweep->base.metric_goal, "minimize");
-    assert_string_equal(sweep->method, "grid");
-    assert_int_equal(sweep->parameter_count, 3);
-    assert_string_equal(sweep->parameters[0].setting->key, "learning_rate");
-    assert_true(sweep->parameters[0].swept);
-    assert_string_equal(sweep->parameters[0].values[1], "0.000001");
-    assert_false(sweep->parameters[1].swept);
-    assert_string_equal(sweep->parameters[2].values[1], "18446744073709551615");
+    assert_int_equal(sweep->method, QZO_METHOD_GRID);
+    assert_int_equal(sweep->spaces[0].parameter_count, 3);
+    assert_string_equal(sweep->spaces[0].parameters[0].setting->key, "learning_rate");
+    assert_true(sweep->spaces[0].parameters[0].swept);
+    assert_string_equal(sweep->spaces[0].parameters[0].values[1], "0.000001");
+    assert_false(sweep->spaces[0].parameters[1].swept);
+    assert_string_equal(sweep->spaces[0].parameters[2].values[1], "18446744073709551615");
     qzo_sweep_spec_free(sweep);
 }
 
@@ -71,8 +71,8 @@ static void the_smallest_file_has_the_defaults(void **state) {
     assert_string_equal(sweep->file_path, "dir/s.yaml");
     assert_int_equal(sweep->ranks_per_trial, 1);
     assert_int_equal(sweep->base.steps, 20000);
-    assert_string_equal(sweep->method, "grid");
-    assert_int_equal(sweep->parameter_count, 0);
+    assert_int_equal(sweep->method, QZO_METHOD_GRID);
+    assert_int_equal(sweep->spaces[0].parameter_count, 0);
     assert_int_equal(sweep->text_bytes, strlen(HEAD));
     assert_string_equal(sweep->text, HEAD);
     qzo_sweep_spec_free(sweep);
@@ -93,7 +93,7 @@ static void model_and_task_may_be_swept(void **state) {
     (void)state;
     qzo_sweep_spec *sweep = NULL;
     assert_ok(parse(&sweep, "parameters: { model: { values: [a, b] }, task: { value: t } }"));
-    assert_string_equal(sweep->parameters[0].values[1], "b");
+    assert_string_equal(sweep->spaces[0].parameters[0].values[1], "b");
     assert_null(sweep->base.model_path);
     qzo_sweep_spec_free(sweep);
 }
@@ -125,7 +125,9 @@ static void wrong_keys_are_refused_with_their_place(void **state) {
         {HEAD "parameters: { wholly_else: { value: 1 } }\n", "found \"wholly_else\""},
         {HEAD "metric: { nam: dev_loss }\n", "unknown key in metric: expected one of name, goal"},
         {HEAD "parameters: { eps: { min: 1 } }\n",
-         "dir/s.yaml:3:22: unknown key in eps: expected one of value, values; found \"min\""},
+         "dir/s.yaml:3:20: eps: expected either value or values (or, with method: random, min and "
+         "max), found neither"},
+        {HEAD "parameters: { eps: { mim: 1 } }\n", "dir/s.yaml:3:22: unknown key in eps"},
         {HEAD "task: u\n", "dir/s.yaml:3:1: expected task once in the sweep file, found it again "
                            "(first at 2:1)"},
         {HEAD "train: { steps: 5, steps: 5 }\n", "expected steps in one place"},
@@ -163,7 +165,7 @@ static void wrong_values_are_refused_with_their_place(void **state) {
         {HEAD "ranks_per_trial: \"2\"\n", "found the text \"2\""},
         {HEAD "ranks_per_trial: 2000000\n", "found \"2000000\""},
         {HEAD "ranks_per_trial: [2]\n", "found a list"},
-        {HEAD "method: bayes\n", "method: expected grid, found \"bayes\""},
+        {HEAD "method: bayes\n", "method: expected grid, random, list, found \"bayes\""},
         {HEAD "metric: dev_loss\n", "metric: expected a mapping"},
         {HEAD "metric: { name: accuracy }\n", "expected dev_loss or dev_score"},
         {HEAD "metric: { goal: maximize }\n", "dir/s.yaml:3:17: goal: expected minimize"},
@@ -174,7 +176,8 @@ static void wrong_values_are_refused_with_their_place(void **state) {
         {"model: [m]\ntask: t\n", "dir/s.yaml:1:8: model: expected a path, found a list"},
         {HEAD "parameters: { eps: 1e-3 }\n",
          "eps: expected a mapping {value: x} or {values: [x, ...]}, found \"1e-3\""},
-        {HEAD "parameters: { eps: {} }\n", "eps: expected either value or values, found neither"},
+        {HEAD "parameters: { eps: {} }\n", "eps: expected either value or values (or, with method: "
+                                           "random, min and max), found neither"},
         {HEAD "parameters: { eps: { value: 1, values: [1] } }\n", "found both"},
         {HEAD "parameters: { eps: { values: [] } }\n", "found an empty one"},
         {HEAD "parameters: { eps: { values: 1 } }\n", "expected a list with at least one value"},
@@ -223,13 +226,13 @@ static void a_file_is_loaded_relative_to_its_folder(void **state) {
     snprintf(expected, sizeof expected, "%s/m", folder);
     qzo_test_file_write(path, HEAD, strlen(HEAD));
     qzo_sweep_spec *sweep = NULL;
-    assert_ok(qzo_sweep_spec_load(&sweep, path));
+    assert_ok(qzo_sweep_spec_load(&sweep, path, NULL));
     assert_string_equal(sweep->folder, folder);
     assert_string_equal(sweep->base.model_path, expected);
     assert_string_equal(sweep->name, "my.sweep");
     qzo_sweep_spec_free(sweep);
     snprintf(path, sizeof path, "%s/absent.yaml", folder);
-    assert_fails(qzo_sweep_spec_load(&sweep, path), QZO_ERR_NOT_FOUND, "absent.yaml");
+    assert_fails(qzo_sweep_spec_load(&sweep, path, NULL), QZO_ERR_NOT_FOUND, "absent.yaml");
     qzo_test_folder_remove(folder);
 }
 
@@ -240,11 +243,11 @@ static void a_file_above_the_limit_is_refused(void **state) {
     assert_non_null(text);
     memset(text, '#', bytes);
     qzo_sweep_spec *sweep = NULL;
-    assert_fails(qzo_sweep_spec_parse(&sweep, text, bytes, "large.yaml", "."), QZO_ERR_LIMIT,
+    assert_fails(qzo_sweep_spec_parse(&sweep, text, bytes, "large.yaml", ".", NULL), QZO_ERR_LIMIT,
                  "1048577 bytes, at most 1048576");
     snprintf(path, sizeof path, "%s/large.yaml", folder);
     qzo_test_file_write(path, text, bytes);
-    assert_fails(qzo_sweep_spec_load(&sweep, path), QZO_ERR_LIMIT, "1048576");
+    assert_fails(qzo_sweep_spec_load(&sweep, path, NULL), QZO_ERR_LIMIT, "1048576");
     free(text);
     qzo_test_folder_remove(folder);
 }
@@ -259,12 +262,13 @@ static void damaged_files_are_read_or_refused(void **state) {
     static const char replacements[] = {'\0', '[', '{', ':', '&', '\n', '\t', '"', '\xff', '-'};
     for (size_t i = 0; i < bytes; i += 3) {
         qzo_sweep_spec *sweep = NULL;
-        if (qzo_sweep_spec_parse(&sweep, text, i, "cut", "/") != QZO_OK) assert_null(sweep);
+        if (qzo_sweep_spec_parse(&sweep, text, i, "cut", "/", NULL) != QZO_OK) assert_null(sweep);
         qzo_sweep_spec_free(sweep);
         char original = text[i];
         text[i] = replacements[i / 3 % sizeof replacements];
         sweep = NULL;
-        if (qzo_sweep_spec_parse(&sweep, text, bytes, "changed", "/") != QZO_OK) assert_null(sweep);
+        if (qzo_sweep_spec_parse(&sweep, text, bytes, "changed", "/", NULL) != QZO_OK)
+            assert_null(sweep);
         qzo_sweep_spec_free(sweep);
         text[i] = original;
     }
@@ -283,7 +287,7 @@ static void the_fuzz_corpus_is_read_or_refused(void **state) {
         if (entry->d_name[0] == '.') continue;
         snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
         qzo_sweep_spec *sweep = NULL;
-        qzo_status status = qzo_sweep_spec_load(&sweep, path);
+        qzo_status status = qzo_sweep_spec_load(&sweep, path, NULL);
         bool is_meant_good = strncmp(entry->d_name, "good", 4) == 0;
         if ((status == QZO_OK) != is_meant_good)
             fail_msg("%s: %s", entry->d_name, status == QZO_OK ? "read" : qzo_error_message());
@@ -299,12 +303,12 @@ static void the_fuzz_corpus_is_read_or_refused(void **state) {
 static void the_projects_own_sweeps_are_read(void **state) {
     (void)state;
     qzo_sweep_spec *sweep = NULL;
-    assert_ok(qzo_sweep_spec_load(&sweep, qzo_test_fixture("../../sweeps/quickstart.yaml")));
+    assert_ok(qzo_sweep_spec_load(&sweep, qzo_test_fixture("../../sweeps/quickstart.yaml"), NULL));
     assert_int_equal(sweep->base.steps, 300);
     assert_int_equal(sweep->base.samples_per_step, 4);
     assert_int_equal(sweep->ranks_per_trial, 1);
     qzo_sweep_spec_free(sweep);
-    assert_ok(qzo_sweep_spec_load(&sweep, qzo_test_fixture("../../sweeps/lr_eps_grid.yaml")));
+    assert_ok(qzo_sweep_spec_load(&sweep, qzo_test_fixture("../../sweeps/lr_eps_grid.yaml"), NULL));
     qzo_sweep_spec_free(sweep);
 }
 

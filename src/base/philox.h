@@ -23,7 +23,8 @@ enum {
     QZO_PURPOSE_SEED = 1,  /* seeds of perturbations from a trial's seed */
     QZO_PURPOSE_DATA = 2,  /* order of the examples */
     QZO_PURPOSE_TIME = 3,  /* timesteps of diffusion models */
-    QZO_PURPOSE_INIT = 4   /* initial values of added parameters */
+    QZO_PURPOSE_INIT = 4,  /* initial values of added parameters */
+    QZO_PURPOSE_SEARCH = 5 /* settings of a random search */
 };
 
 typedef struct qzo_philox_block {

@@ -58,6 +58,9 @@ qzo_status qzo_json_print(json_t *root);
 
 /* The table of trials for people: aligned columns. */
 void qzo_table_print(FILE *stream, const qzo_results *results);
+/* A field of RFC 4180: quoted only where it must be. */
+void qzo_table_print_csv_field(FILE *stream, const char *text);
+
 void qzo_table_print_csv(FILE *stream, const qzo_results *results);
 qzo_status qzo_table_print_json(const qzo_results *results); /* on stdout */
 

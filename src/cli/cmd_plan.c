@@ -88,7 +88,8 @@ static double passes_of(const qzo_trial_spec *spec, const measured *kind) {
 
 static qzo_status make_plan(plan *p, const qzo_options *options) {
     qzo_status status = QZO_OK;
-    QZO_TRY(qzo_sweep_spec_load(&p->sweep, options->sweep_path));
+    qzo_sweep_additions additions = {options->model_path, options->task_path};
+    QZO_TRY(qzo_sweep_spec_load(&p->sweep, options->sweep_path, &additions));
     QZO_TRY(qzo_grid_expand(&p->grid, p->sweep, qzo_contents_digest, &p->contents));
     for (int64_t i = 0; i < p->grid->trial_count; i++) {
         const qzo_trial_spec *spec = &p->grid->trials[i].spec;
@@ -136,12 +137,20 @@ static const measured *largest_kind(const plan *p) {
 /* --- printing --- */
 
 static void print_parameters(const plan *p) {
-    for (int64_t i = 0; i < p->sweep->parameter_count; i++) {
-        const qzo_parameter *parameter = &p->sweep->parameters[i];
-        if (!parameter->swept) continue;
-        printf("  %-16s", parameter->setting->key);
-        for (int64_t v = 0; v < parameter->value_count; v++) printf(" %s", parameter->values[v]);
-        printf("\n");
+    for (int64_t s = 0; s < p->sweep->space_count; s++) {
+        const qzo_space *space = &p->sweep->spaces[s];
+        if (p->sweep->space_count > 1) printf("  grid %" PRId64 "\n", s + 1);
+        for (int64_t i = 0; i < space->parameter_count; i++) {
+            const qzo_parameter *parameter = &space->parameters[i];
+            if (!parameter->swept) continue;
+            printf("  %-16s", parameter->setting->key);
+            if (parameter->draw != QZO_DRAW_VALUES)
+                printf(" %g to %g%s", parameter->min, parameter->max,
+                       parameter->draw == QZO_DRAW_LOG ? ", logarithmic" : "");
+            for (int64_t v = 0; v < parameter->value_count; v++)
+                printf(" %s", parameter->values[v] != NULL ? parameter->values[v] : "-");
+            printf("\n");
+        }
     }
 }
 
@@ -180,6 +189,9 @@ static void print_plan(const plan *p) {
     print_parameters(p);
     if (p->grid->duplicate_count > 0)
         printf("%" PRId64 " repeated combinations are left out\n", p->grid->duplicate_count);
+    if (p->grid->excluded_count > 0)
+        printf("%" PRId64 " combinations are excluded\n", p->grid->excluded_count);
+    if (p->sweep->notes != NULL) printf("note: %s\n", p->sweep->notes);
     printf("%" PRId64 " rank%s: %" PRId64 " trial%s at a time, %" PRId64 " rank%s each",
            p->rank_count, p->rank_count == 1 ? "" : "s", p->group_count,
            p->group_count == 1 ? "" : "s", p->ranks_per_trial, p->ranks_per_trial == 1 ? "" : "s");
@@ -190,17 +202,24 @@ static void print_plan(const plan *p) {
     print_refused(stdout, p);
 }
 
+/* Values of a setting that several grids sweep follow one another; of a drawn one, its range. */
 static json_t *parameters_to_json(const plan *p) {
-    json_t *parameters = json_object();
-    for (int64_t i = 0; i < p->sweep->parameter_count; i++) {
-        const qzo_parameter *parameter = &p->sweep->parameters[i];
-        if (!parameter->swept) continue;
-        json_t *values = json_array();
-        for (int64_t v = 0; v < parameter->value_count; v++)
-            json_array_append_new(values, json_string(parameter->values[v]));
-        json_object_set_new(parameters, parameter->setting->key, values);
-    }
-    return parameters;
+    json_t *all = json_object();
+    for (int64_t s = 0; s < p->sweep->space_count; s++)
+        for (int64_t i = 0; i < p->sweep->spaces[s].parameter_count; i++) {
+            const qzo_parameter *parameter = &p->sweep->spaces[s].parameters[i];
+            const char *key = parameter->setting->key;
+            if (!parameter->swept) continue;
+            if (json_object_get(all, key) == NULL) json_object_set_new(all, key, json_array());
+            json_t *values = json_object_get(all, key);
+            if (parameter->draw != QZO_DRAW_VALUES)
+                json_array_append_new(
+                    values, json_pack("{sf, sf}", "min", parameter->min, "max", parameter->max));
+            for (int64_t v = 0; v < parameter->value_count; v++)
+                if (parameter->values[v] != NULL)
+                    json_array_append_new(values, json_string(parameter->values[v]));
+        }
+    return all;
 }
 
 static json_t *memory_to_json(const plan *p) {

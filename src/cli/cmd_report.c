@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include "base/log.h"
+#include "cli/means.h"
 #include "sweep/slice.h"
 
 /* Runs of slices leave the view to this command; who may only read the folder misses nothing. */
@@ -15,7 +16,9 @@ int qzo_cmd_report(const qzo_options *options) {
     qzo_results *results = NULL;
     QZO_TRY(qzo_results_load(&results, options->folder));
     if (qzo_slices_exist(options->folder)) store(results, options->folder);
-    if (options->csv)
+    if (options->mean)
+        QZO_TRY(qzo_means_print(results, options));
+    else if (options->csv)
         qzo_table_print_csv(stdout, results);
     else if (options->json)
         QZO_TRY(qzo_table_print_json(results));

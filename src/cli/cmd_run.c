@@ -147,6 +147,7 @@ int qzo_cmd_run(const qzo_options *options) {
     bool table = wants_table(options);
     if (table) qzo_log_configure(QZO_LOG_WARN, world->rank, world->size); /* lines would break it */
     qzo_run_settings settings = {.sweep_path = options->sweep_path,
+                                 .additions = {options->model_path, options->task_path},
                                  .out_folder = options->out_folder,
                                  .job = qzo_environment_job(),
                                  .retry = options->retry_name != NULL,

@@ -37,6 +37,7 @@ typedef struct qzo_options {
     const char *retry_name; /* --retry; NULL: nothing is run again */
 
     bool csv, json;
+    bool mean;    /* report's means over seeds */
     int64_t step; /* --step; -1: the last one */
     bool check;
 

@@ -87,8 +87,7 @@ static const int DIGITS_EXACT = 9, DIGITS_SHOWN = 4;
 
 /* --- CSV --- */
 
-/* A field of RFC 4180: quoted only where it must be. */
-static void print_csv_field(FILE *stream, const char *text) {
+void qzo_table_print_csv_field(FILE *stream, const char *text) {
     if (strpbrk(text, ",\"\r\n") == NULL) {
         fputs(text, stream);
         return;
@@ -108,7 +107,7 @@ void qzo_table_print_csv(FILE *stream, const qzo_results *results) {
         fprintf(stream, "%s%s", c > 0 ? "," : "", columns[c].name);
     for (int64_t k = 0; k < listing->swept_count; k++) {
         fputc(',', stream);
-        print_csv_field(stream, listing->swept_keys[k]);
+        qzo_table_print_csv_field(stream, listing->swept_keys[k]);
     }
     fputc('\n', stream);
     for (int64_t i = 0; i < results->row_count; i++) {
@@ -119,7 +118,7 @@ void qzo_table_print_csv(FILE *stream, const qzo_results *results) {
         }
         for (int64_t k = 0; k < listing->swept_count; k++) {
             fputc(',', stream);
-            print_csv_field(stream, row->trial->values[k]);
+            qzo_table_print_csv_field(stream, row->trial->values[k]);
         }
         fputc('\n', stream);
     }

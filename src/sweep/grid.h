@@ -1,6 +1,10 @@
 /* A sweep to its ordered list of trials: the same file and contents give the same list and the same
- * identities. The last parameter varies fastest. A combination that repeats an earlier one (equal
- * identity) is dropped, and counted. */
+ * identities, on any machine. The last parameter varies fastest. A combination that repeats an
+ * earlier one (equal identity) is dropped, and counted.
+ *
+ * A random search draws number n of a parameter from Philox with the search seed as key, counter n
+ * and the hash of the parameter's name: more draws, or another parameter, change no earlier draw.
+ * Drawn numbers are rounded to six digits, as they stand in tables. */
 #ifndef QZO_SWEEP_GRID_H
 #define QZO_SWEEP_GRID_H
 
@@ -20,9 +24,10 @@ typedef struct qzo_grid {
     const char **swept_keys; /* in the file's order */
     int64_t swept_count;
     int64_t duplicate_count;
+    int64_t excluded_count;
 } qzo_grid;
 
-enum { QZO_GRID_TRIALS_MAX = 1000000 };
+enum { QZO_GRID_TRIALS_MAX = QZO_SWEEP_TRIALS_MAX };
 
 /* Finds the digest of a model's or a task's contents; an unreadable one gives a digest of its path
  * and QZO_OK (its trials fail one by one), anything else an error. Called once per distinct path.

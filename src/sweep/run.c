@@ -76,7 +76,8 @@ static qzo_status read_sweep(run *r) {
         status = qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", r->settings->sweep_path);
     QZO_TRY(qzo_comm_worst_status(world, status));
     QZO_TRY(qzo_comm_broadcast(world, text, text_bytes, 0));
-    status = qzo_sweep_spec_parse(&r->sweep, text, text_bytes, r->settings->sweep_path, folder);
+    status = qzo_sweep_spec_parse(&r->sweep, text, text_bytes, r->settings->sweep_path, folder,
+                                  &r->settings->additions);
     QZO_TRY(qzo_comm_worst_status(world, status));
 cleanup:
     free(text);
@@ -296,6 +297,7 @@ static qzo_status start(run *r) {
     for (int64_t i = 0; i < r->grid->trial_count; i++)
         r->report->trial_count += qzo_slice_has(&r->settings->slice, i);
     if (is_root(r)) {
+        if (r->sweep->notes) qzo_log_info("%s: %s", r->settings->sweep_path, r->sweep->notes);
         if (r->grid->duplicate_count > 0)
             qzo_log_warn("%lld combinations repeat an earlier trial and are left out",
                          (long long)r->grid->duplicate_count);

@@ -6,6 +6,7 @@
 #include "backend/backend.h"
 #include "comm/peers.h"
 #include "sweep/slice.h"
+#include "sweep/sweep_spec.h"
 #include "trial/journal.h"
 
 #include <stdbool.h>
@@ -13,6 +14,7 @@
 
 typedef struct qzo_run_settings {
     const char *sweep_path;
+    qzo_sweep_additions additions; /* to the sweep file */
     const char *out_folder;
     const char *job; /* the scheduler's number of this job, or NULL */
     qzo_slice slice; /* zeroed: the whole sweep */
