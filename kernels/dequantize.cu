@@ -92,6 +92,23 @@ static __global__ void decode_dense_kernel(__half *tile, const void *data, int64
         guarded_half(DTYPE == QZO_CUDA_F16 ? qzo_fp16_to_float(bits) : qzo_bf16_to_float(bits));
 }
 
+/* One thread per block of four elements, of which the first and the last may lie outside. */
+static __global__ void decode_values_kernel(__half *tile, const float *masters, const float *unit,
+                                            int64_t first, int64_t count, qzo_cuda_noise noise) {
+    int64_t block = first / 4 + global_thread(), end = first + count;
+    if (4 * block >= end) return;
+    float z[4] = {};
+    if (noise.c != 0.0f)
+        draw_directions(z, noise.seed, (uint64_t)block, noise.tensor_id, noise.rademacher);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        int64_t element = 4 * block + i;
+        if (element < first || element >= end) continue;
+        if (unit != nullptr) z[i] = qzo_scaled_direction(unit[element], z[i]);
+        tile[element - first] = guarded_half(qzo_perturbed(masters[element], noise.c, z[i]));
+    }
+}
+
 /* --- launchers --- */
 
 extern "C" cudaError_t qzo_cuda_perturb(float *values, const float *masters, const float *unit,
@@ -130,5 +147,15 @@ extern "C" cudaError_t qzo_cuda_decode_dense(uint16_t *tile, const void *data, i
         decode_dense_kernel<QZO_CUDA_BF16><<<blocks, THREADS, 0, stream>>>(out, data, first, count);
         break;
     }
+    return cudaGetLastError();
+}
+
+extern "C" cudaError_t qzo_cuda_decode_values(uint16_t *tile, const float *masters,
+                                              const float *unit, int64_t first, int64_t count,
+                                              qzo_cuda_noise noise, cudaStream_t stream) {
+    if (count == 0) return cudaSuccess;
+    unsigned blocks = blocks_for(count + 3, 4 * THREADS); /* one block more where first is odd */
+    decode_values_kernel<<<blocks, THREADS, 0, stream>>>(as_half(tile), masters, unit, first, count,
+                                                         noise);
     return cudaGetLastError();
 }

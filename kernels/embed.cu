@@ -1,6 +1,7 @@
 /* Rows out of a table: embeddings in their stored type, rows of the residual stream, and columns of
  * what a fused layer computed. */
 #include "base/half.h"
+#include "base/update.h"
 #include "kernels/device_common.cuh"
 
 /* --- device helpers --- */
@@ -32,6 +33,28 @@ static __global__ void select_kernel(__half *out, const __half *x, const int32_t
     for (int64_t i = threadIdx.x; i < width; i += THREADS) out[row * width + i] = x[from + i];
 }
 
+/* One block per row. A thread draws the four normals of a block of elements; rows need not begin at
+ * one. */
+static __global__ void embed_values_kernel(float *residual, const float *masters, const float *unit,
+                                           const int32_t *ids, int64_t width, qzo_cuda_noise noise,
+                                           float scale, int add) {
+    int64_t row = blockIdx.x, from = (int64_t)ids[row] * width, end = from + width;
+    for (int64_t block = from / 4 + threadIdx.x; 4 * block < end; block += THREADS) {
+        float z[4] = {};
+        if (noise.c != 0.0f)
+            draw_directions(z, noise.seed, (uint64_t)block, noise.tensor_id, noise.rademacher);
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            int64_t element = 4 * block + i;
+            if (element < from || element >= end) continue;
+            if (unit != nullptr) z[i] = qzo_scaled_direction(unit[element], z[i]);
+            float *out = residual + row * width + element - from;
+            float value = __fmul_rn(scale, qzo_perturbed(masters[element], noise.c, z[i]));
+            *out = add ? __fadd_rn(*out, value) : value;
+        }
+    }
+}
+
 static __global__ void gather_kernel(float *out, const float *residual, const int32_t *rows,
                                      int64_t width) {
     int64_t row = blockIdx.x, from = (int64_t)rows[row] * width;
@@ -56,6 +79,16 @@ extern "C" cudaError_t qzo_cuda_select(uint16_t *out, const uint16_t *x, const i
     if (row_count == 0) return cudaSuccess;
     select_kernel<<<(unsigned)row_count, THREADS, 0, stream>>>(as_half(out), as_half(x), rows,
                                                                x_width, first, width);
+    return cudaGetLastError();
+}
+
+extern "C" cudaError_t qzo_cuda_embed_values(float *residual, const float *masters,
+                                             const float *unit, const int32_t *ids, int64_t rows,
+                                             int64_t width, qzo_cuda_noise noise, float scale,
+                                             int add, cudaStream_t stream) {
+    if (rows == 0) return cudaSuccess;
+    embed_values_kernel<<<(unsigned)rows, THREADS, 0, stream>>>(residual, masters, unit, ids, width,
+                                                                noise, scale, add);
     return cudaGetLastError();
 }
 

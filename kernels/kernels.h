@@ -64,6 +64,7 @@ typedef struct qzo_cuda_span {
     uint32_t tensor_id;
     qzo_cuda_constraint constraint;
     float floor;
+    float rate_factor; /* of its group, times k */
 } qzo_cuda_span;
 
 /* --- embed.cu --- */
@@ -71,6 +72,11 @@ typedef struct qzo_cuda_span {
 cudaError_t qzo_cuda_embed(float *residual, const void *table, const int32_t *ids, int64_t rows,
                            int64_t width, qzo_cuda_dtype dtype, float scale, int add,
                            cudaStream_t stream);
+
+/* The same from a table that trains: perturbed elements of its span. */
+cudaError_t qzo_cuda_embed_values(float *residual, const float *masters, const float *unit,
+                                  const int32_t *ids, int64_t rows, int64_t width,
+                                  qzo_cuda_noise noise, float scale, int add, cudaStream_t stream);
 cudaError_t qzo_cuda_gather(float *out, const float *residual, const int32_t *rows,
                             int64_t row_count, int64_t width, cudaStream_t stream);
 /* rows NULL: row i is row i */
@@ -101,6 +107,11 @@ cudaError_t qzo_cuda_decode_gptq(uint16_t *tile, qzo_cuda_gptq weight, const flo
 /* tile (count) fp16 = elements first .. of a dense weight; finite values stay finite. */
 cudaError_t qzo_cuda_decode_dense(uint16_t *tile, const void *data, int64_t first, int64_t count,
                                   qzo_cuda_dtype dtype, cudaStream_t stream);
+
+/* The same of a weight that trains: perturbed elements of its span, from masters. */
+cudaError_t qzo_cuda_decode_values(uint16_t *tile, const float *masters, const float *unit,
+                                   int64_t first, int64_t count, qzo_cuda_noise noise,
+                                   cudaStream_t stream);
 
 /* --- linear_gptq.cu --- */
 

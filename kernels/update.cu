@@ -31,7 +31,7 @@ static __global__ void update_kernel(float *values, const float *unit, qzo_cuda_
         if (unit != nullptr) scale[i] = unit[first + i];
     }
     for (int64_t g = 0; g < gain_count; g++) {
-        float z[4], k = gains[g].k;
+        float z[4], k = qzo_scaled(gains[g].k, span.rate_factor);
         draw_directions(z, gains[g].seed, (uint64_t)block, span.tensor_id, rademacher);
 #pragma unroll
         for (int i = 0; i < 4; i++) {

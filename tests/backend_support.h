@@ -8,6 +8,7 @@
 #include "base/cpu.h"
 #include "base/half.h"
 #include "base/philox.h"
+#include "base/update.h"
 #include "weights/gptq_decode.h"
 
 #include <stdio.h>
@@ -98,6 +99,21 @@ static inline test_weight test_weight_dense(int64_t out_features, int64_t in_fea
     return out;
 }
 
+/* A weight whose elements train: they lie in the masters, and the file's are not read. */
+static inline test_weight test_weight_trained(int64_t out_features, int64_t in_features) {
+    int64_t count = out_features * in_features;
+    test_weight out = {.masters = test_normals(6, TEST_SPAN_OFFSET + count, 0.05f),
+                       .unit = test_normals(9, TEST_SPAN_OFFSET + count, 0.02f)};
+    out.tensor = (qzo_qtensor){.format = &qzo_quant_dense,
+                               .name = "trained",
+                               .out_features = out_features,
+                               .in_features = in_features,
+                               .group_count = in_features,
+                               .span_offset = TEST_SPAN_OFFSET,
+                               .tensor_id = 0xabcdef02u};
+    return out;
+}
+
 static inline void test_weight_release(test_weight *weight) {
     free(weight->masters);
     free(weight->unit);
@@ -119,6 +135,21 @@ static inline qzo_perturbation test_perturbation(int index, const float *unit) {
         {.seed = 4, .c = 0.1f, .directions = QZO_DIRECTIONS_RADEMACHER, .unit = unit},
     };
     return perturbations[index];
+}
+
+/* Every element of a weight that trains, perturbed with c; the caller frees. */
+static inline float *test_trained_values(const test_weight *weight,
+                                         const qzo_perturbation *perturbation, float c) {
+    int64_t count = weight->tensor.out_features * weight->tensor.in_features;
+    float *out = malloc((size_t)count * sizeof *out);
+    qzo_noise_fill(out, perturbation->seed, weight->tensor.tensor_id, 0, count,
+                   perturbation->directions);
+    for (int64_t i = 0; i < count; i++) {
+        float unit = perturbation->unit == NULL ? 1.0f : perturbation->unit[TEST_SPAN_OFFSET + i];
+        out[i] = qzo_perturbed(weight->masters[TEST_SPAN_OFFSET + i], c,
+                               qzo_scaled_direction(unit, out[i]));
+    }
+    return out;
 }
 
 typedef void test_weight_visit(const test_weight *weight, const char *name);
@@ -149,6 +180,13 @@ static inline void test_weights_visit(test_weight_visit *visit) {
             visit(&weight, name);
             test_weight_release(&weight);
         }
+    for (size_t i = 0; i < sizeof dense_shapes / sizeof *dense_shapes; i++) {
+        test_weight weight = test_weight_trained(dense_shapes[i][0], dense_shapes[i][1]);
+        snprintf(name, sizeof name, "trained (%d, %d)", (int)dense_shapes[i][0],
+                 (int)dense_shapes[i][1]);
+        visit(&weight, name);
+        test_weight_release(&weight);
+    }
 }
 
 /* out (rows, out_features): all tiles of one table, in scratch of exactly the size that it asks

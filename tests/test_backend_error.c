@@ -30,6 +30,11 @@ static double weight_value(const test_weight *weight, int64_t output, int64_t in
         return (double)(tensor->as.dense.dtype == QZO_DTYPE_F16 ? qzo_fp16_to_float(half)
                                                                 : qzo_bf16_to_float(half));
     }
+    if (tensor->format == &qzo_quant_dense) {
+        int64_t element = output * tensor->in_features + input;
+        return (double)weight->masters[TEST_SPAN_OFFSET + element] +
+               (double)perturbation->c * (double)z[element];
+    }
     const qzo_gptq_tensor *gptq = &tensor->as.gptq;
     int64_t group = gptq->group_of_input[input];
     int64_t element = output * tensor->group_count + group;

@@ -8,7 +8,7 @@
 
 static const cpu_ops *table; /* under test, against qzo_cpu_ops_reference */
 
-enum { THREADS_MAX = 3, OPTIMIZED = 6026 };
+enum { THREADS_MAX = 3, OPTIMIZED = 6126 };
 
 static void assert_same_bits(const void *actual, const void *expected, int64_t count,
                              size_t item_bytes, const char *what) {
@@ -275,15 +275,18 @@ static void row_operations_over_the_backend(void) {
     float *x = test_normals(42, ROWS * WIDTH, 1.0f), *gain = test_normals(43, WIDTH, 1.0f);
     float *cosines = test_normals(44, ROWS * 16, 1.0f); /* heads of 16: rows of the rotary table */
     float out[ROWS * WIDTH], expected[ROWS * WIDTH];
+    const qzo_perturbation clean = test_perturbation(0, NULL);
     int32_t ids[ROWS];
     for (int i = 0; i < ROWS; i++) ids[i] = i * 17 % ROWS;
     assert_ok(backend->ops->weight_load(backend, &loaded, &embedding.tensor));
-    assert_ok(backend->ops->embed(backend, out, loaded, ids, ROWS, 1.0f, false));
+    assert_ok(backend->ops->embed(backend, out, loaded, embedding.masters, &clean, ids, ROWS, 1.0f,
+                                  false));
     for (int i = 0; i < ROWS; i++)
         qzo_quant_dense.decode_row(expected + i * WIDTH, &embedding.tensor, ids[i], NULL);
     assert_same_bits(out, expected, ROWS * WIDTH, sizeof *out, "embed");
     memcpy(out, x, sizeof out);
-    assert_ok(backend->ops->embed(backend, out, loaded, ids, ROWS, 6.7f, true));
+    assert_ok(backend->ops->embed(backend, out, loaded, embedding.masters, &clean, ids, ROWS, 6.7f,
+                                  true));
     for (int i = 0; i < ROWS * WIDTH; i++) expected[i] = x[i] + 6.7f * expected[i];
     assert_same_bits(out, expected, ROWS * WIDTH, sizeof *out, "embed, scaled and added");
 
@@ -326,6 +329,37 @@ static void row_operations_over_the_backend(void) {
     free(x);
     free(gain);
     free(cosines);
+}
+
+/* Rows of a table that trains, and the first of them as a vector, in groups with an eps of their
+ * own. */
+static void trained_rows_over_the_backend(void) {
+    static const qzo_value_group wide = {8.0f, 1.0f, true}, at_rest = {8.0f, 1.0f, false};
+    test_weight table_of_rows = test_weight_trained(50, WIDTH);
+    qzo_weight *loaded = NULL;
+    float out[ROWS * WIDTH];
+    int32_t ids[ROWS];
+    for (int i = 0; i < ROWS; i++) ids[i] = i * 17 % ROWS;
+    assert_ok(backend->ops->weight_load(backend, &loaded, &table_of_rows.tensor));
+    for (int p = 0; p < 3 * TEST_PERTURBATIONS; p++) {
+        const qzo_perturbation noise = test_perturbation(p / 3, table_of_rows.unit);
+        const qzo_value_group *group = p % 3 == 0 ? NULL : p % 3 == 1 ? &wide : &at_rest;
+        float c = group == &wide ? noise.c * 8.0f : group == NULL ? noise.c : 0.0f;
+        float *expected = test_trained_values(&table_of_rows, &noise, c);
+        table_of_rows.tensor.group = group;
+        assert_ok(backend->ops->embed(backend, out, loaded, table_of_rows.masters, &noise, ids,
+                                      ROWS, 1.0f, false));
+        for (int i = 0; i < ROWS; i++)
+            assert_same_bits(out + i * WIDTH, expected + ids[i] * WIDTH, WIDTH, sizeof *out,
+                             "embed of a table that trains");
+        qzo_qtensor row = table_of_rows.tensor;
+        row.out_features = 1;
+        assert_ok(backend->ops->perturb(backend, out, &row, table_of_rows.masters, &noise));
+        assert_same_bits(out, expected, WIDTH, sizeof *out, "perturb");
+        free(expected);
+    }
+    backend->ops->weight_free(backend, loaded);
+    test_weight_release(&table_of_rows);
 }
 
 static void attention_over_the_backend(void) {
@@ -392,28 +426,32 @@ static void element_operations_over_the_backend(void) {
 
 /* A whole span as one block after the other: pieces must tile it without a seam. */
 static void optimizer_over_the_backend(const float *unit) {
+    static const qzo_value_group slow = {1.0f, 0.3f, true}, at_rest = {1.0f, 1.0f, false};
     const qzo_span spans[] = {
-        {"a", 11, QZO_CONSTRAINT_POSITIVE, 1e-7f, 0, 5001},
-        {"b", 12, QZO_CONSTRAINT_KEEP_SIGN, 1e-3f, 5001, 1},
-        {"c", 13, QZO_CONSTRAINT_FREE, 0.0f, 5002, 1024},
+        {"a", 11, QZO_CONSTRAINT_POSITIVE, 1e-7f, 0, 5001, NULL},
+        {"b", 12, QZO_CONSTRAINT_KEEP_SIGN, 1e-3f, 5001, 1, NULL},
+        {"c", 13, QZO_CONSTRAINT_FREE, 0.0f, 5002, 1024, &slow},
+        {"d", 14, QZO_CONSTRAINT_POSITIVE, 1e-7f, 6026, 100, &at_rest},
     };
     const qzo_gain gains[] = {{21, 1e-2f}, {22, -3e-3f}, {23, 7e-4f}};
     float *masters = test_normals(50, OPTIMIZED, 0.01f);
     float *expected = test_normals(50, OPTIMIZED, 0.01f);
     uint64_t digest = 0, wanted = 0;
     assert_ok(
-        backend->ops->update(backend, masters, unit, spans, 3, gains, 3, QZO_DIRECTIONS_GAUSSIAN));
-    for (int s = 0; s < 3; s++)
+        backend->ops->update(backend, masters, unit, spans, 4, gains, 3, QZO_DIRECTIONS_GAUSSIAN));
+    for (int s = 0; s < 4; s++)
         for (int64_t first = 0; first < spans[s].count; first += CPU_UPDATE_BLOCK) {
             int64_t left = spans[s].count - first, offset = spans[s].offset + first;
             int64_t count = left < CPU_UPDATE_BLOCK ? left : CPU_UPDATE_BLOCK;
             float *at = expected + offset;
-            qzo_cpu_ops_reference.update_block(at, unit == NULL ? NULL : unit + offset, &spans[s],
-                                               first, count, gains, 3, QZO_DIRECTIONS_GAUSSIAN);
+            if (s < 3)
+                qzo_cpu_ops_reference.update_block(at, unit == NULL ? NULL : unit + offset,
+                                                   &spans[s], first, count, gains, 3,
+                                                   QZO_DIRECTIONS_GAUSSIAN);
             wanted += qzo_cpu_ops_reference.digest_block(at, &spans[s], first, count);
         }
     assert_same_bits(masters, expected, OPTIMIZED, sizeof *masters, "update");
-    assert_ok(backend->ops->digest(backend, &digest, masters, spans, 3));
+    assert_ok(backend->ops->digest(backend, &digest, masters, spans, 4));
     assert_true(digest == wanted);
     free(masters);
     free(expected);
@@ -430,6 +468,7 @@ static void operations_equal_the_reference_whatever_the_threads(void **state) {
             qzo_cpu_limit(QZO_CPU_WIDEST);
             test_weights_visit(linear_over_the_backend);
             row_operations_over_the_backend();
+            trained_rows_over_the_backend();
             attention_over_the_backend();
             element_operations_over_the_backend();
             optimizer_over_the_backend(NULL);

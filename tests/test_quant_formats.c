@@ -20,7 +20,8 @@ static void assert_written_and_read(const qzo_model_dir *dir, const qzo_qtensor 
     qzo_model_dir *written = NULL;
     qzo_qtensor again = {0};
     char *parent = qzo_test_folder_create(), *path = qzo_path_join(parent, "folder");
-    const size_t size_bytes = (size_t)(weight->out_features * weight->group_count) * sizeof(float);
+    const int64_t groups = weight->group_count > 0 ? weight->group_count : weight->in_features;
+    const size_t size_bytes = (size_t)(weight->out_features * groups) * sizeof(float);
     float *back = calloc(1, size_bytes + 1);
     assert_ok(qzo_new_folder_begin(&folder, path));
     assert_ok(weight->format->write_values(&changes, weight, values));
@@ -52,7 +53,7 @@ static void assert_decodes_to(const qzo_model_dir *dir, const qzo_tensor_view *e
     assert_string_equal(weight.format->name, format);
     assert_int_equal(weight.span, QZO_SPAN_NONE);
     const int64_t groups = weight.group_count;
-    float *values = calloc((size_t)(rows * groups) + 1, sizeof(float));
+    float *values = calloc((size_t)(rows * (groups > 0 ? groups : columns)), sizeof(float));
     float *row = calloc((size_t)columns, sizeof(float));
     if (weight.format->read_values != NULL) assert_ok(weight.format->read_values(values, &weight));
     for (int64_t i = 0; i < rows; i++) {

@@ -46,8 +46,9 @@ typedef struct qzo_memory_item {
     int64_t size_bytes;
 } qzo_memory_item;
 
-/* Trainable values are read as fma(c, z(seed), master). c = 0 draws nothing. With `unit`, z is
- * replaced by fp32(unit z): each value is perturbed in proportion to its unit. */
+/* Trainable values are read as fma(c, z(seed), master), c times the factor of their group. c = 0
+ * draws nothing. With `unit`, z is replaced by fp32(unit z): each value is perturbed in proportion
+ * to its unit. */
 typedef struct qzo_perturbation {
     uint64_t seed;
     float c;
@@ -129,10 +130,16 @@ struct qzo_backend_ops {
 
     /* --- the forward pass --- */
 
-    /* residual (rows, width) = scale table[ids], or += where add; table (vocab, width) has no
-     * trainable values */
+    /* residual (rows, width) = scale table[ids], or += where add; table (vocab, width) is not
+     * quantized */
     qzo_status (*embed)(qzo_backend *backend, float *residual, const qzo_weight *table,
+                        const float *masters, const qzo_perturbation *perturbation,
                         const int32_t *ids, int64_t rows, float scale, bool add);
+
+    /* out (in_features) = the perturbed values of a tensor of one row that trains: a norm's gain, a
+     * bias */
+    qzo_status (*perturb)(qzo_backend *backend, float *out, const qzo_qtensor *tensor,
+                          const float *masters, const qzo_perturbation *perturbation);
 
     /* RMS: out = x / sqrt(mean(x^2) + epsilon) * gain, bias is not read; LAYER: d = x - mean(x),
      * out = d / sqrt(mean(d^2) + epsilon) * gain + bias; gain, bias (width) */
@@ -200,8 +207,9 @@ struct qzo_backend_ops {
 
     /* --- the optimizer --- */
 
-    /* For every span and element: one fma per gain in order (base/update.h), then the constraint
-     * once. unit: as in qzo_perturbation. spans_host, gains_host: host memory. */
+    /* For every span whose group is active and every element: one fma per gain in order
+     * (base/update.h), k times the group's factor, then the constraint once. unit: as in
+     * qzo_perturbation. spans_host, gains_host: host memory. */
     qzo_status (*update)(qzo_backend *backend, float *masters, const float *unit,
                          const qzo_span *spans_host, int64_t span_count, const qzo_gain *gains_host,
                          int64_t gain_count, qzo_directions directions);

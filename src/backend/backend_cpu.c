@@ -6,22 +6,21 @@
 #include "backend/cpu_state.h"
 #include "base/check.h"
 #include "base/cpu.h"
+#include "base/update.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { ROWS_PER_PIECE = 16 };
 
-/* `qzo bench`: bursts of about a millisecond, copies larger than a last-level cache's share. */
-enum { BURST_ROUNDS = 300000, PEAK_RUNS = 9 };
-
-static const size_t COPY_BYTES = (size_t)1 << 28;
-
 int64_t qzo_cpu_linear_scratch_floats(const qzo_qtensor *weight) {
-    int64_t tile = CPU_LINEAR_TILE_MAX * (CPU_LINEAR_K_BLOCK + 3 * weight->group_count);
-    int64_t row = weight->in_features + weight->group_count;
+    /* One that is not quantized may come to train: room for a row of its values. */
+    bool is_dense = weight->format == &qzo_quant_dense;
+    int64_t groups = is_dense ? weight->in_features : weight->group_count;
+    int64_t tile = CPU_LINEAR_TILE_MAX * (CPU_LINEAR_K_BLOCK + (is_dense ? 0 : 3 * groups));
+    if (is_dense) tile += CPU_LINEAR_K_BLOCK;
+    int64_t row = weight->in_features + groups;
     return tile > row ? tile : row;
 }
 
@@ -146,6 +145,7 @@ typedef struct row_job {
     const int32_t *indices;
     const qzo_weight *weight;
     const qzo_attention *attention;
+    qzo_perturbation perturbation;
     int64_t rows, width, head_count, head_dim;
     int64_t x_width, first; /* of rows that are selected from */
     float epsilon, scale;
@@ -174,11 +174,40 @@ static void run_rows(const row_job *job, row_function *function) {
     qzo_thread_pool_run(job->state->pool, pieces, row_piece, &call);
 }
 
+/* The perturbation of a tensor's values. */
+static qzo_perturbation of_group(const qzo_perturbation *perturbation, const qzo_qtensor *tensor) {
+    qzo_perturbation own = *perturbation;
+    own.c = qzo_value_group_c(tensor->group, own.c);
+    return own;
+}
+
+/* out (count) = elements first and on of the tensor's values. */
+static void perturb(float *out, const qzo_qtensor *tensor, const float *masters,
+                    const qzo_perturbation *perturbation, int64_t first, int64_t count) {
+    masters += tensor->span_offset + first;
+    if (perturbation->c == 0.0f) {
+        memcpy(out, masters, (size_t)count * sizeof *out);
+        return;
+    }
+    qzo_noise_fill(out, perturbation->seed, tensor->tensor_id, (uint64_t)first, count,
+                   perturbation->directions);
+    const float *unit = perturbation->unit;
+    if (unit != NULL) unit += tensor->span_offset + first;
+    for (int64_t i = 0; i < count; i++) {
+        float z = unit == NULL ? out[i] : qzo_scaled_direction(unit[i], out[i]);
+        out[i] = qzo_perturbed(masters[i], perturbation->c, z);
+    }
+}
+
 /* scratch: one row of the table; weight_load made room for it. */
 static void embed_row(const row_job *job, int64_t row, float *scratch) {
     const qzo_qtensor *table = job->weight->tensor;
     float *out = job->out + row * job->width;
-    table->format->decode_row(scratch, table, job->indices[row], NULL);
+    int64_t id = job->indices[row];
+    if (table->group_count > 0)
+        perturb(scratch, table, job->a, &job->perturbation, id * job->width, job->width);
+    else
+        table->format->decode_row(scratch, table, id, NULL);
     for (int64_t i = 0; i < job->width; i++) {
         float value = job->scale * scratch[i];
         out[i] = job->add ? out[i] + value : value;
@@ -186,17 +215,29 @@ static void embed_row(const row_job *job, int64_t row, float *scratch) {
 }
 
 static qzo_status cpu_embed(qzo_backend *backend, float *residual, const qzo_weight *table,
+                            const float *masters, const qzo_perturbation *perturbation,
                             const int32_t *ids, int64_t rows, float scale, bool add) {
-    QZO_ASSERT(table->tensor->group_count == 0);
+    QZO_ASSERT(table->tensor->format == &qzo_quant_dense);
     row_job job = {.state = state_of(backend),
                    .out = residual,
+                   .a = masters,
                    .indices = ids,
                    .weight = table,
+                   .perturbation = of_group(perturbation, table->tensor),
                    .rows = rows,
                    .width = table->tensor->in_features,
                    .scale = scale,
                    .add = add};
     run_rows(&job, embed_row);
+    return QZO_OK;
+}
+
+static qzo_status cpu_perturb(qzo_backend *backend, float *out, const qzo_qtensor *tensor,
+                              const float *masters, const qzo_perturbation *perturbation) {
+    (void)backend;
+    QZO_ASSERT(tensor->out_features == 1 && tensor->group_count == tensor->in_features);
+    qzo_perturbation own = of_group(perturbation, tensor);
+    perturb(out, tensor, masters, &own, 0, tensor->in_features);
     return QZO_OK;
 }
 
@@ -329,7 +370,7 @@ static qzo_status cpu_linear_op(qzo_backend *backend, qzo_act *out, const qzo_ac
                                 .x = (const float *)x,
                                 .weight = weight->tensor,
                                 .masters = masters,
-                                .perturbation = *perturbation,
+                                .perturbation = of_group(perturbation, weight->tensor),
                                 .rows = rows,
                                 .packed = state->packed}};
     if (state->bf16 != NULL) {
@@ -411,6 +452,7 @@ static qzo_status cpu_update(qzo_backend *backend, float *masters, const float *
                     .directions = directions};
     for (int64_t i = 0; i < span_count; i++) {
         job.span = &spans[i];
+        if (job.span->group != NULL && !job.span->group->is_active) continue;
         qzo_thread_pool_run(job.state->pool, block_count(job.span), update_piece, &job);
     }
     return QZO_OK;
@@ -442,74 +484,6 @@ static qzo_status cpu_digest(qzo_backend *backend, uint64_t *out_host, const flo
     return QZO_OK;
 }
 
-/* --- peaks --- */
-
-static double now_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-typedef double burst_function(int64_t rounds, float *sink);
-
-typedef struct peak_job {
-    burst_function *burst;
-    double flops; /* of one piece */
-    uint8_t *from, *to;
-    size_t piece_bytes;
-} peak_job;
-
-static void burst_piece(void *context, int64_t piece, int thread) {
-    (void)piece, (void)thread;
-    const peak_job *job = context;
-    float sink = 0.5f;
-    double flops = job->burst(BURST_ROUNDS, &sink);
-    QZO_ASSERT(flops == job->flops && sink < 1e9f);
-}
-
-static void copy_piece(void *context, int64_t piece, int thread) {
-    (void)thread;
-    const peak_job *job = context;
-    memcpy(job->to + (size_t)piece * job->piece_bytes, job->from + (size_t)piece * job->piece_bytes,
-           job->piece_bytes);
-}
-
-/* The best of several runs: anything else that this machine does only lowers them. */
-static double best_seconds(const cpu_state *state, int64_t pieces, qzo_pool_piece *piece,
-                           peak_job *job) {
-    double best = 1e30;
-    for (int run = 0; run < PEAK_RUNS; run++) {
-        double begin = now_seconds();
-        qzo_thread_pool_run(state->pool, pieces, piece, job);
-        double seconds = now_seconds() - begin;
-        if (seconds < best) best = seconds;
-    }
-    return best;
-}
-
-static qzo_status cpu_measure_peaks(qzo_backend *backend, qzo_peaks *out_host) {
-    qzo_status status = QZO_OK;
-    const cpu_state *state = state_of(backend);
-    int64_t threads = qzo_thread_pool_size(state->pool);
-    void *from = NULL, *to = NULL;
-    float sink = 0.5f;
-    peak_job job = {.burst = state->bf16 != NULL ? state->bf16->burst : state->ops->fma_burst};
-    job.flops = job.burst(BURST_ROUNDS, &sink);
-    job.piece_bytes = COPY_BYTES / (size_t)threads;
-    QZO_TRY(cpu_allocate(backend, &from, COPY_BYTES));
-    QZO_TRY(cpu_allocate(backend, &to, COPY_BYTES));
-    job.from = from;
-    job.to = to;
-    out_host->flops_per_second =
-        (double)threads * job.flops / best_seconds(state, threads, burst_piece, &job);
-    out_host->copy_bytes_per_second = 2.0 * (double)job.piece_bytes * (double)threads /
-                                      best_seconds(state, threads, copy_piece, &job);
-cleanup:
-    cpu_release(backend, from);
-    cpu_release(backend, to);
-    return status;
-}
-
 static const qzo_backend_ops cpu_backend_ops = {
     .name = "cpu",
     .activation_bytes = sizeof(float),
@@ -526,6 +500,7 @@ static const qzo_backend_ops cpu_backend_ops = {
     .weight_free = cpu_weight_free,
     .weight_tensor = cpu_weight_tensor,
     .embed = cpu_embed,
+    .perturb = cpu_perturb,
     .norm = cpu_norm,
     .linear = cpu_linear_op,
     .add_bias = cpu_add_bias,
@@ -542,7 +517,7 @@ static const qzo_backend_ops cpu_backend_ops = {
     .soft_cap = qzo_cpu_soft_cap,
     .log_probs = cpu_log_probs,
     .update = cpu_update,
-    .measure_peaks = cpu_measure_peaks,
+    .measure_peaks = qzo_cpu_measure_peaks,
     .digest = cpu_digest,
 };
 

@@ -46,12 +46,30 @@ qzo_status qzo_status_from_cublas(cublasStatus_t code, const char *call) {
 /* --- the other operations of the forward pass --- */
 
 static qzo_status cuda_embed(qzo_backend *backend, float *residual, const qzo_weight *table,
+                             const float *masters, const qzo_perturbation *perturbation,
                              const int32_t *ids, int64_t rows, float scale, bool add) {
+    const qzo_qtensor *tensor = table->tensor;
     QZO_ASSERT(!table->is_gptq);
+    if (tensor->group_count > 0)
+        return qzo_status_from_cuda(qzo_cuda_embed_values(residual, masters + tensor->span_offset,
+                                                          unit_of(tensor, perturbation), ids, rows,
+                                                          tensor->in_features,
+                                                          noise_of(tensor, perturbation), scale,
+                                                          add, state_of(backend)->stream),
+                                    "embed");
     return qzo_status_from_cuda(qzo_cuda_embed(residual, table->memory, ids, rows,
                                                table->tensor->in_features, table->dtype, scale, add,
                                                state_of(backend)->stream),
                                 "embed");
+}
+
+static qzo_status cuda_perturb(qzo_backend *backend, float *out, const qzo_qtensor *tensor,
+                               const float *masters, const qzo_perturbation *perturbation) {
+    return qzo_status_from_cuda(qzo_cuda_perturb(out, masters + tensor->span_offset,
+                                                 unit_of(tensor, perturbation), tensor->in_features,
+                                                 noise_of(tensor, perturbation),
+                                                 state_of(backend)->stream),
+                                "perturb");
 }
 
 static qzo_status cuda_norm(qzo_backend *backend, qzo_act *out, const float *residual,
@@ -168,7 +186,8 @@ static qzo_cuda_span span_of(const qzo_span *span) {
     return (qzo_cuda_span){.count = span->count,
                            .tensor_id = span->tensor_id,
                            .constraint = (qzo_cuda_constraint)span->constraint,
-                           .floor = span->floor};
+                           .floor = span->floor,
+                           .rate_factor = qzo_value_group_rate(span->group)};
 }
 
 static qzo_status cuda_update(qzo_backend *backend, float *masters, const float *unit,
@@ -180,11 +199,13 @@ static qzo_status cuda_update(qzo_backend *backend, float *masters, const float 
         return qzo_fail(QZO_ERR_LIMIT, "%lld records in a step, the CUDA backend takes %d",
                         (long long)gain_count, CUDA_GAINS_MAX);
     QZO_TRY(qzo_cuda_upload(backend, state->gains, gains, (size_t)gain_count * sizeof *gains));
-    for (int64_t i = 0; i < span_count; i++)
+    for (int64_t i = 0; i < span_count; i++) {
+        if (spans[i].group != NULL && !spans[i].group->is_active) continue;
         TRY_CUDA(qzo_cuda_update(masters + spans[i].offset,
                                  unit == NULL ? NULL : unit + spans[i].offset, span_of(&spans[i]),
                                  state->gains, gain_count, directions == QZO_DIRECTIONS_RADEMACHER,
                                  state->stream));
+    }
 cleanup:
     return status;
 }
@@ -243,6 +264,7 @@ static const qzo_backend_ops cuda_backend_ops = {
     .weight_free = qzo_cuda_weight_free,
     .weight_tensor = qzo_cuda_weight_tensor,
     .embed = cuda_embed,
+    .perturb = cuda_perturb,
     .norm = cuda_norm,
     .linear = qzo_cuda_linear,
     .add_bias = cuda_add_bias,

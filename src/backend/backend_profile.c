@@ -86,7 +86,9 @@ static qzo_status profile_copy(qzo_backend *backend, void *out, const void *in, 
 double qzo_profile_weight_bytes(const qzo_qtensor *tensor) {
     double elements = (double)tensor->out_features * (double)tensor->in_features;
     if (tensor->format == &qzo_quant_dense)
-        return elements * (double)qzo_dtype_bytes(tensor->as.dense.dtype);
+        return elements * (double)(tensor->group_count > 0
+                                       ? sizeof(float)
+                                       : qzo_dtype_bytes(tensor->as.dense.dtype));
     double values = (double)(tensor->group_count * tensor->out_features);
     return elements / 2.0 + values * (double)sizeof(float);
 }
@@ -207,12 +209,23 @@ static qzo_status profile_attention(qzo_backend *backend, qzo_act *out, const qz
 /* --- elements --- */
 
 static qzo_status profile_embed(qzo_backend *backend, float *residual, const qzo_weight *table,
+                                const float *masters, const qzo_perturbation *perturbation,
                                 const int32_t *ids, int64_t rows, float scale, bool add) {
     range r = begin(backend, QZO_PHASE_ELEMENTS, "embed");
     qzo_backend *inner = r.profile->inner;
     double elements = (double)(rows * inner->ops->weight_tensor(table)->in_features);
-    return end(&r, inner->ops->embed(inner, residual, table, ids, rows, scale, add), 0,
-               6.0 * elements);
+    qzo_status status =
+        inner->ops->embed(inner, residual, table, masters, perturbation, ids, rows, scale, add);
+    return end(&r, status, 0, 6.0 * elements);
+}
+
+static qzo_status profile_perturb(qzo_backend *backend, float *out, const qzo_qtensor *tensor,
+                                  const float *masters, const qzo_perturbation *perturbation) {
+    range r = begin(backend, QZO_PHASE_ELEMENTS, "perturb");
+    qzo_backend *inner = r.profile->inner;
+    double elements = (double)tensor->in_features;
+    return end(&r, inner->ops->perturb(inner, out, tensor, masters, perturbation), 2.0 * elements,
+               8.0 * elements);
 }
 
 static qzo_status profile_norm(qzo_backend *backend, qzo_act *out, const float *residual,
@@ -358,6 +371,7 @@ qzo_status qzo_profile_open(qzo_backend **out, qzo_backend *inner) {
     p->ops.download = profile_download;
     p->ops.copy = profile_copy;
     p->ops.embed = profile_embed;
+    p->ops.perturb = profile_perturb;
     p->ops.norm = profile_norm;
     p->ops.linear = profile_linear;
     p->ops.add_bias = profile_add_bias;

@@ -276,10 +276,15 @@ typedef struct piece_data {
     int64_t tile_count, first_output, output_count;
 } piece_data;
 
+/* Behind the panel: what the reference needs for a format without one. */
+static inline int64_t row_floats(const qzo_qtensor *weight) {
+    bool is_dense = weight->format == &qzo_quant_dense;
+    return weight->in_features + (is_dense ? weight->in_features : weight->group_count);
+}
+
 static int64_t scratch_floats(const qzo_qtensor *weight) {
-    int64_t row = weight->in_features + weight->group_count; /* behind the panel */
-    return CPU_BF16_ROWS_MAX * PIECE_OUTPUTS + BLOCK_HALVES / 2 + CPU_LINEAR_K_BLOCK * TILE + row +
-           PIECE_TILES * 3 * weight->group_count * TILE;
+    return CPU_BF16_ROWS_MAX * PIECE_OUTPUTS + BLOCK_HALVES / 2 + CPU_LINEAR_K_BLOCK * TILE +
+           row_floats(weight) + PIECE_TILES * tile_values_floats(weight);
 }
 
 static int64_t packed_bytes(const qzo_qtensor *weight) {
@@ -289,14 +294,13 @@ static int64_t packed_bytes(const qzo_qtensor *weight) {
 
 static inline piece_data piece_open(const cpu_linear *job, int64_t first_output, float *scratch) {
     int64_t left = job->weight->out_features - first_output;
-    int64_t values_floats = 3 * job->weight->group_count * TILE;
+    int64_t values_floats = tile_values_floats(job->weight);
     piece_data piece = {.sums = scratch,
                         .block = (uint16_t *)(scratch + CPU_BF16_ROWS_MAX * PIECE_OUTPUTS),
                         .first_output = first_output,
                         .output_count = left < PIECE_OUTPUTS ? left : PIECE_OUTPUTS};
     float *panel = scratch + CPU_BF16_ROWS_MAX * PIECE_OUTPUTS + BLOCK_HALVES / 2;
-    float *values =
-        panel + CPU_LINEAR_K_BLOCK * TILE + job->weight->in_features + job->weight->group_count;
+    float *values = panel + CPU_LINEAR_K_BLOCK * TILE + row_floats(job->weight);
     piece.tile_count = tiles_of(piece.output_count, TILE);
     for (int64_t t = 0; t < piece.tile_count; t++)
         piece.tiles[t] = tile_open(job, first_output + t * TILE, panel, values + t * values_floats);

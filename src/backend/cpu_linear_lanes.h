@@ -12,7 +12,7 @@
 /* Where one tile's data lies in a thread's scratch. */
 typedef struct linear_tile_data {
     float *panel;  /* (CPU_LINEAR_K_BLOCK, TILE) */
-    float *values; /* (group_count, TILE): perturbed scales */
+    float *values; /* (group_count, TILE): perturbed scales; or a row of elements */
     float *zeros;  /* (group_count, TILE) */
     int64_t first_output, output_count;
 } linear_tile_data;
@@ -77,8 +77,22 @@ static inline __attribute__((always_inline)) void dense_panel_of(const cpu_linea
     }
 }
 
+/* A weight whose elements train: all of them lie in the masters. tile->values: (k_count). */
+static inline void masters_panel(const cpu_linear *job, const linear_tile_data *tile, int64_t k0,
+                                 int64_t k_count) {
+    for (int64_t j = 0; j < tile->output_count; j++) {
+        int64_t first = (tile->first_output + j) * job->weight->in_features + k0;
+        perturbed_values(tile->values, job, first, k_count);
+        for (int64_t k = 0; k < k_count; k++) tile->panel[k * TILE + j] = tile->values[k];
+    }
+}
+
 static inline void dense_panel(const cpu_linear *job, const linear_tile_data *tile, int64_t k0,
                                int64_t k_count) {
+    if (job->weight->group_count > 0) {
+        masters_panel(job, tile, k0, k_count);
+        return;
+    }
     switch (job->weight->as.dense.dtype) {
     case QZO_DTYPE_F32: dense_panel_of(job, tile, k0, k_count, QZO_DTYPE_F32); break;
     case QZO_DTYPE_F16: dense_panel_of(job, tile, k0, k_count, QZO_DTYPE_F16); break;
@@ -91,8 +105,14 @@ static inline bool tile_has_panel(const qzo_qtensor *weight) {
     return weight->format == &qzo_quant_gptq || weight->format == &qzo_quant_dense;
 }
 
+/* Room for a tile's values. A weight that is not quantized may come to train after it was loaded.
+ */
+static inline int64_t tile_values_floats(const qzo_qtensor *weight) {
+    return weight->format == &qzo_quant_dense ? CPU_LINEAR_K_BLOCK : 3 * weight->group_count * TILE;
+}
+
 /* The tile of outputs first_output and on, with its perturbed values. panel: (CPU_LINEAR_K_BLOCK,
- * TILE); values: (3 group_count, TILE). */
+ * TILE); values: (tile_values_floats). */
 static inline linear_tile_data tile_open(const cpu_linear *job, int64_t first_output, float *panel,
                                          float *values) {
     const qzo_qtensor *weight = job->weight;
@@ -101,8 +121,8 @@ static inline linear_tile_data tile_open(const cpu_linear *job, int64_t first_ou
                              .values = values,
                              .first_output = first_output,
                              .output_count = left < TILE ? left : TILE};
-    tile.zeros = tile.values + weight->group_count * TILE;
     if (weight->format == &qzo_quant_gptq) {
+        tile.zeros = tile.values + weight->group_count * TILE;
         tile_values(job, &tile, tile.zeros + weight->group_count * TILE);
         tile_gptq_zeros(job, &tile);
     }

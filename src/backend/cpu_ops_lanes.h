@@ -227,10 +227,10 @@ static inline void perturbed_values(float *restrict values, const cpu_linear *jo
 static inline void update_block(float *restrict values, const float *unit, const qzo_span *span,
                                 int64_t first, int64_t count, const qzo_gain *gains,
                                 int64_t gain_count, qzo_directions directions) {
-    float z[CPU_UPDATE_BLOCK], before[CPU_UPDATE_BLOCK];
+    float z[CPU_UPDATE_BLOCK], before[CPU_UPDATE_BLOCK], rate = qzo_value_group_rate(span->group);
     for (int64_t i = 0; i < count; i++) before[i] = values[i];
     for (int64_t g = 0; g < gain_count; g++) {
-        float k = gains[g].k;
+        float k = qzo_scaled(gains[g].k, rate);
         fill_directions(z, gains[g].seed, span->tensor_id, first, count, directions, unit);
         for (int64_t i = 0; i < count; i++) values[i] = qzo_updated(values[i], k, z[i]);
     }

@@ -31,4 +31,7 @@ qzo_status qzo_cpu_widen(qzo_backend *backend, float *out, const qzo_act *x, int
 qzo_status qzo_cpu_narrow(qzo_backend *backend, qzo_act *out, const float *x, int64_t count);
 qzo_status qzo_cpu_soft_cap(qzo_backend *backend, float *x, int64_t count, float cap);
 
+/* src/backend/cpu_peaks.c */
+qzo_status qzo_cpu_measure_peaks(qzo_backend *backend, qzo_peaks *out_host);
+
 #endif

@@ -38,24 +38,22 @@ static qzo_status perturbed_values(const cuda_state *state, const float **out,
                                    const qzo_qtensor *tensor, const float *masters,
                                    const qzo_perturbation *perturbation) {
     qzo_status status = QZO_OK;
-    const float *unit = perturbation->unit;
+    qzo_cuda_noise noise = noise_of(tensor, perturbation);
     *out = masters + tensor->span_offset;
-    if (perturbation->c == 0.0f) return QZO_OK;
-    if (unit != NULL) unit += tensor->span_offset;
-    qzo_cuda_noise noise = {.seed = perturbation->seed,
-                            .tensor_id = tensor->tensor_id,
-                            .rademacher = perturbation->directions == QZO_DIRECTIONS_RADEMACHER,
-                            .c = perturbation->c};
-    TRY_CUDA(qzo_cuda_perturb(state->values, *out, unit, tensor->out_features * tensor->group_count,
-                              noise, state->stream));
+    if (noise.c == 0.0f) return QZO_OK;
+    TRY_CUDA(qzo_cuda_perturb(state->values, *out, unit_of(tensor, perturbation),
+                              tensor->out_features * tensor->group_count, noise, state->stream));
     *out = state->values;
 cleanup:
     return status;
 }
 
-static qzo_status multiply_tiles(const cuda_state *state, const product *p, const float *values) {
+static qzo_status multiply_tiles(const cuda_state *state, const product *p, const float *values,
+                                 const qzo_perturbation *perturbation) {
     qzo_status status = QZO_OK;
     const qzo_weight *weight = p->weight;
+    qzo_cuda_noise noise = noise_of(weight->tensor, perturbation);
+    const float *unit = unit_of(weight->tensor, perturbation);
     int64_t out_features = weight->tensor->out_features, in_features = weight->tensor->in_features;
     int64_t outputs = cuda_plan_tile_outputs(state->plan, in_features);
     for (int64_t first = 0; first < out_features; first += outputs) {
@@ -63,6 +61,9 @@ static qzo_status multiply_tiles(const cuda_state *state, const product *p, cons
         if (weight->is_gptq)
             TRY_CUDA(qzo_cuda_decode_gptq(state->tile, weight->gptq, values, first, count,
                                           state->stream));
+        else if (values != NULL)
+            TRY_CUDA(qzo_cuda_decode_values(state->tile, values, unit, first * in_features,
+                                            count * in_features, noise, state->stream));
         else
             TRY_CUDA(qzo_cuda_decode_dense(state->tile, weight->memory, first * in_features,
                                            count * in_features, weight->dtype, state->stream));
@@ -76,18 +77,21 @@ static qzo_status run_product(const cuda_state *state, const product *p, const f
                               const qzo_perturbation *perturbation) {
     qzo_status status = QZO_OK;
     const qzo_weight *weight = p->weight;
-    const float *values = NULL;
+    const float *values = NULL; /* of a weight without any in the masters */
     if (p->rows == 0) return QZO_OK;
     if (p->rows > INT_MAX)
         return qzo_fail(QZO_ERR_LIMIT, "%lld rows, cuBLAS takes at most %d", (long long)p->rows,
                         INT_MAX);
-    if (!weight->is_gptq && weight->dtype == QZO_CUDA_F16)
+    bool in_masters = weight->tensor->group_count > 0;
+    if (!in_masters && weight->dtype == QZO_CUDA_F16)
         return p->x == NULL ? QZO_OK
                             : multiply(state, p, weight->memory, 0, weight->tensor->out_features);
     if (weight->is_gptq)
         QZO_TRY(perturbed_values(state, &values, weight->tensor, masters, perturbation));
+    else if (in_masters)
+        values = masters + weight->tensor->span_offset;
     if (!weight->is_gptq || cuda_plan_linear(state->plan, p->rows) == CUDA_LINEAR_TILES)
-        QZO_TRY(multiply_tiles(state, p, values));
+        QZO_TRY(multiply_tiles(state, p, values, perturbation));
     else if (p->x != NULL)
         TRY_CUDA(qzo_cuda_linear_gptq_few(p->out, p->x, weight->gptq, values, p->rows, p->wide,
                                           state->stream));

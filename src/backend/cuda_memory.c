@@ -172,6 +172,7 @@ cleanup:
 
 static qzo_status load_dense(qzo_backend *backend, qzo_weight *weight) {
     const qzo_tensor_view *view = &weight->tensor->as.dense;
+    if (weight->tensor->group_count > 0) return QZO_OK; /* the masters hold every element */
     switch (view->dtype) {
     case QZO_DTYPE_F32: weight->dtype = QZO_CUDA_F32; break;
     case QZO_DTYPE_F16: weight->dtype = QZO_CUDA_F16; break;

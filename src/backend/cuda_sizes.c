@@ -36,15 +36,17 @@ static void lay_out_gptq(qzo_cuda_layout *out, const qzo_qtensor *tensor) {
 }
 
 qzo_status qzo_cuda_layout_of(qzo_cuda_layout *out, const qzo_qtensor *tensor) {
+    size_t values = (size_t)(tensor->out_features * tensor->group_count);
     *out = (qzo_cuda_layout){.tile_width = tensor->in_features,
-                             .tile_rows_most = tensor->out_features,
-                             .values_bytes = (size_t)(tensor->out_features * tensor->group_count) *
-                                             sizeof(float)};
+                             .tile_rows_most = tensor->out_features};
     if (tensor->out_features > INT_MAX || tensor->in_features > INT_MAX)
         return qzo_fail(QZO_ERR_LIMIT, "%s: (%lld, %lld), cuBLAS takes at most %d", tensor->name,
                         (long long)tensor->out_features, (long long)tensor->in_features, INT_MAX);
     if (tensor->format == &qzo_quant_gptq) {
         lay_out_gptq(out, tensor);
+        out->values_bytes = values * sizeof(float);
+    } else if (values > 0 && tensor->format == &qzo_quant_dense) {
+        out->is_decoded = true; /* from the masters, which hold every element */
     } else if (tensor->format == &qzo_quant_dense) {
         out->total_bytes = tensor->as.dense.size_bytes;
         out->is_decoded =

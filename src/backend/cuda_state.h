@@ -50,6 +50,21 @@ qzo_status qzo_status_from_cublas(cublasStatus_t code, const char *call);
 
 static inline cuda_state *state_of(const qzo_backend *backend) { return backend->state; }
 
+/* The noise of a tensor's values: c times the factor of their group. */
+static inline qzo_cuda_noise noise_of(const qzo_qtensor *tensor,
+                                      const qzo_perturbation *perturbation) {
+    return (qzo_cuda_noise){.seed = perturbation->seed,
+                            .tensor_id = tensor->tensor_id,
+                            .rademacher = perturbation->directions == QZO_DIRECTIONS_RADEMACHER,
+                            .c = qzo_value_group_c(tensor->group, perturbation->c)};
+}
+
+/* What the tensor's directions are multiplied with; NULL: 1. */
+static inline const float *unit_of(const qzo_qtensor *tensor,
+                                   const qzo_perturbation *perturbation) {
+    return perturbation->unit == NULL ? NULL : perturbation->unit + tensor->span_offset;
+}
+
 /* src/backend/cuda_memory.c */
 qzo_status qzo_cuda_take(qzo_backend *backend, void **out, size_t size_bytes, qzo_memory_kind kind);
 qzo_status qzo_cuda_allocate(qzo_backend *backend, void **out, size_t size_bytes);

@@ -11,6 +11,12 @@ QZO_HOST_DEVICE static inline float qzo_scaled_direction(float unit, float z) {
     return QZO_FMUL(unit, z);
 }
 
+/* A group of values may have its own eps and learning rate, as factors of the trial's: c and k are
+ * multiplied once, before any value is touched. A factor of 1 changes no bit. */
+QZO_HOST_DEVICE static inline float qzo_scaled(float c_or_k, float factor) {
+    return QZO_FMUL(c_or_k, factor);
+}
+
 /* What the forward pass sees: c = +eps or -eps. Not constrained, may be negative. */
 QZO_HOST_DEVICE static inline float qzo_perturbed(float value, float c, float z) {
     return QZO_FMA(c, z, value);

@@ -208,9 +208,10 @@ cleanup:
 }
 
 static qzo_status run_embed(bench *b, const void *what) {
+    qzo_perturbation clean = {0};
     (void)what;
-    return b->backend->ops->embed(b->backend, b->residual, b->model->embedding, b->ids, b->rows,
-                                  1.0f, false);
+    return b->backend->ops->embed(b->backend, b->residual, b->model->embedding, b->masters, &clean,
+                                  b->ids, b->rows, 1.0f, false);
 }
 
 static qzo_status run_norm(bench *b, const void *what) {

@@ -379,8 +379,8 @@ static qzo_status embed(const pass *p) {
     const buffers *at = &p->forward->at;
     int64_t rows = p->pack->row_count;
     float *embedded = model->project_in != NULL ? at->widened : at->residual;
-    QZO_TRY(backend->ops->embed(backend, embedded, model->embedding, at->ids, rows,
-                                shape->embed_scale, false));
+    QZO_TRY(backend->ops->embed(backend, embedded, model->embedding, p->masters, p->perturbation,
+                                at->ids, rows, shape->embed_scale, false));
     if (model->project_in != NULL) {
         QZO_TRY(backend->ops->narrow(backend, at->wide, embedded, rows * shape->embed_width));
         QZO_TRY(backend->ops->linear(backend, at->x, at->wide, model->project_in, p->masters,
@@ -388,8 +388,8 @@ static qzo_status embed(const pass *p) {
         QZO_TRY(backend->ops->widen(backend, at->residual, at->x, rows * shape->width));
     }
     if (model->positions != NULL)
-        QZO_TRY(backend->ops->embed(backend, at->residual, model->positions, at->positions, rows,
-                                    1.0f, true));
+        QZO_TRY(backend->ops->embed(backend, at->residual, model->positions, p->masters,
+                                    p->perturbation, at->positions, rows, 1.0f, true));
 cleanup:
     return status;
 }

@@ -1,15 +1,18 @@
-/* The one description of a weight matrix that every backend reads, quantized or not, and of the
- * trainable values (scales) that some formats have.
+/* The one description of a weight matrix that every backend reads, quantized or not, and of its
+ * trainable values: a quantized weight's scales, or every element of one that is not quantized.
  *
  * A weight is W (out_features, in_features); a linear layer computes y = x W^T. Trainable values of
  * one weight form a span; element = output row * group_count + group, the logical index, whatever
  * the storage order of the file. All spans of a model lie one after the other in one fp32 array,
- * the masters; span.offset is the place of element 0 there. */
+ * the masters; span.offset is the place of element 0 there. Behind the spans lie the scales that do
+ * not train: they are read in the same way, and nothing perturbs or updates them. */
 #ifndef QZO_WEIGHTS_QTENSOR_H
 #define QZO_WEIGHTS_QTENSOR_H
 
+#include "base/update.h"
 #include "weights/safetensors.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +25,24 @@ typedef enum {
     QZO_CONSTRAINT_KEEP_SIGN /* |value| >= floor, with the sign of the initial value */
 } qzo_constraint;
 
+/* How a group of spans trains, relative to the trial. */
+typedef struct qzo_value_group {
+    float eps_factor;  /* its eps over the trial's */
+    float rate_factor; /* times k: its learning rate over the trial's, over eps_factor */
+    bool is_active;    /* in this step; else neither perturbed nor updated */
+} qzo_value_group;
+
+/* c and k of a group's values; NULL is a group with factors of 1. */
+static inline float qzo_value_group_c(const qzo_value_group *group, float c) {
+    if (group == NULL) return c;
+    return group->is_active ? qzo_scaled(c, group->eps_factor) : 0.0f;
+}
+
+static inline float qzo_value_group_rate(const qzo_value_group *group) {
+    if (group == NULL) return 1.0f;
+    return group->is_active ? group->rate_factor : 0.0f;
+}
+
 typedef struct qzo_span {
     const char *name;   /* canonical: "model.layers.0.mlp.up_proj.scales" */
     uint32_t tensor_id; /* qzo_tensor_id(name) */
@@ -29,6 +50,7 @@ typedef struct qzo_span {
     float floor;
     int64_t offset; /* of element 0 in the masters */
     int64_t count;
+    const qzo_value_group *group; /* NULL: trains as the trial says */
 } qzo_span;
 
 enum { QZO_SPAN_NONE = -1 };
@@ -47,10 +69,13 @@ typedef struct qzo_qtensor {
     const char *name; /* module: "model.layers.0.mlp.up_proj"; borrowed */
     int64_t out_features;
     int64_t in_features;
-    int64_t group_count; /* trainable values per output row; 0 where there are none */
+    /* Values per output row in the masters, trainable or not: groups of a quantized weight;
+     * in_features of another one that trains, 0 of one that does not. */
+    int64_t group_count;
     int span;            /* index among the model's spans, or QZO_SPAN_NONE */
-    int64_t span_offset; /* copied from the span, for backends */
+    int64_t span_offset; /* of the values in the masters, for backends; as tensor_id and group */
     uint32_t tensor_id;
+    const qzo_value_group *group;
     union {
         qzo_tensor_view dense;
         qzo_gptq_tensor gptq;

@@ -23,22 +23,21 @@ struct qzo_quant_format {
     qzo_status (*bind)(qzo_qtensor *out, const qzo_model_dir *dir, const char *module,
                        int64_t out_features, int64_t in_features);
 
-    /* out (in_features) = row `row` of W in fp32, given that row's trainable values
-     * (group_count; NULL where group_count is 0), perturbed or not. */
+    /* out (in_features) = row `row` of W in fp32, given that row's values (group_count), perturbed
+     * or not; NULL where group_count is 0. */
     void (*decode_row)(float *out, const qzo_qtensor *weight, int64_t row, const float *values);
 
-    /* NULL where nothing is trainable. out (out_features * group_count) in logical order;
-     * QZO_ERR_FORMAT names the first value that is not finite. */
+    /* The file's values in logical order: out (out_features * group_count), or every element of a
+     * weight that is not quantized. QZO_ERR_FORMAT names the first that is not finite. */
     qzo_status (*read_values)(float *out, const qzo_qtensor *weight);
 
-    /* NULL where nothing is trainable. The inverse of read_values: adds the tensors of the file
-     * that hold the values (out_features * group_count, logical order, fp32), rounded to nearest
-     * even to the type that the library which owns the format reads. QZO_ERR_LIMIT where a value
-     * does not fit that type. */
+    /* The inverse of read_values: adds the tensors of the file that hold the values (as many, in
+     * logical order, fp32), rounded to nearest even to the type that the library which owns the
+     * format reads. QZO_ERR_LIMIT where a value does not fit that type. */
     qzo_status (*write_values)(qzo_tensor_changes *changes, const qzo_qtensor *weight,
                                const float *values);
 
-    const char *value_suffix; /* "scales": the span's name is module + "." + suffix; or NULL */
+    const char *value_suffix; /* "scales": the span's name is module + "." + suffix */
     qzo_constraint constraint;
 };
 

@@ -1,7 +1,9 @@
-/* Weights that are not quantized: MODULE.weight (out, in) in fp32, fp16 or bf16. Nothing in them is
- * trainable here. */
+/* Weights that are not quantized: MODULE.weight (out, in) in fp32, fp16 or bf16. They have no
+ * scales; where a trial trains the elements themselves, the masters hold all of them and the file
+ * only their initial values. */
 #include "weights/quant.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,10 +76,43 @@ qzo_status qzo_dense_bind_transposed(qzo_qtensor *out, const qzo_model_dir *dir,
 }
 
 static void decode_row(float *out, const qzo_qtensor *weight, int64_t row, const float *values) {
-    (void)values;
+    if (weight->group_count > 0) {
+        memcpy(out, values, (size_t)weight->in_features * sizeof *out);
+        return;
+    }
     const int64_t first = row * weight->in_features;
     for (int64_t i = 0; i < weight->in_features; i++)
         out[i] = qzo_tensor_float_at(&weight->as.dense, first + i);
+}
+
+static qzo_status read_values(float *out, const qzo_qtensor *weight) {
+    const qzo_tensor_view *view = &weight->as.dense;
+    for (int64_t i = 0; i < view->count; i++) {
+        out[i] = qzo_tensor_float_at(view, i);
+        if (!isfinite(out[i]))
+            return qzo_fail(QZO_ERR_FORMAT, "tensor %s: element %lld is not finite (%g)",
+                            view->name, (long long)i, (double)out[i]);
+    }
+    return QZO_OK;
+}
+
+/* In the type that the file has. */
+static qzo_status write_values(qzo_tensor_changes *changes, const qzo_qtensor *weight,
+                               const float *values) {
+    qzo_tensor_view changed = weight->as.dense;
+    uint8_t *data = malloc(changed.size_bytes);
+    if (data == NULL)
+        return qzo_fail(QZO_ERR_MEMORY, "tensor %s: out of memory for %zu bytes", changed.name,
+                        changed.size_bytes);
+    for (int64_t i = 0; i < changed.count; i++) {
+        if (qzo_tensor_float_put(data, changed.dtype, i, values[i])) continue;
+        free(data);
+        return qzo_fail(QZO_ERR_LIMIT, "tensor %s: element %lld is %g, too large for %s",
+                        changed.name, (long long)i, (double)values[i],
+                        qzo_dtype_name(changed.dtype));
+    }
+    changed.data = data;
+    return qzo_tensor_changes_put(changes, &changed);
 }
 
 const qzo_quant_format qzo_quant_dense = {
@@ -85,7 +120,8 @@ const qzo_quant_format qzo_quant_dense = {
     .detect = detect,
     .bind = bind,
     .decode_row = decode_row,
-    .read_values = NULL,
-    .value_suffix = NULL,
+    .read_values = read_values,
+    .write_values = write_values,
+    .value_suffix = "weight",
     .constraint = QZO_CONSTRAINT_FREE,
 };
