@@ -9,14 +9,16 @@
 
 /* --- config.json --- */
 
-static const char *const sizes_of_llama =
-    "\"model_type\":\"llama\",\"hidden_size\":32,\"intermediate_size\":48,\"num_hidden_layers\":3,"
-    "\"num_attention_heads\":4,\"vocab_size\":32";
 static const char *const sizes_of_opt =
     "\"model_type\":\"opt\",\"hidden_size\":32,\"ffn_dim\":64,\"num_hidden_layers\":2,"
     "\"num_attention_heads\":4,\"vocab_size\":32";
 static const char *const sizes_of_gpt2 =
     "\"model_type\":\"gpt2\",\"n_embd\":24,\"n_layer\":2,\"n_head\":4,\"vocab_size\":32";
+
+/* The keys that all of Llama's descendants share. */
+#define SIZES_OF(type)                                                                             \
+    "\"model_type\":\"" type "\",\"hidden_size\":32,\"intermediate_size\":48,"                     \
+    "\"num_hidden_layers\":3,\"num_attention_heads\":4,\"vocab_size\":32"
 
 static qzo_status read_shape(qzo_shape *out, const char *sizes, const char *more) {
     char text[2048];
@@ -33,7 +35,7 @@ static qzo_status read_shape(qzo_shape *out, const char *sizes, const char *more
 static void absent_keys_have_the_defaults_of_transformers(void **state) {
     (void)state;
     qzo_shape shape;
-    assert_ok(read_shape(&shape, sizes_of_llama, ""));
+    assert_ok(read_shape(&shape, SIZES_OF("llama"), ""));
     assert_int_equal(shape.kv_head_count, 4);
     assert_int_equal(shape.head_dim, 8);
     assert_int_equal(shape.embed_width, 32);
@@ -49,6 +51,56 @@ static void absent_keys_have_the_defaults_of_transformers(void **state) {
     assert_true(shape.tied_head && shape.activation == QZO_ACTIVATION_GELU_TANH);
 }
 
+static bool windows_are(const qzo_shape *shape, bool first, bool second, bool third) {
+    return qzo_shape_is_windowed(shape, 0) == first && qzo_shape_is_windowed(shape, 1) == second &&
+           qzo_shape_is_windowed(shape, 2) == third;
+}
+
+/* Of three layers: an absent sliding_window has a default in some, null is none in all. */
+static void windows_are_where_the_architecture_has_them(void **state) {
+    (void)state;
+    const struct {
+        const char *sizes, *more;
+        int64_t window;
+        bool first, second, third;
+    } cases[] = {
+        {SIZES_OF("mistral"), "", 4096, true, true, true},
+        {SIZES_OF("mistral"), "\"sliding_window\":null", 0, false, false, false},
+        {SIZES_OF("phi3"), "\"sliding_window\":2047", 2047, true, true, true},
+        {SIZES_OF("phi3"), "", 0, false, false, false},
+        {SIZES_OF("qwen2"), "\"sliding_window\":9,\"use_sliding_window\":false", 0, false, false,
+         false},
+        {SIZES_OF("qwen3"),
+         "\"sliding_window\":9,\"use_sliding_window\":true,\"max_window_layers\":2", 9, false,
+         false, true},
+        {SIZES_OF("qwen2"),
+         "\"sliding_window\":9,\"use_sliding_window\":true,\"max_window_layers\":0,\"layer_types\":"
+         "["
+         "\"full_attention\",\"sliding_attention\",\"full_attention\"]",
+         9, false, true, false},
+        {SIZES_OF("gemma2"), "", 4096, true, false, true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qzo_shape shape;
+        assert_ok(read_shape(&shape, cases[i].sizes, cases[i].more));
+        assert_int_equal(shape.window, cases[i].window);
+        if (!windows_are(&shape, cases[i].first, cases[i].second, cases[i].third))
+            fail_msg("case %d: other layers have windows", (int)i);
+    }
+}
+
+static void gemma_has_caps_unless_they_are_null(void **state) {
+    (void)state;
+    qzo_shape shape;
+    assert_ok(read_shape(&shape, SIZES_OF("gemma2"), ""));
+    assert_true(shape.score_cap == 50.0f && shape.logit_cap == 30.0f && shape.tied_head);
+    assert_true(shape.attention_scale == 1.0f / 16.0f && shape.embed_scale == sqrtf(32.0f));
+    assert_int_equal(shape.head_dim, 256);
+    assert_ok(read_shape(&shape, SIZES_OF("gemma2"),
+                         "\"attn_logit_softcapping\":null,\"final_logit_softcapping\":null"));
+    assert_true(shape.score_cap == 0.0f && shape.logit_cap == 0.0f);
+}
+
 static void both_spellings_of_rotary_settings_are_read(void **state) {
     (void)state;
     static const char *const spellings[] = {
@@ -58,7 +110,7 @@ static void both_spellings_of_rotary_settings_are_read(void **state) {
         "\"low_freq_factor\":1,\"high_freq_factor\":4,\"original_max_position_embeddings\":8192}"};
     for (int i = 0; i < 2; i++) {
         qzo_shape shape;
-        assert_ok(read_shape(&shape, sizes_of_llama, spellings[i]));
+        assert_ok(read_shape(&shape, SIZES_OF("llama"), spellings[i]));
         assert_int_equal(shape.rope.kind, QZO_ROPE_LLAMA3);
         assert_true(shape.rope.theta == 5e5f && shape.rope.factor == 8.0f);
         assert_true(shape.rope.low_factor == 1.0f && shape.rope.high_factor == 4.0f);
@@ -73,25 +125,32 @@ static void what_the_forward_pass_does_not_do_is_refused(void **state) {
         qzo_status status;
         const char *message;
     } cases[] = {
-        {sizes_of_llama, "\"rope_scaling\":{\"type\":\"yarn\",\"factor\":2}", QZO_ERR_UNSUPPORTED,
-         "rope_scaling of type \"yarn\" is not supported"},
-        {sizes_of_llama, "\"rope_scaling\":{\"factor\":2}", QZO_ERR_UNSUPPORTED, "\"unnamed\""},
-        {sizes_of_llama, "\"rope_scaling\":{\"type\":\"linear\"}", QZO_ERR_FORMAT,
+        {SIZES_OF("llama"), "\"rope_scaling\":{\"type\":\"yarn\",\"factor\":2}",
+         QZO_ERR_UNSUPPORTED, "rope_scaling of type \"yarn\" is not supported"},
+        {SIZES_OF("llama"), "\"rope_scaling\":{\"factor\":2}", QZO_ERR_UNSUPPORTED, "\"unnamed\""},
+        {SIZES_OF("llama"), "\"rope_scaling\":{\"type\":\"linear\"}", QZO_ERR_FORMAT,
          "rope_scaling of type \"linear\" has no factor"},
-        {sizes_of_llama, "\"rope_scaling\":{\"type\":\"linear\",\"factor\":-1}", QZO_ERR_FORMAT,
+        {SIZES_OF("llama"), "\"rope_scaling\":{\"type\":\"linear\",\"factor\":-1}", QZO_ERR_FORMAT,
          "factor is -1, expected a number above 0"},
-        {sizes_of_llama,
+        {SIZES_OF("llama"),
          "\"rope_parameters\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":4,"
          "\"high_freq_factor\":4,\"original_max_position_embeddings\":9}",
          QZO_ERR_FORMAT, "expected low_freq_factor below high_freq_factor"},
-        {sizes_of_llama, "\"partial_rotary_factor\":0.5", QZO_ERR_UNSUPPORTED,
+        {SIZES_OF("llama"), "\"partial_rotary_factor\":0.5", QZO_ERR_UNSUPPORTED,
          "partial_rotary_factor 0.5 is not supported"},
-        {sizes_of_llama, "\"hidden_act\":\"tanh\"", QZO_ERR_UNSUPPORTED,
+        {SIZES_OF("llama"), "\"hidden_act\":\"tanh\"", QZO_ERR_UNSUPPORTED,
          "hidden_act \"tanh\" is not supported"},
-        {sizes_of_llama, "\"head_dim\":7", QZO_ERR_FORMAT, "an even head size, found 7"},
-        {sizes_of_llama, "\"num_key_value_heads\":3", QZO_ERR_FORMAT,
+        {SIZES_OF("llama"), "\"head_dim\":7", QZO_ERR_FORMAT, "an even head size, found 7"},
+        {SIZES_OF("llama"), "\"num_key_value_heads\":3", QZO_ERR_FORMAT,
          "4 attention heads cannot share 3 key-value heads"},
-        {sizes_of_llama, "\"rms_norm_eps\":0", QZO_ERR_FORMAT, "rms_norm_eps is 0"},
+        {SIZES_OF("llama"), "\"rms_norm_eps\":0", QZO_ERR_FORMAT, "rms_norm_eps is 0"},
+        {SIZES_OF("phi3"), "\"rope_scaling\":{\"type\":\"longrope\"}", QZO_ERR_UNSUPPORTED,
+         "rope_scaling of type \"longrope\" is not supported"},
+        {SIZES_OF("gemma2"), "\"layer_types\":[\"full_attention\"]", QZO_ERR_FORMAT,
+         "layer_types has 1 entries, expected 3"},
+        {SIZES_OF("gemma2"), "\"layer_types\":[\"full_attention\",\"chunked_attention\",7]",
+         QZO_ERR_UNSUPPORTED, "layer 1 is neither full_attention nor sliding_attention"},
+        {SIZES_OF("mistral"), "\"sliding_window\":0", QZO_ERR_FORMAT, "sliding_window"},
         {sizes_of_opt, "\"layer_norm_elementwise_affine\":false", QZO_ERR_UNSUPPORTED,
          "layer_norm_elementwise_affine false is not supported"},
         {sizes_of_opt, "\"_remove_final_layer_norm\":true", QZO_ERR_UNSUPPORTED,
@@ -198,6 +257,14 @@ static void tensors_that_do_not_agree_with_the_config_are_refused(void **state) 
          "model.decoder.embed_positions.weight: expected the shape"},
         {{.fixture = "arch/opt-projected-post-norm", .left_out = "model.decoder.project_in.weight"},
          "no weight of module model.decoder.project_in"},
+        {{.fixture = "arch/qwen3-gptq", .left_out = "model.layers.1.self_attn.k_norm.weight"},
+         "tensor model.layers.1.self_attn.k_norm.weight is missing"},
+        {{.fixture = "arch/gemma2", .left_out = "model.layers.0.post_feedforward_layernorm.weight"},
+         "tensor model.layers.0.post_feedforward_layernorm.weight is missing"},
+        {{.fixture = "arch/phi3",
+          .config_old = "\"intermediate_size\": 48",
+          .config_new = "\"intermediate_size\": 47"},
+         "mlp.gate_up_proj.weight: expected the shape"},
         {{.fixture = "arch/gpt2",
           .config_old = "\"n_inner\": null",
           .config_new = "\"n_inner\": 95"},
@@ -249,9 +316,11 @@ static void a_bias_of_zeros_that_is_not_asked_for_changes_nothing(void **state) 
 /* What the plan says before loading is what loading takes. */
 static void measured_sizes_are_those_loaded(void **state) {
     (void)state;
-    static const char *const fixtures[] = {"tiny-llama", "arch/llama3-rope-tied-biases",
-                                           "arch/opt",   "arch/opt-projected-post-norm",
-                                           "arch/gpt2",  "arch/gpt2-gptq"};
+    static const char *const fixtures[] = {"tiny-llama",     "arch/llama3-rope-tied-biases",
+                                           "arch/opt",       "arch/opt-projected-post-norm",
+                                           "arch/gpt2",      "arch/gpt2-gptq",
+                                           "arch/qwen2",     "arch/qwen3-gptq",
+                                           "arch/phi3-gptq", "arch/gemma2"};
     for (size_t i = 0; i < sizeof fixtures / sizeof *fixtures; i++) {
         test_model model = {0};
         qzo_model_sizes sizes;
@@ -269,6 +338,8 @@ static void measured_sizes_are_those_loaded(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(absent_keys_have_the_defaults_of_transformers),
+        cmocka_unit_test(windows_are_where_the_architecture_has_them),
+        cmocka_unit_test(gemma_has_caps_unless_they_are_null),
         cmocka_unit_test(both_spellings_of_rotary_settings_are_read),
         cmocka_unit_test(what_the_forward_pass_does_not_do_is_refused),
         cmocka_unit_test(tensors_that_do_not_agree_with_the_config_are_refused),

@@ -36,7 +36,8 @@ LLAMA3_ROPE = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0,
                "original_max_position_embeddings": 32}
 
 # name: model_type, settings, then "old_rope" (keys as transformers 4 wrote them), "gptq" (settings
-# of the quantizer), "stripped" (names without the base, as checkpoints without a head have them)
+# of the quantizer), "stripped" (names without the base, as checkpoints without a head have them).
+# The place in this list is the seed: new ones come last.
 ARCHS = {
     "llama3-rope-tied-biases": ("llama", dict(
         LLAMA, head_dim=16, rope_parameters=LLAMA3_ROPE, tie_word_embeddings=True,
@@ -51,6 +52,14 @@ ARCHS = {
     "gpt2": ("gpt2", GPT2, {"stripped": True}),
     "gpt2-gptq": ("gpt2", dict(GPT2, n_embd=32, n_inner=64),
                   {"gptq": dict(group_size=16, desc_act=True)}),
+    "mistral": ("mistral", dict(LLAMA, sliding_window=5), {}),
+    "qwen2": ("qwen2", dict(LLAMA, use_sliding_window=True, max_window_layers=1, sliding_window=7,
+                            tie_word_embeddings=True), {}),
+    "qwen3-gptq": ("qwen3", dict(LLAMA, head_dim=16), {"gptq": dict(group_size=-1, sym=False)}),
+    "phi3": ("phi3", dict(LLAMA, sliding_window=9, pad_token_id=0), {}),
+    "phi3-gptq": ("phi3", dict(LLAMA, pad_token_id=0), {"gptq": dict(group_size=32, sym=False)}),
+    "gemma2": ("gemma2", dict(LLAMA, head_dim=8, query_pre_attn_scalar=12, sliding_window=6,
+                              attn_logit_softcapping=4.0, final_logit_softcapping=3.0), {}),
 }
 
 

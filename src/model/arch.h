@@ -95,7 +95,8 @@ typedef struct qzo_arch {
 
 /* NULL-terminated. */
 extern const qzo_arch *const qzo_archs[];
-extern const qzo_arch qzo_arch_llama, qzo_arch_opt, qzo_arch_gpt2;
+extern const qzo_arch qzo_arch_llama, qzo_arch_mistral, qzo_arch_qwen2, qzo_arch_qwen3;
+extern const qzo_arch qzo_arch_phi3, qzo_arch_gemma2, qzo_arch_opt, qzo_arch_gpt2;
 
 /* By config.json's model_type; QZO_ERR_UNSUPPORTED names those that are known. */
 qzo_status qzo_arch_find(const qzo_arch **out, const json_t *config, const char *name);

@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
-const qzo_arch *const qzo_archs[] = {&qzo_arch_llama, &qzo_arch_opt, &qzo_arch_gpt2, NULL};
+const qzo_arch *const qzo_archs[] = {&qzo_arch_llama, &qzo_arch_mistral, &qzo_arch_qwen2,
+                                     &qzo_arch_qwen3, &qzo_arch_phi3,    &qzo_arch_gemma2,
+                                     &qzo_arch_opt,   &qzo_arch_gpt2,    NULL};
 
 enum { KNOWN_BYTES = 512 };
 

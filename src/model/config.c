@@ -10,6 +10,11 @@ qzo_status qzo_config_int(int64_t *out, const json_t *config, const char *key, i
     return qzo_json_has(config, key) ? qzo_json_int(out, config, key, 1, max, name) : QZO_OK;
 }
 
+qzo_status qzo_config_count(int64_t *out, const json_t *config, const char *key, int64_t max,
+                            const char *name) {
+    return qzo_json_has(config, key) ? qzo_json_int(out, config, key, 0, max, name) : QZO_OK;
+}
+
 qzo_status qzo_config_float(float *out, const json_t *config, const char *key, const char *name) {
     double value = 0.0;
     if (!qzo_json_has(config, key)) return QZO_OK;

@@ -15,6 +15,8 @@ enum {
 /* Optional: where the key is absent or null, *out stays. Numbers are finite and above 0. */
 qzo_status qzo_config_int(int64_t *out, const json_t *config, const char *key, int64_t max,
                           const char *name);
+qzo_status qzo_config_count(int64_t *out, const json_t *config, const char *key, int64_t max,
+                            const char *name); /* from 0 on */
 qzo_status qzo_config_float(float *out, const json_t *config, const char *key, const char *name);
 qzo_status qzo_config_flag(bool *out, const json_t *config, const char *key, const char *name);
 qzo_status qzo_config_activation(qzo_activation *out, const json_t *config, const char *key,
