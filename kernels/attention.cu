@@ -25,6 +25,9 @@ static __device__ inline context context_of(const qzo_cuda_attention &attention,
     c.prefix_count = attention.prefix_end[row] - c.prefix_begin;
     c.own_begin = attention.own_begin[row];
     c.count = c.prefix_count + row + 1 - c.own_begin;
+    QZO_CUDA_CHECK(row >= 0 && c.own_begin >= 0 && c.own_begin <= row);
+    QZO_CUDA_CHECK(c.prefix_count == 0 || (c.prefix_count > 0 && c.prefix_begin >= 0 &&
+                                           c.prefix_begin + c.prefix_count <= row + 1));
     c.first = attention.window > 0 ? max(c.count - attention.window, (int64_t)0) : 0;
     return c;
 }

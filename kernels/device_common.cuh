@@ -9,9 +9,26 @@
 #include "kernels/kernels.h"
 
 #include <cuda_fp16.h>
+#include <stdio.h>
 
 constexpr int WARP = 32;
 constexpr unsigned ALL_LANES = 0xffffffffu;
+
+/* A condition that only a wrong index breaks. Builds with QZO_CUDA_CHECKS say where it was broken
+ * and end the kernel with an error, which the next call of the runtime returns; others compile
+ * nothing. */
+#if defined(QZO_CUDA_CHECKS)
+#define QZO_CUDA_CHECK(condition)                                                                  \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            printf("%s:%d: block (%u, %u), thread %u: not %s\n", __FILE__, __LINE__, blockIdx.x,   \
+                   blockIdx.y, threadIdx.x, #condition);                                           \
+            __trap();                                                                              \
+        }                                                                                          \
+    } while (0)
+#else
+#define QZO_CUDA_CHECK(condition) ((void)sizeof(condition))
+#endif
 
 /* --- host side of launchers --- */
 

@@ -20,6 +20,7 @@ static __device__ inline float dense_value(const void *data, int64_t index, qzo_
 static __global__ void embed_kernel(float *residual, const void *table, const int32_t *ids,
                                     int64_t width, qzo_cuda_dtype dtype, float scale, int add) {
     int64_t row = blockIdx.x, from = (int64_t)ids[row] * width;
+    QZO_CUDA_CHECK(ids[row] >= 0);
     for (int64_t i = threadIdx.x; i < width; i += THREADS) {
         float *out = residual + row * width + i;
         float value = __fmul_rn(scale, dense_value(table, from + i, dtype));
@@ -58,6 +59,7 @@ static __global__ void embed_values_kernel(float *residual, const float *masters
 static __global__ void gather_kernel(float *out, const float *residual, const int32_t *rows,
                                      int64_t width) {
     int64_t row = blockIdx.x, from = (int64_t)rows[row] * width;
+    QZO_CUDA_CHECK(rows[row] >= 0);
     for (int64_t i = threadIdx.x; i < width; i += THREADS)
         out[row * width + i] = residual[from + i];
 }

@@ -31,11 +31,14 @@ static __global__ void log_probs_kernel(double *out, const float *logits, const 
                                         int64_t vocab) {
     int64_t first = blockIdx.x;
     int32_t row = target_row[first];
+    QZO_CUDA_CHECK(row >= 0 && (first == 0 || target_row[first - 1] <= row));
     if (first > 0 && target_row[first - 1] == row) return; /* the whole block leaves */
     const float *row_logits = logits + row * vocab;
     double log_sum = log_sum_exp(row_logits, vocab);
-    for (int64_t i = first + threadIdx.x; i < target_count && target_row[i] == row; i += THREADS)
+    for (int64_t i = first + threadIdx.x; i < target_count && target_row[i] == row; i += THREADS) {
+        QZO_CUDA_CHECK(target_id[i] >= 0 && target_id[i] < vocab);
         out[i] = (double)row_logits[target_id[i]] - log_sum;
+    }
 }
 
 /* --- launchers --- */

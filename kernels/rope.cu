@@ -13,6 +13,7 @@ static __global__ void rope_kernel(__half *x, const int32_t *positions, const fl
     int64_t pair = global_thread(), half = head_dim / 2;
     if (pair >= pair_count) return;
     int64_t i = pair % half, head = pair / half % head_count, row = pair / half / head_count;
+    QZO_CUDA_CHECK(positions[row] >= 0);
     const float *angle = table + positions[row] * head_dim + 2 * i;
     __half *low = x + (row * head_count + head) * head_dim + i, *high = low + half;
     float cosine = angle[0], sine = angle[1];

@@ -14,8 +14,9 @@ qzo_status qzo_cuda_take(qzo_backend *backend, void **out, size_t size_bytes,
                          qzo_memory_kind kind) {
     qzo_status status = QZO_OK;
     size_t free_bytes = 0, total_bytes = 0;
-    void *memory = NULL;
-    cudaError_t code = cudaMalloc(&memory, size_bytes > 0 ? size_bytes : 1);
+    void *base = NULL;
+    size_t taken_bytes = (size_bytes > 0 ? size_bytes : 1) + 2 * (size_t)CUDA_GUARD_BYTES;
+    cudaError_t code = cudaMalloc(&base, taken_bytes);
     if (code == cudaErrorMemoryAllocation) {
         cudaGetLastError(); /* forgotten: the device itself is well */
         cudaMemGetInfo(&free_bytes, &total_bytes);
@@ -24,12 +25,14 @@ qzo_status qzo_cuda_take(qzo_backend *backend, void **out, size_t size_bytes,
                         free_bytes, total_bytes);
     }
     TRY_CUDA(code);
+    uint8_t *memory = (uint8_t *)base + CUDA_GUARD_BYTES;
     TRY_CUDA(cudaMemsetAsync(memory, 0, size_bytes, state_of(backend)->stream));
+    QZO_TRY(qzo_cuda_guard_place(state_of(backend), memory, size_bytes));
     QZO_TRY(qzo_ledger_add(&state_of(backend)->ledger, memory, size_bytes, kind));
     *out = memory;
-    memory = NULL;
+    base = NULL;
 cleanup:
-    if (memory != NULL) cudaFree(memory);
+    if (base != NULL) cudaFree(base);
     return status;
 }
 
@@ -38,8 +41,10 @@ qzo_status qzo_cuda_allocate(qzo_backend *backend, void **out, size_t size_bytes
 }
 
 void qzo_cuda_release(qzo_backend *backend, void *memory) {
+    if (memory == NULL) return;
+    qzo_cuda_guard_release(state_of(backend), memory);
     qzo_ledger_remove(&state_of(backend)->ledger, memory);
-    cudaFree(memory); /* waits for what uses it */
+    cudaFree((uint8_t *)memory - CUDA_GUARD_BYTES); /* waits for what uses it */
 }
 
 qzo_status qzo_cuda_memory_use(const qzo_backend *backend, qzo_memory_use *out) {
@@ -72,6 +77,7 @@ qzo_status qzo_cuda_download(qzo_backend *backend, void *out_host, const void *i
     if (size_bytes > 0)
         TRY_CUDA(cudaMemcpyAsync(out_host, in, size_bytes, cudaMemcpyDeviceToHost, stream));
     TRY_CUDA(cudaStreamSynchronize(stream));
+    QZO_TRY(qzo_cuda_guard_check(state_of(backend)));
 cleanup:
     return status;
 }

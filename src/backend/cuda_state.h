@@ -12,6 +12,14 @@
 
 enum { CUDA_STAGE_COUNT = 2 };
 
+/* On both sides of every allocation, where the build has them; a multiple of cudaMalloc's
+ * alignment. */
+#if defined(QZO_CUDA_CHECKS)
+enum { CUDA_GUARD_BYTES = 256 };
+#else
+enum { CUDA_GUARD_BYTES = 0 };
+#endif
+
 typedef struct cuda_state {
     cudaStream_t stream;
     cublasHandle_t cublas;
@@ -79,6 +87,11 @@ qzo_status qzo_cuda_weight_load(qzo_backend *backend, qzo_weight **out, const qz
 void qzo_cuda_weight_free(qzo_backend *backend, qzo_weight *weight);
 const qzo_qtensor *qzo_cuda_weight_tensor(const qzo_weight *weight);
 void qzo_cuda_stage_close(cuda_state *state);
+
+/* src/backend/cuda_guard.c; without guards they do nothing */
+qzo_status qzo_cuda_guard_place(const cuda_state *state, uint8_t *memory, size_t size_bytes);
+qzo_status qzo_cuda_guard_check(const cuda_state *state); /* of all that is allocated */
+void qzo_cuda_guard_release(const cuda_state *state, const void *memory);
 
 /* src/backend/cuda_linear.c */
 qzo_status qzo_cuda_linear(qzo_backend *backend, qzo_act *out, const qzo_act *x,
