@@ -22,6 +22,12 @@ for ranks in 2 3 4; do
     same_journals alone "ranks-$ranks" "alone and $ranks ranks"
 done
 
+# Without AMX the same bits; without AVX-512 a clear refusal.
+run 0 "$QZO" run sweep.yaml --out avx512 --backend cpu-bf16 --cpu-limit avx512 --threads 1
+same_journals alone avx512 "AMX and AVX-512"
+run 3 "$QZO" run sweep.yaml --out avx2 --backend cpu-bf16 --cpu-limit avx2 --threads 1
+says stderr 'AMX or AVX-512, this one has avx2'
+
 # Another arithmetic, other losses: a bf16 run that computed in fp32 would go unnoticed otherwise.
 run 0 "$QZO" run sweep.yaml --out fp32 --backend cpu --threads 1
 run 0 "$QZO" journal fp32 1 --csv

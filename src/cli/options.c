@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPTIONS_MAX = 32, WORDS_MAX = 64, FIRST_KEY = 256 };
+enum { OPTIONS_MAX = 48, WORDS_MAX = 64, FIRST_KEY = 256 };
 
 /* --- the tables --- */
 
@@ -63,8 +63,9 @@ typedef struct option_entry {
     const char *help;
 } option_entry;
 
-static const char LEVELS[] = "error|warn|info|debug"; /* in the order of qzo_log_level */
-static const char TRANSPORTS[] = "auto|nccl|mpi";     /* and of qzo_transport_choice */
+static const char LEVELS[] = "error|warn|info|debug";        /* in the order of qzo_log_level */
+static const char CPU_LEVELS[] = "baseline|avx2|avx512|amx"; /* in the order of qzo_cpu_level */
+static const char TRANSPORTS[] = "auto|nccl|mpi";            /* and of qzo_transport_choice */
 
 static const option_entry entries[] = {
     {"out", KIND_TEXT, offsetof(qzo_options, out_folder), "DIR", 0, 0, " run ", true,
@@ -119,6 +120,9 @@ static const option_entry entries[] = {
      "threads per rank (default: the host's cores / its ranks)"},
     {"backend", KIND_CHOICE, offsetof(qzo_options, backend_name), "auto|cpu|cpu-bf16|cuda", 0, 0,
      " run replay export generate bench eval ", false, "what computes (default: auto)"},
+    {"cpu-limit", KIND_CHOICE, offsetof(qzo_options, cpu_limit_name), CPU_LEVELS, 0, 0,
+     " run replay export generate bench eval ", false,
+     "use no wider instructions than these, to compare them (default: amx, whatever there is)"},
     {"transport", KIND_CHOICE, offsetof(qzo_options, transport_name), TRANSPORTS, 0, 0, " run ",
      false,
      "how the records of a trial travel (default: auto, NCCL where each of its ranks has a GPU of "
@@ -350,6 +354,7 @@ static qzo_status parse_command(qzo_options *out, int argc, char **argv) {
     unsigned flags = ARGP_NO_ERRS | ARGP_NO_HELP | ARGP_NO_EXIT;
     error_t code = argp_parse(&argp, argc, argv, flags, NULL, &state);
     out->log_level = (qzo_log_level)choice_index(LEVELS, out->log_level_name);
+    out->cpu_limit = (qzo_cpu_level)choice_index(CPU_LEVELS, out->cpu_limit_name);
     out->transport = (qzo_transport_choice)choice_index(TRANSPORTS, out->transport_name);
     if (out->help) return QZO_OK;
     if (state.status != QZO_OK) return state.status;
@@ -359,9 +364,11 @@ static qzo_status parse_command(qzo_options *out, int argc, char **argv) {
 
 qzo_status qzo_options_parse(qzo_options *out, int argc, char **argv) {
     *out = (qzo_options){.backend_name = "auto",
+                         .cpu_limit_name = "amx",
                          .log_level_name = "info",
                          .progress_name = "auto",
                          .transport_name = "auto",
+                         .cpu_limit = QZO_CPU_WIDEST,
                          .log_level = QZO_LOG_INFO,
                          .step = -1,
                          .rank_count = 1};

@@ -3,6 +3,7 @@
 #ifndef QZO_CLI_OPTIONS_H
 #define QZO_CLI_OPTIONS_H
 
+#include "base/cpu.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "comm/peers.h"
@@ -25,6 +26,8 @@ typedef struct qzo_options {
 
     const char *out_folder;     /* --out */
     const char *backend_name;   /* --backend; default "auto" */
+    const char *cpu_limit_name; /* --cpu-limit */
+    qzo_cpu_level cpu_limit;
     int64_t thread_count;       /* --threads; 0: cores / ranks of this host, see qzo_threads */
     const char *log_level_name; /* --log-level */
     qzo_log_level log_level;
