@@ -53,15 +53,16 @@ says stdout '^1 trial cannot run: .*absent\.qzt'
 sed 's/^train:/ranks_per_trial: 2\ntrain:/' sweep.yaml >pairs.yaml
 run 0 "$QZO" plan pairs.yaml --ranks 5
 says stdout '^5 ranks: 3 trials at a time, 2 ranks each, the last 1$'
-run 0 "$QZO" plan sweep.yaml --json
+run 0 "$QZO" plan sweep.yaml --json --backend cpu
 python3 - <<'PY' || fail "plan --json: $(<stdout)"
 import json
 plan = json.load(open("stdout"))
 assert plan["trials"] == 3 and plan["steps"] == 6 and len(plan["refused"]) == 1, plan
 memory = plan["memory_bytes"]
-parts = ("mapped", "loaded", "scales", "activations")
-assert memory["sum"] == sum(memory[part] for part in parts), memory
-assert memory["scales"] == 3 * 4 * memory["values"] == 3 * 4 * 2560, memory
+own = ("weights", "ends", "loaded", "scales", "activations", "scratch")
+assert memory["own"] == sum(memory[part] for part in own), memory
+assert memory["sum"] == memory["mapped"] + memory["host"] + memory["own"], memory
+assert memory["scales"] == 2 * memory["host"] == 2 * 4 * memory["values"] == 8 * 2560, memory
 PY
 sed -i 's/task: .*/task: { values: [absent.qzt] }/' sweep.yaml
 run 2 "$QZO" plan sweep.yaml

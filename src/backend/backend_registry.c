@@ -18,7 +18,7 @@ const qzo_backend_entry qzo_backends[] = {
 static const char *best_name(const qzo_backend_options *options) {
 #if defined(QZO_HAVE_CUDA)
     if (qzo_cuda_available() == QZO_OK) return "cuda";
-    if (options->local_rank == 0)
+    if (options->local_rank == 0 && !options->dry)
         qzo_log_info("no CUDA device, using the CPU: %s", qzo_error_message());
 #endif
     (void)options;

@@ -332,7 +332,8 @@ static qzo_status measure_all(bench *b) {
     QZO_TRY(measure(b, "activate", 0, 3 * rows * ffn * act, run_activate, NULL));
     QZO_TRY(measure(b, "add", rows * width, rows * width * (8 + act), run_add, NULL));
     QZO_TRY(measure(b, "logits", 2 * rows * (double)shape->vocab * (double)shape->embed_width,
-                    linear_bytes(b, &b->model->head_tensor), run_logits, NULL));
+                    linear_bytes(b, b->backend->ops->weight_tensor(b->model->head)), run_logits,
+                    NULL));
     QZO_TRY(
         measure(b, "log-probability of 1 row", 0, 4 * (double)shape->vocab, run_log_probs, NULL));
     if (values > 0) {

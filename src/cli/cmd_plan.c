@@ -1,84 +1,38 @@
 /* qzo plan SWEEP.yaml: what a sweep will do and take, without doing it. */
 #include "cli/cli.h"
 
-#include "sweep/contents.h"
-#include "sweep/grid.h"
+#include "base/digest.h"
+#include "sweep/kinds.h"
 #include "sweep/sweep_spec.h"
-#include "task/task_file.h"
-#include "trial/workbench.h"
 
 #include <inttypes.h>
-#include <stdlib.h>
+#include <stddef.h>
 #include <string.h>
-
-/* What decides a trial's memory; trials that agree in it are measured once. */
-typedef struct measured {
-    const qzo_trial_spec *spec;
-    qzo_memory_plan memory;
-    int64_t dev_count, test_count; /* examples */
-    int64_t trial_count;
-    qzo_status status;
-    char *message; /* why its trials cannot run; NULL where they can */
-} measured;
 
 typedef struct plan {
     qzo_sweep_spec *sweep;
     qzo_grid *grid;
-    qzo_contents contents;
-    measured *kinds;
-    int64_t kind_count;
+    qzo_kinds kinds;
     int64_t step_count; /* of all trials that can run */
     double pass_count;  /* the same; more than any integer holds, if the file asks for it */
     int64_t runnable_count;
     int64_t rank_count, ranks_per_trial, group_count;
 } plan;
 
-static qzo_status fail_memory(const plan *p) {
-    return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory for a plan", p->sweep->file_path);
-}
-
 /* --- measuring --- */
 
-static bool same_kind(const qzo_trial_spec *a, const qzo_trial_spec *b) {
-    return a->micro_batch == b->micro_batch && a->eval_batch == b->eval_batch &&
-           strcmp(a->model_path, b->model_path) == 0 && strcmp(a->task_path, b->task_path) == 0;
-}
-
-static qzo_status measure(measured *out) {
-    qzo_status status = QZO_OK;
-    qzo_task *task = NULL;
-    QZO_TRY(qzo_workbench_measure(&out->memory, out->spec));
-    QZO_TRY(qzo_task_open(&task, out->spec->task_path));
-    out->dev_count = task->splits[QZO_SPLIT_DEV].example_count;
-    out->test_count = task->splits[QZO_SPLIT_TEST].example_count;
-cleanup:
-    qzo_task_close(task);
-    return status;
-}
-
-static qzo_status kind_of(measured **out, plan *p, const qzo_trial_spec *spec) {
-    for (int64_t i = 0; i < p->kind_count; i++)
-        if (same_kind(p->kinds[i].spec, spec)) {
-            *out = &p->kinds[i];
-            return QZO_OK;
-        }
-    measured *grown = realloc(p->kinds, ((size_t)p->kind_count + 1) * sizeof *grown);
-    if (grown == NULL) return fail_memory(p);
-    p->kinds = grown;
-    *out = &grown[p->kind_count++];
-    **out = (measured){.spec = spec};
-    (*out)->status = measure(*out);
-    if ((*out)->status == QZO_OK) return QZO_OK;
-    if ((*out)->status == QZO_ERR_MEMORY) return (*out)->status;
-    (*out)->message = strdup(qzo_error_message());
-    return (*out)->message != NULL ? QZO_OK : fail_memory(p);
+/* A plan opens models, but reads none: the same path is the same content. */
+static qzo_status digest_of_path(qzo_digest *out, const char *path, bool is_model, void *context) {
+    (void)is_model, (void)context;
+    *out = qzo_digest_of(path, strlen(path));
+    return QZO_OK;
 }
 
 static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /* Forward passes of one trial: two per perturbation and micro-batch, one per chunk of an
  * evaluation; dev is evaluated before the first step too. */
-static double passes_of(const qzo_trial_spec *spec, const measured *kind) {
+static double passes_of(const qzo_trial_spec *spec, const qzo_kind *kind) {
     double steps = 2.0 * (double)spec->steps * (double)spec->samples_per_step *
                    (double)divide_up(spec->batch, spec->micro_batch);
     double evaluations = 1.0 + (double)divide_up(spec->steps, spec->evaluate_every);
@@ -90,12 +44,11 @@ static qzo_status make_plan(plan *p, const qzo_options *options) {
     qzo_status status = QZO_OK;
     qzo_sweep_additions additions = {options->model_path, options->task_path};
     QZO_TRY(qzo_sweep_spec_load(&p->sweep, options->sweep_path, &additions));
-    QZO_TRY(qzo_grid_expand(&p->grid, p->sweep, qzo_contents_digest, &p->contents));
+    QZO_TRY(qzo_grid_expand(&p->grid, p->sweep, digest_of_path, NULL));
+    QZO_TRY(qzo_kinds_measure(&p->kinds, p->grid, options->backend_name, qzo_threads(options, 1)));
     for (int64_t i = 0; i < p->grid->trial_count; i++) {
         const qzo_trial_spec *spec = &p->grid->trials[i].spec;
-        measured *kind = NULL;
-        QZO_TRY(kind_of(&kind, p, spec));
-        kind->trial_count++;
+        const qzo_kind *kind = qzo_kinds_find(&p->kinds, spec);
         if (kind->status != QZO_OK) continue;
         p->runnable_count++;
         p->step_count += spec->steps;
@@ -111,27 +64,9 @@ cleanup:
 }
 
 static void release_plan(plan *p) {
-    for (int64_t i = 0; i < p->kind_count; i++) free(p->kinds[i].message);
-    free(p->kinds);
-    qzo_contents_release(&p->contents);
+    qzo_kinds_release(&p->kinds);
     qzo_grid_free(p->grid);
     qzo_sweep_spec_free(p->sweep);
-}
-
-static int64_t bytes_of(const qzo_memory_plan *memory) {
-    return memory->mapped_bytes + memory->loaded_bytes + memory->masters_bytes +
-           memory->activation_bytes;
-}
-
-/* The trials that need most. */
-static const measured *largest_kind(const plan *p) {
-    const measured *largest = NULL;
-    for (int64_t i = 0; i < p->kind_count; i++) {
-        const measured *kind = &p->kinds[i];
-        if (kind->status != QZO_OK) continue;
-        if (largest == NULL || bytes_of(&kind->memory) > bytes_of(&largest->memory)) largest = kind;
-    }
-    return largest;
 }
 
 /* --- printing --- */
@@ -159,27 +94,53 @@ static void print_bytes(const char *name, int64_t size_bytes, const char *note) 
     printf("  %-12s %10s  %s\n", name, qzo_bytes_text(text, size_bytes), note);
 }
 
+/* Parts of the plan in the order in which they are printed; zero ones only in JSON. */
+static const struct {
+    const char *name, *note;
+    size_t offset;
+} parts[] = {
+    {"mapped", "the model's files, shared by the ranks of a host",
+     offsetof(qzo_memory_plan, mapped_bytes)},
+    {"host", "values of the best step; weights that had to be turned",
+     offsetof(qzo_memory_plan, host_bytes)},
+    {"weights", "codes and zero points", offsetof(qzo_memory_plan, weight_bytes)},
+    {"ends", "embeddings and head", offsetof(qzo_memory_plan, ends_bytes)},
+    {"loaded", "norms and biases", offsetof(qzo_memory_plan, loaded_bytes)},
+    {"scales", "trainable values: initial and current", offsetof(qzo_memory_plan, masters_bytes)},
+    {"activations", "of the largest forward pass", offsetof(qzo_memory_plan, activation_bytes)},
+    {"scratch", "decoded tiles, workspaces", offsetof(qzo_memory_plan, scratch_bytes)},
+    {"own", "the backend's own allocations: from weights to scratch",
+     offsetof(qzo_memory_plan, own_bytes)},
+};
+enum { PART_COUNT = sizeof parts / sizeof *parts };
+
+static int64_t part_bytes(const qzo_memory_plan *memory, int part) {
+    return *(const int64_t *)(const void *)((const char *)memory + parts[part].offset);
+}
+
 static void print_memory(const plan *p) {
-    const measured *kind = largest_kind(p);
+    const qzo_kind *kind = qzo_kinds_largest(&p->kinds);
     if (kind == NULL) return;
     const qzo_memory_plan *memory = &kind->memory;
-    char note[96];
-    printf("memory per rank%s\n", p->kind_count > 1 ? ", of the trials that need most" : "");
-    print_bytes("mapped", memory->mapped_bytes, "the model's files, shared by the ranks of a host");
-    print_bytes("loaded", memory->loaded_bytes, "norms");
-    snprintf(note, sizeof note, "%" PRId64 " trainable values: initial, current and best",
-             memory->value_count);
-    print_bytes("scales", memory->masters_bytes, note);
-    snprintf(note, sizeof note, "at most %" PRId64 " tokens in a forward pass", memory->row_max);
-    print_bytes("activations", memory->activation_bytes, note);
-    print_bytes("sum", bytes_of(memory), "");
+    printf("memory per rank, backend %s%s\n", memory->backend_name,
+           p->kinds.count > 1 ? ", of the trials that need most" : "");
+    for (int i = 0; i < PART_COUNT; i++)
+        if (part_bytes(memory, i) > 0)
+            print_bytes(parts[i].name, part_bytes(memory, i), parts[i].note);
+    for (const qzo_memory_item *item = memory->library_memory; item != NULL && item->name != NULL;
+         item++)
+        print_bytes("unmeasured", item->size_bytes, item->name);
+    print_bytes("sum", memory->rank_bytes,
+                memory->library_memory != NULL ? "on the device" : "mapped, host and own");
+    printf("  %" PRId64 " trainable values, at most %" PRId64 " tokens in a forward pass\n",
+           memory->value_count, memory->row_max);
 }
 
 static void print_refused(FILE *stream, const plan *p) {
-    for (int64_t i = 0; i < p->kind_count; i++)
-        if (p->kinds[i].status != QZO_OK)
-            fprintf(stream, "%" PRId64 " trial%s cannot run: %s\n", p->kinds[i].trial_count,
-                    p->kinds[i].trial_count == 1 ? "" : "s", p->kinds[i].message);
+    for (int64_t i = 0; i < p->kinds.count; i++)
+        if (p->kinds.entries[i].status != QZO_OK)
+            fprintf(stream, "%" PRId64 " trial%s cannot run: %s\n", p->kinds.entries[i].trial_count,
+                    p->kinds.entries[i].trial_count == 1 ? "" : "s", p->kinds.entries[i].message);
 }
 
 static void print_plan(const plan *p) {
@@ -223,23 +184,25 @@ static json_t *parameters_to_json(const plan *p) {
 }
 
 static json_t *memory_to_json(const plan *p) {
-    const measured *kind = largest_kind(p);
+    const qzo_kind *kind = qzo_kinds_largest(&p->kinds);
     if (kind == NULL) return json_null();
     const qzo_memory_plan *memory = &kind->memory;
-    return json_pack("{sI, sI, sI, sI, sI, sI}", "mapped", (json_int_t)memory->mapped_bytes,
-                     "loaded", (json_int_t)memory->loaded_bytes, "scales",
-                     (json_int_t)memory->masters_bytes, "activations",
-                     (json_int_t)memory->activation_bytes, "sum", (json_int_t)bytes_of(memory),
-                     "values", (json_int_t)memory->value_count);
+    json_t *root =
+        json_pack("{ss, sI, sI, sI}", "backend", memory->backend_name, "values",
+                  (json_int_t)memory->value_count, "libraries", (json_int_t)memory->library_bytes,
+                  "sum", (json_int_t)memory->rank_bytes);
+    for (int i = 0; i < PART_COUNT; i++)
+        json_object_set_new(root, parts[i].name, json_integer(part_bytes(memory, i)));
+    return root;
 }
 
 static json_t *refused_to_json(const plan *p) {
     json_t *refused = json_array();
-    for (int64_t i = 0; i < p->kind_count; i++)
-        if (p->kinds[i].status != QZO_OK)
+    for (int64_t i = 0; i < p->kinds.count; i++)
+        if (p->kinds.entries[i].status != QZO_OK)
             json_array_append_new(refused, json_pack("{sI, ss}", "trials",
-                                                     (json_int_t)p->kinds[i].trial_count, "message",
-                                                     p->kinds[i].message));
+                                                     (json_int_t)p->kinds.entries[i].trial_count,
+                                                     "message", p->kinds.entries[i].message));
     return refused;
 }
 
@@ -266,7 +229,9 @@ int qzo_cmd_plan(const qzo_options *options) {
         print_plan(&p);
     if (p.runnable_count == 0)
         status = qzo_fail(QZO_ERR_CONFIG, "%s: no trial can run: %s", p.sweep->file_path,
-                          p.kinds[0].message);
+                          p.kinds.entries[0].message);
+    else
+        status = qzo_kinds_check_limit(&p.kinds, options->memory_limit_bytes, "--memory-limit");
 cleanup:
     release_plan(&p);
     return qzo_exit_report(status, options);

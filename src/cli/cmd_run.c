@@ -50,7 +50,8 @@ static qzo_status add_faults(const char *list, int rank) {
     return QZO_OK;
 }
 
-static qzo_status open_world(qzo_comm **world, qzo_backend **backend, const qzo_options *options) {
+static qzo_status open_world(qzo_comm **world, qzo_backend **backend, int *threads,
+                             const qzo_options *options) {
     qzo_status status = QZO_OK;
     qzo_launch launch = qzo_environment_launch();
     int local_rank = 0, local_size = 1;
@@ -60,14 +61,13 @@ static qzo_status open_world(qzo_comm **world, qzo_backend **backend, const qzo_
     QZO_TRY(add_faults(options->faults, (*world)->rank));
     watch_signals(); /* again after MPI_Init, which may set its own */
     QZO_TRY(qzo_comm_local_rank(*world, &local_rank, &local_size));
-    qzo_backend_options backend_options = {.thread_count = qzo_threads(options, local_size),
-                                           .local_rank = local_rank};
+    *threads = qzo_threads(options, local_size);
+    qzo_backend_options backend_options = {.thread_count = *threads, .local_rank = local_rank};
     status = qzo_backend_open(backend, options->backend_name, &backend_options);
     QZO_TRY(qzo_comm_worst_status(*world, status));
     if ((*world)->rank == 0)
-        qzo_log_info("%d ranks, %d threads each, backend %s (%s)", (*world)->size,
-                     backend_options.thread_count, (*backend)->ops->name,
-                     (*backend)->ops->arithmetic(*backend));
+        qzo_log_info("%d ranks, %d threads each, backend %s (%s)", (*world)->size, *threads,
+                     (*backend)->ops->name, (*backend)->ops->arithmetic(*backend));
 cleanup:
     return status;
 }
@@ -141,9 +141,10 @@ int qzo_cmd_run(const qzo_options *options) {
     qzo_comm *world = NULL;
     qzo_backend *backend = NULL;
     qzo_run_report report;
+    int threads = 1;
     int32_t code = 0;
     display shown = {.folder = options->out_folder};
-    QZO_TRY(open_world(&world, &backend, options));
+    QZO_TRY(open_world(&world, &backend, &threads, options));
     bool table = wants_table(options);
     if (table) qzo_log_configure(QZO_LOG_WARN, world->rank, world->size); /* lines would break it */
     qzo_run_settings settings = {.sweep_path = options->sweep_path,
@@ -155,6 +156,9 @@ int qzo_cmd_run(const qzo_options *options) {
                                  .version = QZO_VERSION " " QZO_COMMIT,
                                  .world = world,
                                  .backend = backend,
+                                 .backend_name = options->backend_name,
+                                 .thread_count = threads,
+                                 .memory_limit_bytes = options->memory_limit_bytes,
                                  .transport = options->transport,
                                  .should_park = should_park,
                                  .tick = table ? draw : NULL,

@@ -50,7 +50,7 @@ static const struct {
     {"bash|zsh", offsetof(qzo_options, shell_name)},
 };
 
-typedef enum { KIND_FLAG, KIND_TEXT, KIND_INT, KIND_CHOICE } option_kind;
+typedef enum { KIND_FLAG, KIND_TEXT, KIND_INT, KIND_BYTES, KIND_CHOICE } option_kind;
 
 typedef struct option_entry {
     const char *name; /* without "--" */
@@ -116,10 +116,10 @@ static const option_entry entries[] = {
     {"json", KIND_FLAG, offsetof(qzo_options, json), NULL, 0, 0,
      " plan status report export inspect bench eval ", false, "print JSON"},
     {"threads", KIND_INT, offsetof(qzo_options, thread_count), "N", 1, 4096,
-     " run replay export generate bench eval ", false,
+     " plan run replay export generate bench eval ", false,
      "threads per rank (default: the host's cores / its ranks)"},
     {"backend", KIND_CHOICE, offsetof(qzo_options, backend_name), "auto|cpu|cpu-bf16|cuda", 0, 0,
-     " run replay export generate bench eval ", false, "what computes (default: auto)"},
+     " plan run replay export generate bench eval ", false, "what computes (default: auto)"},
     {"cpu-limit", KIND_CHOICE, offsetof(qzo_options, cpu_limit_name), CPU_LEVELS, 0, 0,
      " run replay export generate bench eval ", false,
      "use no wider instructions than these, to compare them (default: amx, whatever there is)"},
@@ -127,6 +127,10 @@ static const option_entry entries[] = {
      false,
      "how the records of a trial travel (default: auto, NCCL where each of its ranks has a GPU of "
      "its own)"},
+    {"memory-limit", KIND_BYTES, offsetof(qzo_options, memory_limit_bytes), "BYTES", 0, 0,
+     " plan run ", false,
+     "refuse a sweep of which a rank would take more, as 4500000000, 4.5GB or 4GiB (default: what "
+     "the GPU has)"},
     {"quiet", KIND_FLAG, offsetof(qzo_options, quiet), NULL, 0, 0, " run ", false,
      "no table at the end"},
     {"inject-fault", KIND_TEXT, offsetof(qzo_options, faults), "KIND:RANK@AT,...", 0, 0, " run ",
@@ -205,6 +209,30 @@ static qzo_status read_int(int64_t *out, const option_entry *entry, const char *
     return QZO_OK;
 }
 
+/* "4500000000", "4.5GB", "4GiB" */
+static qzo_status read_bytes(int64_t *out, const option_entry *entry, const char *text) {
+    static const struct {
+        const char *unit;
+        double factor;
+    } units[] = {{"", 1},         {"B", 1},        {"kB", 1e3},    {"KB", 1e3},
+                 {"MB", 1e6},     {"GB", 1e9},     {"TB", 1e12},   {"KiB", 0x1p10},
+                 {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}};
+    const double most = 0x1p62;
+    size_t digits = strspn(text, "0123456789.");
+    char *end = NULL;
+    double value = strtod(text, &end);
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+        double size_bytes = value * units[i].factor;
+        if (digits == 0 || end != text + digits || strcmp(end, units[i].unit) != 0) continue;
+        if (!(size_bytes >= 1.0 && size_bytes <= most)) break;
+        *out = (int64_t)size_bytes;
+        return QZO_OK;
+    }
+    return qzo_fail(QZO_ERR_USAGE,
+                    "--%s: expected a number of bytes, as 4500000000, 4.5GB or 4GiB, found '%s'",
+                    entry->name, text);
+}
+
 /* The place of `text` among the words of `choices`, -1 where it is none of them. */
 static int choice_index(const char *choices, const char *text) {
     size_t length = strlen(text);
@@ -220,6 +248,7 @@ static int choice_index(const char *choices, const char *text) {
 static qzo_status read_option(qzo_options *options, const option_entry *entry, char *text) {
     switch (entry->kind) {
     case KIND_FLAG: *(bool *)field(options, entry->offset) = true; return QZO_OK;
+    case KIND_BYTES: return read_bytes(field(options, entry->offset), entry, text);
     case KIND_INT: return read_int(field(options, entry->offset), entry, text);
     case KIND_CHOICE:
         if (choice_index(entry->argument, text) < 0)
@@ -431,7 +460,7 @@ void qzo_options_log(const qzo_options *options) {
         if (!takes(options->command, &entries[i])) continue;
         if (entries[i].kind == KIND_FLAG)
             qzo_log_debug("--%s %s", entries[i].name, *(const bool *)at ? "yes" : "no");
-        else if (entries[i].kind == KIND_INT)
+        else if (entries[i].kind == KIND_INT || entries[i].kind == KIND_BYTES)
             qzo_log_debug("--%s %" PRId64, entries[i].name, *(const int64_t *)at);
         else
             qzo_log_debug("--%s %s", entries[i].name,

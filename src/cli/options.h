@@ -35,9 +35,10 @@ typedef struct qzo_options {
     const char *progress_name;  /* --progress; default "auto" */
     const char *transport_name; /* --transport; default "auto" */
     qzo_transport_choice transport;
-    bool quiet;             /* no table at the end of a run */
-    const char *slice_text; /* --slice; NULL: the whole sweep */
-    const char *retry_name; /* --retry; NULL: nothing is run again */
+    int64_t memory_limit_bytes; /* --memory-limit; 0: none */
+    bool quiet;                 /* no table at the end of a run */
+    const char *slice_text;     /* --slice; NULL: the whole sweep */
+    const char *retry_name;     /* --retry; NULL: nothing is run again */
 
     bool csv, json;
     bool mean;    /* report's means over seeds */

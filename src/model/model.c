@@ -224,11 +224,16 @@ static qzo_status load_ends(qzo_model *model) {
     qzo_status status = QZO_OK;
     const qzo_shape *shape = &model->shape;
     const qzo_arch *arch = model->arch;
+    const qzo_backend_ops *ops = model->backend->ops;
+    qzo_memory_use before, after;
+    QZO_TRY(ops->memory_use(model->backend, &before));
     QZO_TRY(load_end(&model->embedding, &model->embedding_tensor, model, arch->embedding,
                      shape->vocab, shape->embed_width));
-    QZO_TRY(load_end(&model->head, &model->head_tensor, model,
-                     shape->tied_head ? arch->embedding : arch->head, shape->vocab,
-                     shape->embed_width));
+    if (shape->tied_head)
+        model->head = model->embedding;
+    else
+        QZO_TRY(load_end(&model->head, &model->head_tensor, model, arch->head, shape->vocab,
+                         shape->embed_width));
     if (arch->positions != NULL)
         QZO_TRY(load_end(&model->positions, &model->positions_tensor, model, arch->positions,
                          shape->positions_max + arch->position_offset, shape->width));
@@ -238,6 +243,9 @@ static qzo_status load_ends(qzo_model *model) {
         QZO_TRY(load_end(&model->project_out, &model->project_out_tensor, model, arch->project_out,
                          shape->embed_width, shape->width));
     }
+    QZO_TRY(ops->memory_use(model->backend, &after));
+    model->ends_bytes =
+        after.held_bytes[QZO_MEMORY_WEIGHTS] - before.held_bytes[QZO_MEMORY_WEIGHTS];
     if (!shape->post_norm)
         QZO_TRY(load_norm(&model->final_norm, model,
                           stored_name(model->dir, arch, arch->final_norm), shape->width));
@@ -293,7 +301,8 @@ static void release_layer(qzo_backend *backend, qzo_layer *layer) {
 void qzo_model_free(qzo_model *model) {
     if (model == NULL) return;
     qzo_backend *backend = model->backend;
-    qzo_weight *const ends[] = {model->embedding, model->head, model->positions, model->project_in,
+    qzo_weight *own_head = model->head != model->embedding ? model->head : NULL;
+    qzo_weight *const ends[] = {model->embedding, own_head, model->positions, model->project_in,
                                 model->project_out};
     qzo_qtensor *const end_tensors[] = {&model->embedding_tensor, &model->head_tensor,
                                         &model->positions_tensor, &model->project_in_tensor,

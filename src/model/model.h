@@ -33,7 +33,7 @@ typedef struct qzo_model {
     qzo_layer *layers;    /* (layer_count) */
     qzo_qtensor embedding_tensor, head_tensor;
     qzo_weight *embedding; /* (vocab, embed_width) */
-    qzo_weight *head;
+    qzo_weight *head;      /* the embedding itself where they are tied */
     /* NULL where the architecture has none. */
     qzo_qtensor positions_tensor, project_in_tensor, project_out_tensor;
     qzo_weight *positions; /* (positions_max + position_offset, width) */
@@ -43,7 +43,8 @@ typedef struct qzo_model {
     char **span_names;
     int64_t span_count;
     int64_t value_count;  /* masters */
-    int64_t loaded_bytes; /* in the backend's memory, without the mapping */
+    int64_t loaded_bytes; /* own copies: norms, biases, transposed weights */
+    int64_t ends_bytes;   /* of embedding and head, where the backend copies weights */
 } qzo_model;
 
 /* Takes ownership of dir, also on failure. */

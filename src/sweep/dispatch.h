@@ -26,6 +26,7 @@ typedef struct qzo_dispatch_settings {
     qzo_backend *backend;
     const qzo_peer *peers; /* (world->size) */
     qzo_transport_choice transport;
+    int64_t planned_bytes; /* own allocations of a rank, for the report at the end */
     const qzo_scheduler_ops *scheduler;
     qzo_decisions *decisions;    /* rank 0 */
     void *scheduler_state;       /* rank 0: trials that ended earlier are reported already */

@@ -5,7 +5,7 @@
 #include "sweep/contents.h"
 #include "sweep/decisions.h"
 #include "sweep/dispatch.h"
-#include "sweep/grid.h"
+#include "sweep/kinds.h"
 #include "sweep/results.h"
 #include "sweep/retry.h"
 #include "sweep/scheduler.h"
@@ -25,6 +25,8 @@ typedef struct run {
     qzo_sweep_spec *sweep;
     qzo_contents contents; /* rank 0 */
     qzo_grid *grid;
+    qzo_kinds kinds;          /* rank 0 */
+    int64_t planned_bytes;    /* own allocations of a rank */
     qzo_slice_locks locks;    /* rank 0 */
     qzo_decisions *decisions; /* rank 0 */
     const qzo_scheduler_ops *scheduler;
@@ -97,34 +99,58 @@ static qzo_status shared_digest(qzo_digest *out, const char *path, bool is_model
 
 /* --- before anything starts --- */
 
-static qzo_status check_trial(const run *r, const qzo_trial_spec *spec) {
-    qzo_memory_plan plan;
-    const qzo_content *model = qzo_contents_find(&r->contents, spec->model_path, true);
-    const qzo_content *task = qzo_contents_find(&r->contents, spec->task_path, false);
+/* Why the trial cannot run, QZO_OK where it can. */
+static qzo_status check_kind(const run *r, const qzo_kind *kind) {
+    const qzo_content *model = qzo_contents_find(&r->contents, kind->spec->model_path, true);
+    const qzo_content *task = qzo_contents_find(&r->contents, kind->spec->task_path, false);
     if (model != NULL && model->status != QZO_OK)
         return qzo_fail(model->status, "%s", model->message);
     if (task != NULL && task->status != QZO_OK) return qzo_fail(task->status, "%s", task->message);
-    return qzo_workbench_measure(&plan, spec);
+    if (kind->status != QZO_OK) return qzo_fail(kind->status, "%s", kind->message);
+    return QZO_OK;
 }
 
-/* A sweep of which no trial can run is a mistake of its file: nothing is started. One check per
- * model and task; a trial that cannot run beside others that can is marked as failed later. */
+/* A sweep of which no trial can run is a mistake of its file: nothing is started. A trial that
+ * cannot run beside others that can is marked as failed later. */
 static qzo_status check_any_runs(const run *r) {
-    qzo_status first = QZO_OK;
-    char message[1024] = "";
-    for (int64_t i = 0; i < r->grid->trial_count; i++) {
-        const qzo_trial_spec *spec = &r->grid->trials[i].spec;
-        const qzo_trial_spec *before = i > 0 ? &r->grid->trials[i - 1].spec : NULL;
-        if (before != NULL && strcmp(before->model_path, spec->model_path) == 0 &&
-            strcmp(before->task_path, spec->task_path) == 0)
-            continue;
-        qzo_status status = check_trial(r, spec);
-        if (status == QZO_OK) return QZO_OK;
-        if (first != QZO_OK) continue;
-        first = status;
-        snprintf(message, sizeof message, "%.1000s", qzo_error_message());
+    for (int64_t i = 0; i < r->kinds.count; i++)
+        if (check_kind(r, &r->kinds.entries[i]) == QZO_OK) return QZO_OK;
+    return r->kinds.count > 0 ? check_kind(r, &r->kinds.entries[0]) : QZO_OK;
+}
+
+/* Rank 0 plans the memory of a rank; each rank compares it with what it may take, before anything
+ * is loaded. The ranks that share a device share what it has. */
+static qzo_status check_memory(run *r) {
+    qzo_status status = QZO_OK;
+    const qzo_run_settings *s = r->settings;
+    const qzo_backend_ops *ops = s->backend->ops;
+    const qzo_peer *mine = &r->peers[s->world->rank];
+    qzo_memory_use use;
+    int64_t sharers = 0;
+    if (is_root(r))
+        status = qzo_kinds_check_limit(&r->kinds, s->memory_limit_bytes, "--memory-limit");
+    const qzo_kind *largest = qzo_kinds_largest(&r->kinds);
+    int64_t planned[2] = {0, 0};
+    if (largest != NULL) {
+        planned[0] = largest->memory.rank_bytes;
+        planned[1] = largest->memory.own_bytes;
     }
-    return first == QZO_OK ? QZO_OK : qzo_fail(first, "%s", message);
+    QZO_TRY(qzo_comm_worst_status(s->world, status));
+    QZO_TRY(qzo_comm_broadcast(s->world, planned, sizeof planned, 0));
+    r->planned_bytes = planned[1];
+    for (int i = 0; i < s->world->size; i++)
+        sharers += strcmp(r->peers[i].device, mine->device) == 0;
+    status = ops->memory_use(s->backend, &use);
+    if (status == QZO_OK && s->memory_limit_bytes == 0 && use.device_bytes > 0 &&
+        planned[0] > use.device_bytes / sharers)
+        status = qzo_fail(QZO_ERR_MEMORY,
+                          "a rank takes %lld bytes, %s of %s has %lld bytes for %lld ranks: see "
+                          "`qzo plan`",
+                          (long long)planned[0], mine->device, mine->host,
+                          (long long)use.device_bytes, (long long)sharers);
+    status = qzo_comm_worst_status(s->world, status);
+cleanup:
+    return status;
 }
 
 static qzo_status create_folders(const run *r) {
@@ -301,8 +327,14 @@ static qzo_status start(run *r) {
         if (r->grid->duplicate_count > 0)
             qzo_log_warn("%lld combinations repeat an earlier trial and are left out",
                          (long long)r->grid->duplicate_count);
-        status = check_any_runs(r);
-        if (status == QZO_OK) status = open_folder(r);
+        status = qzo_kinds_measure(&r->kinds, r->grid, r->settings->backend_name,
+                                   r->settings->thread_count);
+        if (status == QZO_OK) status = check_any_runs(r);
+    }
+    QZO_TRY(qzo_comm_worst_status(world, status));
+    QZO_TRY(check_memory(r));
+    if (is_root(r)) {
+        status = open_folder(r);
         if (status == QZO_OK) status = report_ended(r);
     }
     QZO_TRY(qzo_comm_worst_status(world, status));
@@ -327,6 +359,7 @@ qzo_status qzo_sweep_run(qzo_run_report *out, const qzo_run_settings *settings) 
                                           .backend = settings->backend,
                                           .peers = r.peers,
                                           .transport = settings->transport,
+                                          .planned_bytes = r.planned_bytes,
                                           .scheduler = r.scheduler,
                                           .decisions = r.decisions,
                                           .scheduler_state = r.scheduler_state,
@@ -350,6 +383,7 @@ cleanup:
     if (r.scheduler_state != NULL) r.scheduler->destroy(r.scheduler_state);
     qzo_decisions_close(r.decisions);
     qzo_slice_unlock(&r.locks);
+    qzo_kinds_release(&r.kinds);
     qzo_grid_free(r.grid);
     qzo_contents_release(&r.contents);
     qzo_sweep_spec_free(r.sweep);

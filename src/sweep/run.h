@@ -23,6 +23,9 @@ typedef struct qzo_run_settings {
     const char *version; /* of the program; ranks with different ones are refused */
     qzo_comm *world;
     qzo_backend *backend;
+    const char *backend_name;   /* as it was asked for, and */
+    int thread_count;           /* of a rank: for the plan of its memory */
+    int64_t memory_limit_bytes; /* of a rank; 0: what its device has */
     qzo_transport_choice transport;
     bool (*should_park)(void);
     void (*tick)(void *context); /* rank 0, often, while trials run; NULL: never */

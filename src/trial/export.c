@@ -28,7 +28,6 @@ static qzo_status rebuild(qzo_export_report *out, qzo_workbench *bench,
                           const qzo_journal_file *file, const qzo_trial_spec *spec, int64_t step) {
     qzo_status status = QZO_OK;
     qzo_progress progress = {0};
-    size_t size_bytes = (size_t)bench->model->value_count * sizeof(float);
     QZO_TRY(qzo_replay(&progress, bench, NULL, file, spec, step >= 0 ? step : INT64_MAX));
     out->step = step >= 0 ? step : progress.best_step;
     if (step >= 0 && progress.last_step < step)
@@ -38,7 +37,7 @@ static qzo_status rebuild(qzo_export_report *out, qzo_workbench *bench,
         status = qzo_fail(QZO_ERR_USAGE, "the trial has no evaluation yet, so no best step; --step "
                                          "names one");
     else if (step < 0)
-        status = bench->backend->ops->copy(bench->backend, bench->masters, bench->best, size_bytes);
+        status = qzo_workbench_restore_best(bench);
     if (status == QZO_OK) status = qzo_masters_digest(&out->digest, &bench->trainable);
 cleanup:
     qzo_progress_release(&progress);

@@ -35,11 +35,6 @@ typedef struct replay {
     qzo_progress *progress;
 } replay;
 
-static qzo_status copy_masters(qzo_workbench *bench, float *out, const float *in) {
-    return bench->backend->ops->copy(bench->backend, out, in,
-                                     (size_t)bench->model->value_count * sizeof(float));
-}
-
 static qzo_status set_arithmetic(qzo_progress *progress, const char *text, size_t text_bytes) {
     free(progress->arithmetic);
     progress->arithmetic = strndup(text, text_bytes);
@@ -116,7 +111,7 @@ static qzo_status take_evaluation(replay *r, const qzo_frame *frame) {
     progress->best_step = evaluation.step;
     progress->best_score = evaluation.score;
     progress->best_loss = evaluation.loss;
-    return copy_masters(r->bench, r->bench->best, r->bench->masters);
+    return qzo_workbench_keep_best(r->bench);
 }
 
 static qzo_status take_other(replay *r, const qzo_frame *frame) {

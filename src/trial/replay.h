@@ -25,7 +25,7 @@ void qzo_progress_release(qzo_progress *progress);
 
 /* Replays the file's whole frames up to and with step until_step (INT64_MAX: all) on the masters of
  * the bench, starting from its initial values; the masters of the best dev evaluation are copied to
- * bench->best. Refuses a journal of another trial, model or number of values (QZO_ERR_FORMAT).
+ * bench->best_host. Refuses a journal of another trial, model or number of values (QZO_ERR_FORMAT).
  * Computes nothing but updates: no loss, no GPU is needed. rule: reset, then told the records; NULL
  * where no step follows. */
 qzo_status qzo_replay(qzo_progress *out, qzo_workbench *bench, qzo_rule *rule,

@@ -78,15 +78,19 @@ cleanup:
 /* --- timing: whatever may differ between two runs of the same trial --- */
 
 static void write_timing(const trial *t, int64_t step, const char *event) {
+    const qzo_backend *backend = t->bench->backend;
+    qzo_memory_use memory = {0};
     FILE *file = fopen(t->files->timing_path, "a");
     if (file == NULL) return; /* a figure less is no reason to stop a trial */
+    if (backend->ops->memory_use(backend, &memory) != QZO_OK) memory = (qzo_memory_use){0};
     fprintf(file,
             "{\"event\": \"%s\", \"step\": %lld, \"ranks\": %d, \"seconds\": %.6f, "
             "\"step_seconds\": %.6f, \"evaluation_seconds\": %.6f, \"wait_seconds\": %.6f, "
-            "\"bytes_sent\": %llu, \"transport\": \"%s\"}\n",
+            "\"bytes_sent\": %llu, \"transport\": \"%s\", \"memory_bytes\": %lld, "
+            "\"device_bytes\": %lld}\n",
             event, (long long)step, t->group->size, now_seconds() - t->started_at, t->step_seconds,
             t->evaluation_seconds, t->group->wait_seconds, (unsigned long long)t->group->bytes_sent,
-            t->group->ops->name);
+            t->group->ops->name, (long long)memory.peak_bytes, (long long)memory.device_used_bytes);
     fclose(file);
 }
 
@@ -212,8 +216,7 @@ static qzo_status evaluate_dev(trial *t, int64_t step) {
         t->progress.best_step = step;
         t->progress.best_score = evaluation.score;
         t->progress.best_loss = evaluation.loss;
-        QZO_TRY(t->bench->backend->ops->copy(t->bench->backend, t->bench->best, t->bench->masters,
-                                             (size_t)t->bench->model->value_count * sizeof(float)));
+        QZO_TRY(qzo_workbench_keep_best(t->bench));
     }
     t->evaluation_seconds += now_seconds() - begin;
     if (leads(t)) write_timing(t, step, "dev");
@@ -229,8 +232,7 @@ static qzo_status evaluate_test(trial *t) {
     qzo_evaluation evaluation = {.step = t->progress.best_step, .split = QZO_SPLIT_TEST};
     const qzo_split *split = &t->bench->task->splits[QZO_SPLIT_TEST];
     if (t->progress.has_test || split->example_count == 0) return QZO_OK;
-    QZO_TRY(t->bench->backend->ops->copy(t->bench->backend, t->bench->masters, t->bench->best,
-                                         (size_t)t->bench->model->value_count * sizeof(float)));
+    QZO_TRY(qzo_workbench_restore_best(t->bench));
     QZO_TRY(qzo_evaluate_split(&evaluation.score, &evaluation.loss, t->bench, t->group, split,
                                t->spec->eval_batch, t->journal_status, t->hooks));
     if (leads(t)) t->journal_status = qzo_journal_evaluation_append(t->journal, &evaluation);

@@ -160,8 +160,8 @@ static void drop_model(qzo_workbench *bench) {
     drop_workspace(bench);
     bench->backend->ops->release(bench->backend, bench->initial);
     bench->backend->ops->release(bench->backend, bench->masters);
-    bench->backend->ops->release(bench->backend, bench->best);
-    bench->initial = bench->masters = bench->best = NULL;
+    free(bench->best_host);
+    bench->initial = bench->masters = bench->best_host = NULL;
     free(bench->spans);
     bench->spans = NULL;
     qzo_model_free(bench->model);
@@ -184,20 +184,30 @@ void qzo_workbench_release(qzo_workbench *bench) {
     *bench = (qzo_workbench){0};
 }
 
+static qzo_status load_initial(qzo_workbench *bench, size_t size_bytes) {
+    qzo_status status = QZO_OK;
+    float *host = malloc(size_bytes > 0 ? size_bytes : 1);
+    if (host == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for %zu bytes", size_bytes);
+    QZO_TRY(qzo_model_initial_values(bench->model, host));
+    QZO_TRY(bench->backend->ops->upload(bench->backend, bench->initial, host, size_bytes));
+    bench->best_host = host; /* of the same size */
+    host = NULL;
+cleanup:
+    free(host);
+    return status;
+}
+
 static qzo_status load_masters(qzo_workbench *bench) {
     qzo_status status = QZO_OK;
     qzo_backend *backend = bench->backend;
     size_t size_bytes = (size_t)bench->model->value_count * sizeof(float);
-    float **const arrays[] = {&bench->initial, &bench->masters, &bench->best};
-    float *host = malloc(size_bytes > 0 ? size_bytes : 1);
-    if (host == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for %zu bytes", size_bytes);
-    QZO_TRY(qzo_model_initial_values(bench->model, host));
-    for (int i = 0; i < 3; i++) {
+    float **const arrays[] = {&bench->initial, &bench->masters};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
         void *memory = NULL;
         QZO_TRY(backend->ops->allocate(backend, &memory, size_bytes));
         *arrays[i] = memory;
     }
-    QZO_TRY(backend->ops->upload(backend, bench->initial, host, size_bytes));
+    if (!backend->dry) QZO_TRY(load_initial(bench, size_bytes));
     bench->spans = calloc((size_t)bench->model->span_count + 1, sizeof *bench->spans);
     if (bench->spans == NULL) {
         status = qzo_fail(QZO_ERR_MEMORY, "out of memory for the spans");
@@ -209,7 +219,6 @@ static qzo_status load_masters(qzo_workbench *bench) {
                                        .spans = bench->spans,
                                        .span_count = bench->model->span_count};
 cleanup:
-    free(host);
     return status;
 }
 
@@ -245,6 +254,16 @@ qzo_status qzo_workbench_reset(qzo_workbench *bench, const qzo_trial_spec *spec)
     bench->trainable.unit = is_relative ? bench->initial : NULL;
     return bench->backend->ops->copy(bench->backend, bench->masters, bench->initial,
                                      (size_t)bench->model->value_count * sizeof(float));
+}
+
+qzo_status qzo_workbench_keep_best(qzo_workbench *bench) {
+    return bench->backend->ops->download(bench->backend, bench->best_host, bench->masters,
+                                         (size_t)bench->model->value_count * sizeof(float));
+}
+
+qzo_status qzo_workbench_restore_best(qzo_workbench *bench) {
+    return bench->backend->ops->upload(bench->backend, bench->masters, bench->best_host,
+                                       (size_t)bench->model->value_count * sizeof(float));
 }
 
 static qzo_status load_task(qzo_workbench *bench, const char *path) {
@@ -302,34 +321,6 @@ qzo_status qzo_workbench_prepare_task(qzo_workbench *bench, const qzo_trial_spec
     QZO_TRY(check_fit(&bench->model->shape, bench->task, &limits, spec));
     QZO_TRY(open_workspace(bench, &limits));
 cleanup:
-    return status;
-}
-
-qzo_status qzo_workbench_measure(qzo_memory_plan *out, const qzo_trial_spec *spec) {
-    qzo_status status = QZO_OK;
-    qzo_model_dir *dir = NULL;
-    qzo_task *task = NULL;
-    qzo_model_sizes sizes;
-    qzo_pack_limits limits;
-    const qzo_loss *loss = NULL;
-    const qzo_metric *metric = NULL;
-    QZO_TRY(qzo_model_dir_open(&dir, spec->model_path));
-    QZO_TRY(qzo_model_measure(&sizes, dir));
-    QZO_TRY(qzo_task_open(&task, spec->task_path));
-    QZO_TRY(find_scoring(&loss, &metric, task, spec->task_path));
-    QZO_TRY(limits_of(&limits, task, loss, spec));
-    QZO_TRY(qzo_workbench_check_trainable(sizes.value_count, spec->model_path));
-    QZO_TRY(check_fit(&sizes.shape, task, &limits, spec));
-    *out = (qzo_memory_plan){
-        .mapped_bytes = sizes.mapped_bytes,
-        .loaded_bytes = sizes.loaded_bytes,
-        .masters_bytes = 3 * sizes.value_count * (int64_t)sizeof(float),
-        .activation_bytes = qzo_forward_bytes(sizes.arch, &sizes.shape, sizeof(float), &limits),
-        .value_count = sizes.value_count,
-        .row_max = limits.rows};
-cleanup:
-    qzo_task_close(task);
-    qzo_model_dir_close(dir);
     return status;
 }
 

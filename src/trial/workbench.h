@@ -18,9 +18,10 @@ typedef struct qzo_workbench {
     char *task_path;
     const qzo_loss *loss;
     const qzo_metric *metric;
-    float *initial, *masters, *best; /* (value_count) in the backend's memory */
-    qzo_trainable trainable;         /* of masters */
-    qzo_span *spans;                 /* the model's, with the trial's floor */
+    float *initial, *masters; /* (value_count) in the backend's memory */
+    float *best_host;         /* (value_count): read once, so it need not lie on a device */
+    qzo_trainable trainable;  /* of masters */
+    qzo_span *spans;          /* the model's, with the trial's floor */
     qzo_pack_limits limits;
     qzo_pack pack;
     qzo_forward *forward;
@@ -59,6 +60,10 @@ qzo_status qzo_workbench_take_model(qzo_workbench *bench, qzo_model_dir *dir);
  * them. */
 qzo_status qzo_workbench_reset(qzo_workbench *bench, const qzo_trial_spec *spec);
 
+/* The masters to the best values, and back. */
+qzo_status qzo_workbench_keep_best(qzo_workbench *bench);
+qzo_status qzo_workbench_restore_best(qzo_workbench *bench);
+
 /* Packs `count` examples of a split; with gold_only the others' options are left out. */
 qzo_status qzo_workbench_pack(qzo_workbench *bench, const qzo_split *split, const int64_t *examples,
                               int64_t count, bool gold_only);
@@ -72,18 +77,5 @@ typedef struct qzo_sums {
 qzo_status qzo_workbench_evaluate(qzo_workbench *bench, qzo_sums *out, const qzo_split *split,
                                   const int64_t *examples, int64_t count, bool gold_only,
                                   const qzo_perturbation *perturbation);
-
-/* What a trial will take on each rank, without loading it: for `qzo plan` and the checks before a
- * sweep. The same errors as prepare and check_trainable. */
-typedef struct qzo_memory_plan {
-    int64_t mapped_bytes;     /* the files, in the page cache, shared by the ranks of a node */
-    int64_t loaded_bytes;     /* norms */
-    int64_t masters_bytes;    /* initial, current and best values */
-    int64_t activation_bytes; /* workspace of the forward pass */
-    int64_t value_count;
-    int64_t row_max; /* packed tokens of the largest forward pass */
-} qzo_memory_plan;
-
-qzo_status qzo_workbench_measure(qzo_memory_plan *out, const qzo_trial_spec *spec);
 
 #endif

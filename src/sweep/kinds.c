@@ -1,0 +1,99 @@
+#include "sweep/kinds.h"
+
+#include "task/task_file.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool same_kind(const qzo_trial_spec *a, const qzo_trial_spec *b) {
+    return a->micro_batch == b->micro_batch && a->eval_batch == b->eval_batch &&
+           strcmp(a->model_path, b->model_path) == 0 && strcmp(a->task_path, b->task_path) == 0;
+}
+
+static qzo_kind *find(const qzo_kinds *kinds, const qzo_trial_spec *spec) {
+    /* Neighbours of a grid mostly agree: the last one first. */
+    for (int64_t i = kinds->count - 1; i >= 0; i--)
+        if (same_kind(kinds->entries[i].spec, spec)) return &kinds->entries[i];
+    return NULL;
+}
+
+const qzo_kind *qzo_kinds_find(const qzo_kinds *kinds, const qzo_trial_spec *spec) {
+    return find(kinds, spec);
+}
+
+static qzo_status measure(qzo_kind *out, const char *backend_name, int thread_count) {
+    qzo_status status = QZO_OK;
+    qzo_task *task = NULL;
+    QZO_TRY(qzo_memory_plan_measure(&out->memory, out->spec, backend_name, thread_count));
+    QZO_TRY(qzo_task_open(&task, out->spec->task_path));
+    out->dev_count = task->splits[QZO_SPLIT_DEV].example_count;
+    out->test_count = task->splits[QZO_SPLIT_TEST].example_count;
+cleanup:
+    qzo_task_close(task);
+    return status;
+}
+
+/* Running out of memory, or a machine that cannot compute, says nothing about the trial. */
+static bool is_of_machine(qzo_status status) {
+    return status == QZO_ERR_MEMORY || status == QZO_ERR_ENVIRONMENT;
+}
+
+static qzo_status add(qzo_kinds *kinds, const qzo_trial_spec *spec, const char *backend_name,
+                      int thread_count) {
+    qzo_kind *grown = realloc(kinds->entries, ((size_t)kinds->count + 1) * sizeof *grown);
+    if (grown == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for the kinds of trials");
+    kinds->entries = grown;
+    qzo_kind *kind = &grown[kinds->count++];
+    *kind = (qzo_kind){.spec = spec};
+    kind->status = measure(kind, backend_name, thread_count);
+    if (kind->status == QZO_OK || is_of_machine(kind->status)) return kind->status;
+    kind->message = strdup(qzo_error_message());
+    return kind->message != NULL
+               ? QZO_OK
+               : qzo_fail(QZO_ERR_MEMORY, "out of memory for the kinds of trials");
+}
+
+qzo_status qzo_kinds_measure(qzo_kinds *out, const qzo_grid *grid, const char *backend_name,
+                             int thread_count) {
+    qzo_status status = QZO_OK;
+    for (int64_t i = 0; i < grid->trial_count; i++) {
+        const qzo_trial_spec *spec = &grid->trials[i].spec;
+        qzo_kind *kind = find(out, spec);
+        if (kind == NULL) {
+            QZO_TRY(add(out, spec, backend_name, thread_count));
+            kind = &out->entries[out->count - 1];
+            kind->first_trial = i;
+        }
+        kind->trial_count++;
+    }
+cleanup:
+    return status;
+}
+
+void qzo_kinds_release(qzo_kinds *kinds) {
+    for (int64_t i = 0; i < kinds->count; i++) free(kinds->entries[i].message);
+    free(kinds->entries);
+    *kinds = (qzo_kinds){0};
+}
+
+const qzo_kind *qzo_kinds_largest(const qzo_kinds *kinds) {
+    const qzo_kind *largest = NULL;
+    for (int64_t i = 0; i < kinds->count; i++) {
+        const qzo_kind *kind = &kinds->entries[i];
+        if (kind->status != QZO_OK) continue;
+        if (largest == NULL || kind->memory.rank_bytes > largest->memory.rank_bytes) largest = kind;
+    }
+    return largest;
+}
+
+qzo_status qzo_kinds_check_limit(const qzo_kinds *kinds, int64_t limit_bytes,
+                                 const char *limit_name) {
+    const qzo_kind *largest = qzo_kinds_largest(kinds);
+    if (limit_bytes == 0 || largest == NULL || largest->memory.rank_bytes <= limit_bytes)
+        return QZO_OK;
+    return qzo_fail(QZO_ERR_MEMORY,
+                    "trial %lld (%s) takes %lld bytes on a rank, %s is %lld bytes; `qzo plan` "
+                    "lists them, smaller micro_batch and eval_batch take less",
+                    (long long)largest->first_trial + 1, largest->spec->model_path,
+                    (long long)largest->memory.rank_bytes, limit_name, (long long)limit_bytes);
+}

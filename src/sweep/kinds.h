@@ -1,0 +1,39 @@
+/* Kinds of trials: what decides a trial's memory. Trials that agree in it are measured once. */
+#ifndef QZO_SWEEP_KINDS_H
+#define QZO_SWEEP_KINDS_H
+
+#include "sweep/grid.h"
+#include "trial/memory_plan.h"
+
+typedef struct qzo_kind {
+    const qzo_trial_spec *spec; /* of its first trial; borrowed from the grid */
+    int64_t first_trial;        /* from 0 */
+    int64_t trial_count;
+    qzo_memory_plan memory;
+    int64_t dev_count, test_count; /* examples */
+    qzo_status status;
+    char *message; /* why its trials cannot run; NULL where they can */
+} qzo_kind;
+
+typedef struct qzo_kinds { /* zeroed: none */
+    qzo_kind *entries;
+    int64_t count;
+} qzo_kinds;
+
+/* Kinds in the order of their first trials. A kind that cannot run is no error. */
+qzo_status qzo_kinds_measure(qzo_kinds *out, const qzo_grid *grid, const char *backend_name,
+                             int thread_count);
+void qzo_kinds_release(qzo_kinds *kinds);
+
+/* The kind of one of the grid's trials. */
+const qzo_kind *qzo_kinds_find(const qzo_kinds *kinds, const qzo_trial_spec *spec);
+
+/* The kind that takes most of a rank's memory; NULL where none can run. */
+const qzo_kind *qzo_kinds_largest(const qzo_kinds *kinds);
+
+/* QZO_ERR_MEMORY with both numbers where the largest kind takes more than limit_bytes, which
+ * `limit_name` says where it comes from; 0: no limit. */
+qzo_status qzo_kinds_check_limit(const qzo_kinds *kinds, int64_t limit_bytes,
+                                 const char *limit_name);
+
+#endif

@@ -1,0 +1,62 @@
+#include "trial/memory_plan.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static int64_t mapped_bytes(const qzo_model_dir *dir) {
+    int64_t sum_bytes = 0;
+    for (int64_t i = 0; i < qzo_model_dir_count(dir); i++)
+        sum_bytes += (int64_t)qzo_model_dir_at(dir, i)->size_bytes;
+    return sum_bytes;
+}
+
+static qzo_status count(qzo_memory_plan *out, qzo_workbench *bench, const qzo_trial_spec *spec) {
+    qzo_status status = QZO_OK;
+    const qzo_backend *backend = bench->backend;
+    qzo_memory_use loaded, all;
+    QZO_TRY(qzo_workbench_load_model(bench, spec->model_path));
+    QZO_TRY(backend->ops->memory_use(backend, &loaded));
+    QZO_TRY(qzo_workbench_prepare(bench, spec));
+    QZO_TRY(qzo_workbench_check_trainable(bench->model->value_count, spec->model_path));
+    QZO_TRY(backend->ops->memory_use(backend, &all));
+    int64_t values_bytes = bench->model->value_count * (int64_t)sizeof(float);
+    out->mapped_bytes = mapped_bytes(bench->model->dir);
+    out->value_count = bench->model->value_count;
+    out->row_max = bench->limits.rows;
+    out->ends_bytes = bench->model->ends_bytes;
+    out->weight_bytes = all.held_bytes[QZO_MEMORY_WEIGHTS] - out->ends_bytes;
+    out->masters_bytes = 2 * values_bytes;
+    out->loaded_bytes = loaded.held_bytes[QZO_MEMORY_BUFFERS] - out->masters_bytes;
+    out->host_bytes = values_bytes + bench->model->loaded_bytes - out->loaded_bytes;
+    out->activation_bytes =
+        all.held_bytes[QZO_MEMORY_BUFFERS] - loaded.held_bytes[QZO_MEMORY_BUFFERS];
+    out->scratch_bytes = all.held_bytes[QZO_MEMORY_SCRATCH];
+    out->own_bytes = all.own_bytes;
+cleanup:
+    return status;
+}
+
+qzo_status qzo_memory_plan_measure(qzo_memory_plan *out, const qzo_trial_spec *spec,
+                                   const char *backend_name, int thread_count) {
+    qzo_status status = QZO_OK;
+    const qzo_backend_options options = {.thread_count = thread_count, .dry = true};
+    qzo_backend *backend = NULL;
+    qzo_workbench bench = {0};
+    *out = (qzo_memory_plan){0};
+    QZO_TRY(qzo_backend_open(&backend, backend_name, &options));
+    snprintf(out->backend_name, sizeof out->backend_name, "%s",
+             strcmp(backend_name, "auto") == 0 ? backend->ops->name : backend_name);
+    qzo_workbench_init(&bench, backend);
+    QZO_TRY(count(out, &bench, spec));
+    out->library_memory = backend->ops->library_memory;
+    for (const qzo_memory_item *item = out->library_memory; item != NULL && item->name != NULL;
+         item++)
+        out->library_bytes += item->size_bytes;
+    out->rank_bytes =
+        out->own_bytes +
+        (out->library_memory != NULL ? out->library_bytes : out->mapped_bytes + out->host_bytes);
+cleanup:
+    qzo_workbench_release(&bench);
+    qzo_backend_close(backend);
+    return status;
+}

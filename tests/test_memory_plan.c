@@ -1,0 +1,92 @@
+/* What is planned is what is taken: a trial prepared on a backend allocates the planned bytes,
+ * neither more nor less, and never more on the way. On a device too, where there is one. */
+#include "test_support.h"
+
+#include "backend/cuda_module.h"
+#include "trial/memory_plan.h"
+
+#include <string.h>
+
+enum { THREADS = 3 };
+
+static void make_spec(qzo_trial_spec *out) {
+    qzo_trial_spec_defaults(out);
+    out->model_path = strdup(qzo_test_fixture("tiny-llama"));
+    out->task_path = strdup(qzo_test_fixture("tiny-task.qzt"));
+    out->micro_batch = 4;
+    out->eval_batch = 7;
+    assert_ok(qzo_trial_spec_complete(out));
+}
+
+static void check_taken(const char *backend_name) {
+    qzo_trial_spec spec = {0};
+    make_spec(&spec);
+    const qzo_backend_options options = {.thread_count = THREADS};
+    qzo_memory_plan plan;
+    qzo_memory_use use;
+    qzo_backend *backend = NULL;
+    qzo_workbench bench;
+    assert_ok(qzo_memory_plan_measure(&plan, &spec, backend_name, THREADS));
+    assert_string_equal(plan.backend_name, backend_name);
+    assert_ok(qzo_backend_open(&backend, backend_name, &options));
+    qzo_workbench_init(&bench, backend);
+    assert_ok(qzo_workbench_prepare(&bench, &spec));
+    assert_ok(backend->ops->memory_use(backend, &use));
+    if (use.own_bytes != plan.own_bytes || use.peak_bytes != plan.own_bytes)
+        fail_msg("%s: %lld bytes planned, %lld held, at most %lld", backend_name,
+                 (long long)plan.own_bytes, (long long)use.own_bytes, (long long)use.peak_bytes);
+    assert_int_equal(plan.own_bytes, plan.weight_bytes + plan.ends_bytes + plan.loaded_bytes +
+                                         plan.masters_bytes + plan.activation_bytes +
+                                         plan.scratch_bytes);
+    assert_int_equal(plan.masters_bytes, 2 * 4 * plan.value_count);
+    qzo_workbench_release(&bench);
+    assert_ok(backend->ops->memory_use(backend, &use));
+    assert_int_equal(use.own_bytes, use.held_bytes[QZO_MEMORY_SCRATCH]);
+    qzo_backend_close(backend);
+    qzo_trial_spec_release(&spec);
+}
+
+static void a_cpu_takes_what_was_planned(void **state) {
+    (void)state;
+    const qzo_backend_options options = {.thread_count = 1};
+    qzo_backend *backend = NULL;
+    check_taken("cpu");
+    if (qzo_backend_open(&backend, "cpu-bf16", &options) == QZO_OK) check_taken("cpu-bf16");
+    qzo_backend_close(backend);
+}
+
+static void a_device_takes_what_was_planned(void **state) {
+    (void)state;
+    if (qzo_cuda_available() != QZO_OK) skip();
+    check_taken("cuda");
+}
+
+/* A tied head is the embedding: one table of vocab * width values, not two. */
+static void a_tied_embedding_is_copied_once(void **state) {
+    (void)state;
+    static const int tables[] = {2, 1};
+    for (int tied = 0; tied < 2; tied++) {
+        const char *name = tied ? "gptq/v1-asym-whole-row-tied" : "gptq/v1-sym-g128";
+        const qzo_backend_options options = {.thread_count = 1, .dry = true};
+        qzo_backend *backend = NULL;
+        qzo_model_dir *dir = NULL;
+        qzo_model *model = NULL;
+        assert_ok(qzo_backend_open(&backend, "cuda", &options));
+        assert_ok(qzo_model_dir_open(&dir, qzo_test_fixture(name)));
+        assert_ok(qzo_model_load(&model, dir, backend));
+        assert_int_equal(model->shape.tied_head, tied);
+        assert_int_equal(model->ends_bytes,
+                         tables[tied] * (int64_t)model->embedding_tensor.as.dense.size_bytes);
+        qzo_model_free(model);
+        qzo_backend_close(backend);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_cpu_takes_what_was_planned),
+        cmocka_unit_test(a_device_takes_what_was_planned),
+        cmocka_unit_test(a_tied_embedding_is_copied_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
