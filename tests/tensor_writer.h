@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TENSOR_WRITER_BYTES_MAX = 1 << 18 };
+enum { TENSOR_WRITER_BYTES_MAX = 1 << 19 };
 
 typedef struct tensor_writer { /* zeroed: an empty file */
     char tensors[TENSOR_WRITER_BYTES_MAX];
