@@ -1,7 +1,8 @@
 /* ctest: labels=gpu timeout=120
- * Whole tiny models of every kind of GPTQ file on a device, against the same models on the CPU:
- * logits of one sequence, log-probabilities of packed options, clean and perturbed, and that twice
- * the same work gives the same bits. 77 (skipped) where there is no device. */
+ * Whole tiny models of every kind of GPTQ file and architecture on a device, against the same
+ * models on the CPU: logits of one sequence, log-probabilities of packed options, clean and
+ * perturbed, and that twice the same work gives the same bits. 77 (skipped) where there is no
+ * device. */
 #include "model_support.h"
 
 #include "backend/cuda_module.h"
@@ -21,6 +22,19 @@ static const char *const models[] = {
     "gptq/v2-sym-g32-desc-act",
     "gptq/v1-sym-g128",
     "gptq/v1-asym-whole-row-tied",
+    "arch/llama3-rope-tied-biases",
+    "arch/llama-linear-rope",
+    "arch/mistral",
+    "arch/qwen2",
+    "arch/qwen3-gptq",
+    "arch/phi3",
+    "arch/phi3-gptq",
+    "arch/gemma2",
+    "arch/opt",
+    "arch/opt-projected-post-norm",
+    "arch/opt-gptq",
+    "arch/gpt2",
+    "arch/gpt2-gptq",
 };
 enum { MODEL_COUNT = sizeof models / sizeof *models };
 

@@ -1,6 +1,6 @@
 # ctest: timeout=180
 # Every architecture's model through every command that takes one: inspected, scored, continued as
-# transformers continues it, timed; and those with scales tuned, resumed and replayed.
+# transformers continues it, timed; and those with scales tuned, replayed and exported.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
 fixtures=$QZO_SOURCE/tests/fixtures
@@ -22,6 +22,8 @@ tune() {
     says stdout '3 steps'
     run 0 "$QZO" run "$1.yaml" --out "$1" --threads 2
     run 0 "$QZO" replay "$1" 1 --step 3 --check
+    run 0 "$QZO" export "$1" 1 --to "$1.folder" --threads 1
+    run 0 "$QZO" eval "$1.folder" "$task" --threads 1
     run 0 "$QZO" run "$1.yaml" --out "$1.alone" --threads 1
     same_journals "$1" "$1.alone" "$1 with one thread and with two"
 }

@@ -45,6 +45,23 @@ cleanup:
     return status;
 }
 
+/* out (rows, columns) = in (columns, rows); in squares, so that both sides stay in the cache. */
+static void transpose(uint8_t *out, const uint8_t *in, int64_t rows, int64_t columns,
+                      size_t item_bytes) {
+    enum { SIDE = 64, SMALL = 2, LARGE = 4 };
+    for (int64_t row0 = 0; row0 < rows; row0 += SIDE)
+        for (int64_t column0 = 0; column0 < columns; column0 += SIDE)
+            for (int64_t row = row0; row < row0 + SIDE && row < rows; row++)
+                for (int64_t c = column0; c < column0 + SIDE && c < columns; c++) {
+                    uint8_t *to = out + (size_t)(row * columns + c) * item_bytes;
+                    const uint8_t *from = in + (size_t)(c * rows + row) * item_bytes;
+                    if (item_bytes == SMALL) /* sizes that the compiler knows */
+                        memcpy(to, from, SMALL);
+                    else
+                        memcpy(to, from, LARGE);
+                }
+}
+
 qzo_status qzo_dense_bind_transposed(qzo_qtensor *out, const qzo_model_dir *dir, const char *module,
                                      int64_t out_features, int64_t in_features) {
     const qzo_tensor_view *view = NULL;
@@ -53,15 +70,11 @@ qzo_status qzo_dense_bind_transposed(qzo_qtensor *out, const qzo_model_dir *dir,
     qzo_status status = qzo_model_dir_require_float(&view, dir, name, 2, in_features, out_features);
     free(name);
     if (status != QZO_OK) return status;
-    size_t item_bytes = qzo_dtype_bytes(view->dtype);
     uint8_t *copy = malloc(view->size_bytes);
     if (copy == NULL)
         return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory for %zu bytes", module,
                         view->size_bytes);
-    for (int64_t row = 0; row < out_features; row++)
-        for (int64_t i = 0; i < in_features; i++)
-            memcpy(copy + (size_t)(row * in_features + i) * item_bytes,
-                   view->data + (size_t)(i * out_features + row) * item_bytes, item_bytes);
+    transpose(copy, view->data, out_features, in_features, qzo_dtype_bytes(view->dtype));
     *out = (qzo_qtensor){.format = &qzo_quant_dense,
                          .name = module,
                          .out_features = out_features,
