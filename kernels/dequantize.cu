@@ -10,13 +10,15 @@
 /* --- device helpers --- */
 
 constexpr int THREADS = 256;
-constexpr int TILE = 32;     /* words and outputs per block of the GPTQ decoder */
+constexpr int TILE = 32;     /* octets of codes and outputs per block of the GPTQ decoder */
 constexpr int TILE_ROWS = 8; /* threads of that block: (TILE, TILE_ROWS) */
 
-/* The eight inputs of word `word` of one output. group_of_input may jump at every input. */
-static __device__ inline half8 decode_word(uint32_t codes, const qzo_cuda_gptq &weight,
-                                           const float *values, int64_t word, int64_t output) {
-    eight_ints groups = load_ints(weight.group_of_input + 8 * word);
+/* Eight inputs of one output. group_of_input may jump at every input. */
+template <int BITS>
+static __device__ inline half8 decode_octet(uint64_t codes, const qzo_cuda_gptq &weight,
+                                            const float *values, int64_t octet, int64_t output) {
+    eight_ints groups = load_ints(weight.group_of_input + 8 * octet);
+    int64_t zero_words = weight.out_features * BITS / 32;
     half8 out;
     int32_t group = -1;
     int zero = 0;
@@ -26,10 +28,10 @@ static __device__ inline half8 decode_word(uint32_t codes, const qzo_cuda_gptq &
         if (groups.at[i] != group) {
             group = groups.at[i];
             value = values[output * weight.group_count + group];
-            zero = qzo_gptq_zero(weight.zeros + group * (weight.out_features / 8), output,
+            zero = qzo_gptq_zero(weight.zeros + group * zero_words, output, BITS,
                                  weight.zero_correction);
         }
-        decoded[i] = qzo_gptq_value(qzo_gptq_nibble(codes, i), zero, value);
+        decoded[i] = qzo_gptq_value(qzo_gptq_lane(codes, i, BITS), zero, value);
     }
 #pragma unroll
     for (int i = 0; i < 4; i++)
@@ -55,26 +57,29 @@ static __global__ void perturb_kernel(float *values, const float *masters, const
     }
 }
 
-/* Codes are contiguous over outputs, the tile over inputs: the block turns TILE by TILE words in
- * shared memory, so that both sides are read and written in whole lines. */
+/* Codes are contiguous over outputs, the tile over inputs: the block turns the words of TILE octets
+ * by TILE outputs in shared memory, so that both sides are read and written in whole lines. */
+template <int BITS>
 static __global__ void decode_gptq_kernel(__half *tile, qzo_cuda_gptq weight, const float *values,
                                           int64_t first_output, int64_t output_count) {
-    __shared__ uint32_t words[TILE][TILE + 1]; /* (word, output); the odd pitch spreads the banks */
-    int64_t word_count = weight.in_features / 8;
-    int64_t word_begin = (int64_t)blockIdx.x * TILE, output_begin = (int64_t)blockIdx.y * TILE;
+    constexpr int WORDS = TILE * 8 * BITS / 32;
+    __shared__ uint32_t
+        words[WORDS][TILE + 1]; /* (word, output); the odd pitch spreads the banks */
+    int64_t word_count = weight.in_features * BITS / 32, octet_count = weight.in_features / 8;
+    int64_t word_begin = (int64_t)blockIdx.x * WORDS, output_begin = (int64_t)blockIdx.y * TILE;
     int64_t output_here = output_begin + threadIdx.x;
-    for (int i = threadIdx.y; i < TILE; i += TILE_ROWS)
+    for (int i = threadIdx.y; i < WORDS; i += TILE_ROWS)
         if (word_begin + i < word_count && output_here < output_count)
             words[i][threadIdx.x] =
                 weight.codes[(word_begin + i) * weight.out_features + first_output + output_here];
     __syncthreads();
-    int64_t word = word_begin + threadIdx.x;
+    int64_t octet = (int64_t)blockIdx.x * TILE + threadIdx.x;
     for (int i = threadIdx.y; i < TILE; i += TILE_ROWS) {
         int64_t output = output_begin + i;
-        if (word >= word_count || output >= output_count) continue;
-        half8 decoded =
-            decode_word(words[threadIdx.x][i], weight, values, word, first_output + output);
-        store_half8(tile + output * weight.in_features + 8 * word, decoded);
+        if (octet >= octet_count || output >= output_count) continue;
+        uint64_t codes = qzo_gptq_octet(&words[0][i], TILE + 1, threadIdx.x, BITS);
+        half8 decoded = decode_octet<BITS>(codes, weight, values, octet, first_output + output);
+        store_half8(tile + output * weight.in_features + 8 * octet, decoded);
     }
 }
 
@@ -125,8 +130,26 @@ extern "C" cudaError_t qzo_cuda_decode_gptq(uint16_t *tile, qzo_cuda_gptq weight
     if (output_count == 0) return cudaSuccess;
     dim3 blocks(blocks_for(weight.in_features / 8, TILE), blocks_for(output_count, TILE));
     dim3 threads(TILE, TILE_ROWS);
-    decode_gptq_kernel<<<blocks, threads, 0, stream>>>(as_half(tile), weight, values, first_output,
-                                                       output_count);
+    __half *out = as_half(tile);
+    switch (weight.bits) {
+    case 2:
+        decode_gptq_kernel<2>
+            <<<blocks, threads, 0, stream>>>(out, weight, values, first_output, output_count);
+        break;
+    case 3:
+        decode_gptq_kernel<3>
+            <<<blocks, threads, 0, stream>>>(out, weight, values, first_output, output_count);
+        break;
+    case 4:
+        decode_gptq_kernel<4>
+            <<<blocks, threads, 0, stream>>>(out, weight, values, first_output, output_count);
+        break;
+    case 8:
+        decode_gptq_kernel<8>
+            <<<blocks, threads, 0, stream>>>(out, weight, values, first_output, output_count);
+        break;
+    default: return cudaErrorInvalidValue;
+    }
     return cudaGetLastError();
 }
 

@@ -6,7 +6,7 @@
 
 /* --- device helpers --- */
 
-constexpr int SLICES = 8; /* warps of a block; each takes a run of words of the same 32 outputs */
+constexpr int SLICES = 8; /* warps of a block; each takes a run of octets of the same 32 outputs */
 constexpr int THREADS = SLICES * WARP;
 
 static __device__ inline void store(__half *out, float value) { *out = __float2half_rn(value); }
@@ -16,21 +16,22 @@ static __device__ inline float element(const half8 &x, int i) {
     return i % 2 == 0 ? __low2float(x.pair[i / 2]) : __high2float(x.pair[i / 2]);
 }
 
-/* sums (ROWS) of one output over words begin .. end - 1. Rows past `rows` are zeros. */
-template <int ROWS>
+/* sums (ROWS) of one output over octets begin .. end - 1. Rows past `rows` are zeros. */
+template <int BITS, int ROWS>
 static __device__ inline void slice_sums(float sums[ROWS], const __half *x,
                                          const qzo_cuda_gptq &weight, const float *values, int rows,
                                          int64_t begin, int64_t end, int64_t output) {
     float partial[ROWS] = {}, value = 0.0f;
     int32_t group = -1;
+    int64_t zero_words = weight.out_features * BITS / 32;
     int zero = 0;
-    for (int64_t word = begin; word < end; word++) {
-        uint32_t codes = weight.codes[word * weight.out_features + output];
-        eight_ints groups = load_ints(weight.group_of_input + 8 * word);
+    for (int64_t octet = begin; octet < end; octet++) {
+        uint64_t codes = qzo_gptq_octet(weight.codes + output, weight.out_features, octet, BITS);
+        eight_ints groups = load_ints(weight.group_of_input + 8 * octet);
         half8 inputs[ROWS] = {};
 #pragma unroll
         for (int r = 0; r < ROWS; r++)
-            if (r < rows) inputs[r] = load_half8(x + r * weight.in_features + 8 * word);
+            if (r < rows) inputs[r] = load_half8(x + r * weight.in_features + 8 * octet);
 #pragma unroll
         for (int i = 0; i < 8; i++) {
             if (groups.at[i] != group) { /* the same on all lanes */
@@ -41,10 +42,10 @@ static __device__ inline void slice_sums(float sums[ROWS], const __half *x,
                 }
                 group = groups.at[i];
                 value = values[output * weight.group_count + group];
-                zero = qzo_gptq_zero(weight.zeros + group * (weight.out_features / 8), output,
+                zero = qzo_gptq_zero(weight.zeros + group * zero_words, output, BITS,
                                      weight.zero_correction);
             }
-            float difference = (float)(qzo_gptq_nibble(codes, i) - zero);
+            float difference = (float)(qzo_gptq_lane(codes, i, BITS) - zero);
 #pragma unroll
             for (int r = 0; r < ROWS; r++)
                 partial[r] = fmaf(difference, element(inputs[r], i), partial[r]);
@@ -58,19 +59,19 @@ static __device__ inline void slice_sums(float sums[ROWS], const __half *x,
 
 /* A block has 32 outputs, one per lane; slices are added in ascending order. No row's sum depends
  * on ROWS or on the other rows. */
-template <int ROWS, typename OUT>
+template <int BITS, int ROWS, typename OUT>
 static __global__ void __launch_bounds__(THREADS)
     linear_few_kernel(OUT *out, const __half *x, qzo_cuda_gptq weight, const float *values,
                       int rows) {
     __shared__ float parts[SLICES][ROWS][WARP];
     int lane = threadIdx.x % WARP, slice = threadIdx.x / WARP;
     int64_t output = (int64_t)blockIdx.x * WARP + lane;
-    int64_t word_count = weight.in_features / 8;
-    int64_t per_slice = (word_count + SLICES - 1) / SLICES;
-    int64_t begin = slice * per_slice, end = min(begin + per_slice, word_count);
+    int64_t octet_count = weight.in_features / 8;
+    int64_t per_slice = (octet_count + SLICES - 1) / SLICES;
+    int64_t begin = slice * per_slice, end = min(begin + per_slice, octet_count);
     float sums[ROWS] = {};
     if (output < weight.out_features)
-        slice_sums<ROWS>(sums, x, weight, values, rows, begin, end, output);
+        slice_sums<BITS, ROWS>(sums, x, weight, values, rows, begin, end, output);
 #pragma unroll
     for (int r = 0; r < ROWS; r++) parts[slice][r][lane] = sums[r];
     __syncthreads();
@@ -84,18 +85,31 @@ static __global__ void __launch_bounds__(THREADS)
 
 /* --- launchers --- */
 
-template <typename OUT>
-static void launch_few(OUT *out, const __half *x, const qzo_cuda_gptq &weight, const float *values,
-                       int rows, cudaStream_t stream) {
+template <int BITS, typename OUT>
+static void launch_rows(OUT *out, const __half *x, const qzo_cuda_gptq &weight, const float *values,
+                        int rows, cudaStream_t stream) {
     unsigned blocks = blocks_for(weight.out_features, WARP);
     if (rows == 1)
-        linear_few_kernel<1><<<blocks, THREADS, 0, stream>>>(out, x, weight, values, rows);
+        linear_few_kernel<BITS, 1><<<blocks, THREADS, 0, stream>>>(out, x, weight, values, rows);
     else if (rows == 2)
-        linear_few_kernel<2><<<blocks, THREADS, 0, stream>>>(out, x, weight, values, rows);
+        linear_few_kernel<BITS, 2><<<blocks, THREADS, 0, stream>>>(out, x, weight, values, rows);
     else if (rows <= 4)
-        linear_few_kernel<4><<<blocks, THREADS, 0, stream>>>(out, x, weight, values, rows);
+        linear_few_kernel<BITS, 4><<<blocks, THREADS, 0, stream>>>(out, x, weight, values, rows);
     else
-        linear_few_kernel<8><<<blocks, THREADS, 0, stream>>>(out, x, weight, values, rows);
+        linear_few_kernel<BITS, 8><<<blocks, THREADS, 0, stream>>>(out, x, weight, values, rows);
+}
+
+template <typename OUT>
+static cudaError_t launch_few(OUT *out, const __half *x, const qzo_cuda_gptq &weight,
+                              const float *values, int rows, cudaStream_t stream) {
+    switch (weight.bits) {
+    case 2: launch_rows<2>(out, x, weight, values, rows, stream); break;
+    case 3: launch_rows<3>(out, x, weight, values, rows, stream); break;
+    case 4: launch_rows<4>(out, x, weight, values, rows, stream); break;
+    case 8: launch_rows<8>(out, x, weight, values, rows, stream); break;
+    default: return cudaErrorInvalidValue;
+    }
+    return cudaGetLastError();
 }
 
 extern "C" cudaError_t qzo_cuda_linear_gptq_few(void *out, const uint16_t *x, qzo_cuda_gptq weight,
@@ -105,8 +119,6 @@ extern "C" cudaError_t qzo_cuda_linear_gptq_few(void *out, const uint16_t *x, qz
     if (rows == 0) return cudaSuccess;
     if (rows > QZO_CUDA_FEW_ROWS_MAX) return cudaErrorInvalidValue;
     if (wide)
-        launch_few(static_cast<float *>(out), as_half(x), weight, values, (int)rows, stream);
-    else
-        launch_few(static_cast<__half *>(out), as_half(x), weight, values, (int)rows, stream);
-    return cudaGetLastError();
+        return launch_few(static_cast<float *>(out), as_half(x), weight, values, (int)rows, stream);
+    return launch_few(static_cast<__half *>(out), as_half(x), weight, values, (int)rows, stream);
 }

@@ -43,8 +43,8 @@ static inline uint32_t *test_words(uint32_t stream, int64_t count) {
 }
 
 /* GPTQ: drawn codes and zeros, scales of both signs; group 0: one group per row. */
-static inline test_weight test_weight_gptq(int64_t out_features, int64_t in_features, int64_t group,
-                                           bool desc_act, bool v1) {
+static inline test_weight test_weight_gptq_bits(int bits, int64_t out_features, int64_t in_features,
+                                                int64_t group, bool desc_act, bool v1) {
     int64_t groups = group == 0 ? 1 : (in_features + group - 1) / group;
     int32_t *group_of_input = malloc((size_t)in_features * sizeof *group_of_input);
     for (int64_t i = 0; i < in_features; i++)
@@ -54,8 +54,8 @@ static inline test_weight test_weight_gptq(int64_t out_features, int64_t in_feat
     int64_t value_count = TEST_SPAN_OFFSET + out_features * groups;
     test_weight out = {.masters = test_normals(4, value_count, 0.01f),
                        .unit = test_normals(9, value_count, 0.02f),
-                       .first = test_words(1, in_features / 8 * out_features),
-                       .second = test_words(2, groups * out_features / 8),
+                       .first = test_words(1, in_features * bits / 32 * out_features),
+                       .second = test_words(2, groups * (out_features * bits / 32)),
                        .third = group_of_input};
     out.tensor = (qzo_qtensor){.format = &qzo_quant_gptq,
                                .name = "gptq",
@@ -64,11 +64,17 @@ static inline test_weight test_weight_gptq(int64_t out_features, int64_t in_feat
                                .group_count = groups,
                                .span_offset = TEST_SPAN_OFFSET,
                                .tensor_id = 0xabcdef01u,
-                               .as.gptq = {.codes = out.first,
+                               .as.gptq = {.bits = bits,
+                                           .codes = out.first,
                                            .zeros = out.second,
-                                           .zero_correction = v1 ? QZO_GPTQ_V1_ZERO_CORRECTION : 0,
+                                           .zero_correction = v1 ? qzo_gptq_v1_correction(bits) : 0,
                                            .group_of_input = group_of_input}};
     return out;
+}
+
+static inline test_weight test_weight_gptq(int64_t out_features, int64_t in_features, int64_t group,
+                                           bool desc_act, bool v1) {
+    return test_weight_gptq_bits(4, out_features, in_features, group, desc_act, v1);
 }
 
 static inline test_weight test_weight_dense(int64_t out_features, int64_t in_features,
@@ -154,39 +160,53 @@ static inline float *test_trained_values(const test_weight *weight,
 
 typedef void test_weight_visit(const test_weight *weight, const char *name);
 
-/* Every kind of weight over shapes around the tiles (16, 64 outputs; 256 inputs). */
-static inline void test_weights_visit(test_weight_visit *visit) {
-    static const int64_t gptq_shapes[][3] = {{8, 8, 8},      {24, 32, 32},  {64, 256, 32},
-                                             {72, 264, 128}, {136, 520, 0}, {128, 544, 32}};
-    static const int64_t dense_shapes[][2] = {{1, 1}, {7, 5}, {16, 256}, {65, 300}, {130, 257}};
+static inline void test_weights_visit_gptq(test_weight_visit *visit) {
+    static const struct {
+        int bits;
+        int64_t out_features, in_features, group;
+    } shapes[] = {{4, 8, 8, 8},     {4, 24, 32, 32},   {4, 64, 256, 32}, {4, 72, 264, 128},
+                  {4, 136, 520, 0}, {4, 128, 544, 32}, {2, 16, 16, 16},  {2, 80, 272, 32},
+                  {3, 32, 32, 32},  {3, 96, 288, 64},  {3, 160, 544, 0}, {8, 8, 8, 8},
+                  {8, 72, 264, 128}};
+    char name[128];
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (int kind = 0; kind < 4; kind++) {
+            bool desc_act = kind % 2 != 0, v1 = kind / 2 != 0;
+            test_weight weight =
+                test_weight_gptq_bits(shapes[i].bits, shapes[i].out_features, shapes[i].in_features,
+                                      shapes[i].group, desc_act, v1);
+            snprintf(name, sizeof name, "gptq v%d %d bits (%d, %d) groups of %d%s", v1 ? 1 : 2,
+                     shapes[i].bits, (int)shapes[i].out_features, (int)shapes[i].in_features,
+                     (int)shapes[i].group, desc_act ? " permuted" : "");
+            visit(&weight, name);
+            test_weight_release(&weight);
+        }
+}
+
+static inline void test_weights_visit_dense(test_weight_visit *visit) {
+    static const int64_t shapes[][2] = {{1, 1}, {7, 5}, {16, 256}, {65, 300}, {130, 257}};
     static const qzo_dtype dtypes[] = {QZO_DTYPE_F32, QZO_DTYPE_F16, QZO_DTYPE_BF16};
     char name[128];
-    for (size_t i = 0; i < sizeof gptq_shapes / sizeof *gptq_shapes; i++)
-        for (int kind = 0; kind < 4; kind++) {
-            const int64_t *shape = gptq_shapes[i];
-            test_weight weight =
-                test_weight_gptq(shape[0], shape[1], shape[2], kind % 2 != 0, kind / 2 != 0);
-            snprintf(name, sizeof name, "gptq v%d (%d, %d) groups of %d%s", kind / 2 != 0 ? 1 : 2,
-                     (int)shape[0], (int)shape[1], (int)shape[2], kind % 2 ? " permuted" : "");
-            visit(&weight, name);
-            test_weight_release(&weight);
-        }
-    for (size_t i = 0; i < sizeof dense_shapes / sizeof *dense_shapes; i++)
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int kind = 0; kind < 3; kind++) {
-            test_weight weight =
-                test_weight_dense(dense_shapes[i][0], dense_shapes[i][1], dtypes[kind]);
+            test_weight weight = test_weight_dense(shapes[i][0], shapes[i][1], dtypes[kind]);
             snprintf(name, sizeof name, "dense %s (%d, %d)", qzo_dtype_name(dtypes[kind]),
-                     (int)dense_shapes[i][0], (int)dense_shapes[i][1]);
+                     (int)shapes[i][0], (int)shapes[i][1]);
             visit(&weight, name);
             test_weight_release(&weight);
         }
-    for (size_t i = 0; i < sizeof dense_shapes / sizeof *dense_shapes; i++) {
-        test_weight weight = test_weight_trained(dense_shapes[i][0], dense_shapes[i][1]);
-        snprintf(name, sizeof name, "trained (%d, %d)", (int)dense_shapes[i][0],
-                 (int)dense_shapes[i][1]);
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        test_weight weight = test_weight_trained(shapes[i][0], shapes[i][1]);
+        snprintf(name, sizeof name, "trained (%d, %d)", (int)shapes[i][0], (int)shapes[i][1]);
         visit(&weight, name);
         test_weight_release(&weight);
     }
+}
+
+/* Every kind of weight over shapes around the tiles (16, 64 outputs; 256 inputs). */
+static inline void test_weights_visit(test_weight_visit *visit) {
+    test_weights_visit_gptq(visit);
+    test_weights_visit_dense(visit);
 }
 
 /* out (rows, out_features): all tiles of one table, in scratch of exactly the size that it asks

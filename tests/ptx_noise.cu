@@ -30,8 +30,9 @@ extern "C" __global__ void update(float *values, const float *z, uint64_t *diges
 extern "C" __global__ void decode(float *out, const uint32_t *codes, const uint32_t *zeros,
                                   const float *masters, const float *z, float c) {
     uint32_t i = threadIdx.x;
-    int code = qzo_gptq_nibble(codes[i / 8], (int)(i % 8));
-    int zero = qzo_gptq_zero(zeros, i, QZO_GPTQ_V1_ZERO_CORRECTION);
+    constexpr int BITS = 3; /* codes that cross words */
+    int code = qzo_gptq_lane(qzo_gptq_octet(codes, 1, i / 8, BITS), (int)(i % 8), BITS);
+    int zero = qzo_gptq_zero(zeros, i, BITS, qzo_gptq_v1_correction(BITS));
     out[i] = qzo_gptq_value(code, zero, qzo_perturbed(masters[i], c, z[i]));
 }
 

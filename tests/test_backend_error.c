@@ -13,6 +13,25 @@ static const cpu_ops *const ops = &qzo_cpu_ops_reference;
 /* gamma(n): what n roundings in a row can do. */
 static double gamma_of(double roundings) { return roundings * UNIT / (1.0 - roundings * UNIT); }
 
+/* Field `index` of fields of `bits` bits, bit by bit; word i of the run is words[i * stride]. */
+static uint32_t field_at(const uint32_t *words, int64_t stride, int64_t index, int bits) {
+    uint32_t field = 0;
+    for (int b = 0; b < bits; b++) {
+        int64_t bit = index * bits + b;
+        field |= (words[bit / 32 * stride] >> bit % 32 & 1u) << b;
+    }
+    return field;
+}
+
+/* Version 1: one is added to every field, with carries inside a word where fields do not cross. */
+static uint32_t zero_at(const uint32_t *zeros, int64_t output, int bits, bool v1) {
+    if (!v1) return field_at(zeros, 1, output, bits);
+    if (bits == 3) return (field_at(zeros, 1, output, bits) + 1u) % 8u;
+    uint32_t word = zeros[output * bits / 32];
+    for (int lane = 0; lane < 32 / bits; lane++) word += 1u << (lane * bits);
+    return field_at(&word, 1, output % (32 / bits), bits);
+}
+
 /* W[output][input] in double by the format's definition, from the file's words. */
 static double weight_value(const test_weight *weight, int64_t output, int64_t input,
                            const qzo_perturbation *perturbation, const float *z) {
@@ -38,9 +57,9 @@ static double weight_value(const test_weight *weight, int64_t output, int64_t in
     const qzo_gptq_tensor *gptq = &tensor->as.gptq;
     int64_t group = gptq->group_of_input[input];
     int64_t element = output * tensor->group_count + group;
-    uint32_t code = gptq->codes[input / 8 * tensor->out_features + output] >> input % 8 * 4 & 15;
-    uint32_t zero_word = gptq->zeros[group * (tensor->out_features / 8) + output / 8];
-    uint32_t zero = (zero_word + gptq->zero_correction) >> output % 8 * 4 & 15;
+    uint32_t code = field_at(gptq->codes + output, tensor->out_features, input, gptq->bits);
+    const uint32_t *zeros = gptq->zeros + group * (tensor->out_features * gptq->bits / 32);
+    uint32_t zero = zero_at(zeros, output, gptq->bits, gptq->zero_correction != 0);
     double scale = (double)weight->masters[TEST_SPAN_OFFSET + element];
     scale += (double)perturbation->c * (double)z[element];
     return scale * ((double)code - (double)zero);

@@ -35,6 +35,10 @@ static const char *const models[] = {
     "arch/opt-gptq",
     "arch/gpt2",
     "arch/gpt2-gptq",
+    "gptq/v1-asym-2bit",
+    "gptq/v1-asym-3bit",
+    "gptq/v2-asym-3bit-desc-act",
+    "gptq/v1-asym-8bit-g16",
 };
 enum { MODEL_COUNT = sizeof models / sizeof *models };
 

@@ -288,7 +288,7 @@ typedef struct settings_case {
 
 static const settings_case settings_cases[] = {
     {"\"group_size\": 8", QZO_ERR_FORMAT, "\"bits\" is missing"},
-    {"\"bits\": 3, \"group_size\": 8", QZO_ERR_UNSUPPORTED, "3 bits, only 4 are read"},
+    {"\"bits\": 5, \"group_size\": 8", QZO_ERR_UNSUPPORTED, "5 bits, only 2, 3, 4 and 8 are read"},
     {"\"bits\": \"4\", \"group_size\": 8", QZO_ERR_FORMAT, "\"bits\" must be an integer"},
     {"\"bits\": 4", QZO_ERR_FORMAT, "\"group_size\" is missing"},
     {"\"bits\": 4, \"group_size\": 0", QZO_ERR_FORMAT, "\"group_size\" must be -1 or positive"},
@@ -378,9 +378,9 @@ static void shapes_that_do_not_pack_are_refused(void **state) {
     small_file_write(&file);
     assert_ok(qzo_model_dir_open(&dir, folder));
     assert_fails(qzo_qtensor_bind(&weight, dir, "m", OUTPUTS, 12), QZO_ERR_UNSUPPORTED,
-                 "GPTQ packs by 8, the weight is (8, 12)");
+                 "GPTQ with 4 bits packs by 8, the weight is (8, 12)");
     assert_fails(qzo_qtensor_bind(&weight, dir, "m", 12, INPUTS), QZO_ERR_UNSUPPORTED,
-                 "GPTQ packs by 8");
+                 "GPTQ with 4 bits packs by 8");
     assert_null(weight.format);
     qzo_qtensor_release(&weight);
     qzo_model_dir_close(dir);

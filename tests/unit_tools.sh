@@ -30,6 +30,12 @@ run 0 "$python" "$QZO_SOURCE/tools/quantize_gptq.py" "$fixtures/tiny-llama-fp32"
     --group-size 32 --asym
 run 0 "$QZO" inspect model
 says stdout '2560'
+for bits in 2 3 8; do
+    run 0 "$python" "$QZO_SOURCE/tools/quantize_gptq.py" "$fixtures/tiny-llama-fp32" "model-$bits" \
+        --group-size 32 --bits "$bits"
+    run 0 "$QZO" eval "model-$bits" "$fixtures/tiny-task.qzt" --threads 1
+    says stdout 'dev .* 300 '
+done
 cat >sweep.yaml <<'YAML'
 model: model
 task: task.qzt

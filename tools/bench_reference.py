@@ -25,7 +25,7 @@ import torch
 from transformers import AutoConfig, LlamaForCausalLM
 
 import tensor_file
-from gptq_numpy import ZERO_CORRECTIONS, unpack_rows, unpack_zeros
+from gptq_numpy import FORMATS, unpack_rows, unpack_zeros
 
 
 class DecodedLinear(torch.nn.Module):
@@ -56,7 +56,7 @@ def load_model(folder):
     config = AutoConfig.from_pretrained(folder)
     quantization = json.loads((Path(folder) / "config.json").read_text())["quantization_config"]
     checkpoint_format = quantization.get("checkpoint_format", "gptq")
-    assert checkpoint_format in ZERO_CORRECTIONS
+    assert checkpoint_format in FORMATS and quantization["bits"] == 4
     del config.quantization_config
     tensors = {}
     for path in sorted(Path(folder).glob("*.safetensors")):

@@ -43,7 +43,7 @@ def modules_in(folder):
     """[(module, its four arrays, quantization settings)]."""
     settings = json.loads((folder / "quantize_config.json").read_text())
     tensors = tensor_file.read_folder(folder)
-    return [(name, gptq_numpy.module_tensors(tensors, name, settings["group_size"]), settings)
+    return [(name, gptq_numpy.module_tensors(tensors, name, settings), settings)
             for name in gptq_numpy.modules_of(tensors)]
 
 
@@ -54,8 +54,9 @@ def gptqmodel_weight(parts, settings):
     from gptqmodel.nn_modules.qlinear.torch import TorchLinear
     from gptqmodel.utils.model import convert_gptq_v1_to_v2_format_module
 
-    in_features = parts["qweight"].shape[0] * gptq_numpy.LANES
-    module = TorchLinear(bits=4, group_size=settings["group_size"], sym=settings["sym"],
+    bits = settings["bits"]
+    in_features = parts["qweight"].shape[0] * 32 // bits
+    module = TorchLinear(bits=bits, group_size=settings["group_size"], sym=settings["sym"],
                          desc_act=settings["desc_act"], in_features=in_features,
                          out_features=parts["qweight"].shape[1], bias=False)
     module.eval()
@@ -65,7 +66,7 @@ def gptqmodel_weight(parts, settings):
         assert buffer.shape == value.shape, f"{part}: {buffer.shape} but {value.shape}"
         setattr(module, part, value.float() if part == "scales" else value)
     if settings["checkpoint_format"] == "gptq":
-        convert_gptq_v1_to_v2_format_module(module, bits=4, pack_dtype=torch.int32)
+        convert_gptq_v1_to_v2_format_module(module, bits=bits, pack_dtype=torch.int32)
     return module.dequantize_weight().T.contiguous().numpy()
 
 
@@ -75,7 +76,7 @@ def check_gptqmodel(fixtures):
     failures = modules = 0
     for folder in gptq_folders(fixtures):
         for name, parts, settings in modules_in(folder):
-            ours = gptq_numpy.decode(parts, settings["checkpoint_format"])
+            ours = gptq_numpy.decode(parts, settings)
             theirs = gptqmodel_weight(parts, settings)
             modules += 1
             # +0 and -0 are one weight: a product with a code equal to its zero has either sign.
@@ -98,7 +99,7 @@ def transformers_logits(folder, ids):
     state = {name: torch.from_numpy(tensor.as_float32())
              for name, tensor in tensor_file.read_folder(folder).items() if ".weight" in name}
     for name, parts, settings in modules_in(folder):
-        weight = gptq_numpy.decode(parts, settings["checkpoint_format"])
+        weight = gptq_numpy.decode(parts, settings)
         state[f"{name}.weight"] = torch.from_numpy(weight)
     missing, unexpected = model.load_state_dict(state, strict=False)
     assert not unexpected and (not missing or tied), (missing, unexpected)
@@ -145,7 +146,7 @@ def architecture_model(folder):
     state = {name: torch.from_numpy(tensor.as_float32())
              for name, tensor in tensor_file.read_folder(folder).items()}
     for name, parts, settings in modules_in(folder):
-        weight = torch.from_numpy(gptq_numpy.decode(parts, settings["checkpoint_format"]))
+        weight = torch.from_numpy(gptq_numpy.decode(parts, settings))
         conv = type(model.get_submodule(name)).__name__ == "Conv1D"
         state[f"{name}.weight"] = weight.T if conv else weight
     missing, _ = model.load_state_dict(state, strict=False)

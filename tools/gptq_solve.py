@@ -72,7 +72,7 @@ def inverse_root(hessian):
     return np.linalg.cholesky(np.linalg.inv(damped)).T
 
 
-def solve(weight, hessian, group_size, desc_act, quantize_group, sym):
+def solve(weight, hessian, group_size, desc_act, quantize_group, sym, bits):
     """Codes (out, in), zeros and scales (out, groups), g_idx (in) of W (out, in)."""
     columns = weight.shape[1]
     size = columns if group_size == -1 else group_size
@@ -87,11 +87,11 @@ def solve(weight, hessian, group_size, desc_act, quantize_group, sym):
     for column in range(columns):
         if column % size == 0:
             members = left[:, column : column + size].astype(np.float32)
-            _, zero, scale = quantize_group(members, sym)
+            _, zero, scale = quantize_group(members, sym, bits)
             zeros.append(zero)
             scales.append(scale)
         wide = scales[-1].astype(np.float64)
-        code = np.clip(np.rint(left[:, column] / wide) + zeros[-1], 0, 15)
+        code = np.clip(np.rint(left[:, column] / wide) + zeros[-1], 0, 2**bits - 1)
         error = (left[:, column] - (code - zeros[-1]) * wide) / root[column, column]
         left[:, column + 1 :] -= error[:, None] * root[column, column + 1 :]
         codes[:, order[column]] = code

@@ -28,8 +28,9 @@ class Llama:
         quantization = self.config.get("quantization_config", {})
         self.dense, self.offsets, self.groups, self.scales = {}, {}, {}, {}
         for module in gptq_numpy.modules_of(tensors):
-            parts = gptq_numpy.module_tensors(tensors, module, quantization["group_size"])
-            offsets = gptq_numpy.code_offsets(parts, quantization["checkpoint_format"])
+            parts = gptq_numpy.module_tensors(tensors, module, quantization)
+            offsets = gptq_numpy.code_offsets(parts, quantization["checkpoint_format"],
+                                              quantization["bits"])
             self.offsets[module] = torch.from_numpy(offsets).to(dtype)
             self.groups[module] = torch.from_numpy(parts["g_idx"].astype(np.int64))
             scales = np.ascontiguousarray(parts["scales"].T.astype(np.float32))

@@ -99,8 +99,8 @@ def load_decoded(model, folder, settings):
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for module in gptq_numpy.modules_of(tensors):
-            parts = gptq_numpy.module_tensors(tensors, module, settings["group_size"])
-            weight = torch.from_numpy(gptq_numpy.decode(parts, settings["checkpoint_format"]))
+            parts = gptq_numpy.module_tensors(tensors, module, settings)
+            weight = torch.from_numpy(gptq_numpy.decode(parts, settings))
             target = parameters[f"{module}.weight"]
             is_conv = type(model.get_submodule(module)).__name__ == "Conv1D"
             target.copy_(weight.T if is_conv else weight)

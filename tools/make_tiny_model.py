@@ -44,6 +44,10 @@ VARIANTS = {
     "v2-sym-g32-desc-act": dict(desc_act=True, checkpoint_format="gptq_v2"),
     "v1-sym-g128": dict(hidden=16, ffn=256, kv_heads=2, group_size=128),
     "v1-asym-whole-row-tied": dict(sym=False, group_size=-1, tied=True, kv_heads=1),
+    "v1-asym-2bit": dict(bits=2, ffn=32, sym=False, kv_heads=2),
+    "v1-asym-3bit": dict(bits=3, ffn=32, sym=False),
+    "v2-asym-3bit-desc-act": dict(bits=3, sym=False, desc_act=True, checkpoint_format="gptq_v2"),
+    "v1-asym-8bit-g16": dict(bits=8, ffn=32, kv_heads=1, group_size=16, sym=False),
 }
 VARIANT_WORDS = 32
 
@@ -168,8 +172,8 @@ def expected_values(folder, config, settings, seed, with_weights=True):
     state = {name: torch.from_numpy(tensor.as_float32()) for name, tensor in tensors.items()
              if name.endswith(".weight")}
     for module in gptq_numpy.modules_of(tensors):
-        parts = gptq_numpy.module_tensors(tensors, module, settings["group_size"])
-        weight = gptq_numpy.decode(parts, settings["checkpoint_format"])
+        parts = gptq_numpy.module_tensors(tensors, module, settings)
+        weight = gptq_numpy.decode(parts, settings)
         if with_weights:
             expected[f"{module}.weight"] = weight
         state[f"{module}.weight"] = torch.from_numpy(weight)

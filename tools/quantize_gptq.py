@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Turns a Hugging Face folder into a GPTQ int4 folder: SRC DEST [options].
+"""Turns a Hugging Face folder into a GPTQ folder: SRC DEST [options].
 
 Every linear of the decoder layers becomes qweight, qzeros, scales and g_idx, fused ones as they
 are, GPT-2's (stored in x out) like all others; everything else is copied as it is. The scale of an
@@ -25,7 +25,6 @@ import tensor_file
 LINEAR = re.compile(r"^(model\.|transformer\.)?(decoder\.)?(layers|h)\.\d+\."
                     r"(self_attn\.([qkvo]|out|qkv)_proj|mlp\.(gate|up|down|gate_up)_proj|fc[12]"
                     r"|attn\.c_(attn|proj)|mlp\.c_(fc|proj))\.weight$")
-LEVELS = 15
 SHRINK_STEPS = 40  # ranges from 1 down to 0.5 of the full one
 SHRINK_LEAST = 0.5
 CALIBRATION_ROWS = 128
@@ -35,28 +34,30 @@ class QuantizeError(Exception):
     """A model that cannot be quantized as asked."""
 
 
-def round_group(weight, low, high, sym):
+def round_group(weight, low, high, sym, bits):
     """Codes, zeros, fp16 scales and squared errors of one group (out, members) for given ranges."""
+    levels = 2**bits - 1
     if sym:
         reach = np.maximum(np.abs(low), high)
         low, high = -reach, reach
-    scale = ((high - low) / LEVELS).astype(np.float16)
+    scale = ((high - low) / levels).astype(np.float16)
     # A group of zeros, or one so small that fp16 loses it, gets the smallest normal scale: a scale
     # of 0 could never be trained.
     scale = np.maximum(scale, np.float16(2.0**-14))
     wide = scale.astype(np.float32)
-    zero = np.full(len(wide), 8.0, np.float32) if sym else np.clip(np.rint(-low / wide), 0, LEVELS)
-    codes = np.clip(np.rint(weight / wide[:, None]) + zero[:, None], 0, LEVELS)
+    zero = (np.full(len(wide), 2.0 ** (bits - 1), np.float32) if sym
+            else np.clip(np.rint(-low / wide), 0, levels))
+    codes = np.clip(np.rint(weight / wide[:, None]) + zero[:, None], 0, levels)
     error = (((codes - zero[:, None]) * wide[:, None] - weight) ** 2).sum(axis=1)
     return codes.astype(np.int32), zero.astype(np.int32), scale, error
 
 
-def quantize_group(weight, sym):
+def quantize_group(weight, sym, bits):
     """The best of SHRINK_STEPS ranges for each output."""
     low, high = np.minimum(weight.min(axis=1), 0), np.maximum(weight.max(axis=1), 0)
-    best = round_group(weight, low, high, sym)
+    best = round_group(weight, low, high, sym, bits)
     for factor in np.linspace(1, SHRINK_LEAST, SHRINK_STEPS + 1, dtype=np.float32)[1:]:
-        tried = round_group(weight, low * factor, high * factor, sym)
+        tried = round_group(weight, low * factor, high * factor, sym, bits)
         better = tried[3] < best[3]
         best = tuple(np.where(better[:, None] if new.ndim == 2 else better, new, old)
                      for new, old in zip(tried, best))
@@ -83,18 +84,19 @@ def quantize_weight(weight, settings):
     for group in range(groups):
         members = np.flatnonzero(g_idx == group)
         codes[:, members], zeros[:, group], scales[:, group] = quantize_group(
-            weight[:, members], settings["sym"])
-    return gptq_numpy.encode(codes, zeros, scales, g_idx, settings["checkpoint_format"])
+            weight[:, members], settings["sym"], settings["bits"])
+    return gptq_numpy.encode(codes, zeros, scales, g_idx, settings)
 
 
-def check_linears(tensors):
+def check_linears(tensors, bits):
     """Names of the linears to quantize."""
+    packed = gptq_numpy.PACKED[bits]
     names = [name for name in tensors if LINEAR.match(name)]
     for name in names:
         rows, columns = tensors[name].array.shape
-        if rows % gptq_numpy.LANES or columns % gptq_numpy.LANES:
-            raise QuantizeError(f"{name}: expected both sizes to be multiples of "
-                                f"{gptq_numpy.LANES}, found ({rows}, {columns})")
+        if rows % packed or columns % packed:
+            raise QuantizeError(f"{name}: expected both sizes to be multiples of {packed}, "
+                                f"found ({rows}, {columns})")
     if not names:
         raise QuantizeError("expected linears such as model.layers.0.self_attn.q_proj.weight, "
                             "found none")
@@ -104,7 +106,8 @@ def check_linears(tensors):
 def round_to_nearest(tensors, settings, config):
     """{module: its tensors}."""
     transposed = config["model_type"] == "gpt2"
-    weights = {name: tensors[name].as_float32() for name in check_linears(tensors)}
+    names = check_linears(tensors, settings["bits"])
+    weights = {name: tensors[name].as_float32() for name in names}
     return {name[: -len(".weight")]: quantize_weight(weight.T if transposed else weight, settings)
             for name, weight in weights.items()}
 
@@ -119,7 +122,7 @@ def calibration_rows(path):
 
 def round_by_gptq(tensors, settings, config, calibration):
     """{module: its tensors}; layer by layer, each fed by the rounded ones before it."""
-    check_linears(tensors)
+    check_linears(tensors, settings["bits"])
     if config["model_type"] != "llama":
         raise QuantizeError(f"expected a Llama model for --method gptq, found "
                             f"{config['model_type']}: --method rtn takes all")
@@ -134,10 +137,10 @@ def round_by_gptq(tensors, settings, config, calibration):
                 module = f"{prefix}.{linear}"
                 solved = gptq_solve.solve(weights[f"{module}.weight"], found[kind],
                                           settings["group_size"], settings["desc_act"],
-                                          quantize_group, settings["sym"])
-                modules[module] = gptq_numpy.encode(*solved, settings["checkpoint_format"])
+                                          quantize_group, settings["sym"], settings["bits"])
+                modules[module] = gptq_numpy.encode(*solved, settings)
                 weights[f"{module}.weight"] = gptq_numpy.decode(
-                    modules[module], settings["checkpoint_format"]).astype(np.float64)
+                    modules[module], settings).astype(np.float64)
         rows = [gptq_solve.layer_forward(x, weights, prefix, config)[0] for x in rows]
     return modules
 
@@ -165,9 +168,9 @@ def quantize_folder(source, target, settings, shards=1, calibration=None):
     tensor_file.write_folder(target, tensors, shards)
 
 
-def settings_of(group_size=128, sym=True, desc_act=False, checkpoint_format="gptq"):
+def settings_of(group_size=128, sym=True, desc_act=False, checkpoint_format="gptq", bits=4):
     """quantization_config as checkpoints of this kind have it."""
-    return {"bits": 4, "group_size": group_size, "desc_act": desc_act, "sym": sym,
+    return {"bits": bits, "group_size": group_size, "desc_act": desc_act, "sym": sym,
             "lm_head": False, "quant_method": "gptq", "checkpoint_format": checkpoint_format,
             "pack_dtype": "int32", "true_sequential": False, "static_groups": False}
 
@@ -176,6 +179,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
+    parser.add_argument("--bits", type=int, default=4, choices=sorted(gptq_numpy.PACKED))
     parser.add_argument("--group-size", type=int, default=128, choices=(32, 64, 128, -1))
     parser.add_argument("--asym", action="store_true", help="zero points per group, not 8")
     parser.add_argument("--desc-act", action="store_true", help="permuted g_idx")
@@ -187,7 +191,7 @@ def main():
     if (given.method == "gptq") != (given.calibration is not None):
         parser.error("expected --calibration with --method gptq, and only there")
     settings = settings_of(given.group_size, not given.asym, given.desc_act,
-                           given.checkpoint_format)
+                           given.checkpoint_format, given.bits)
     try:
         calibration = calibration_rows(given.calibration) if given.calibration else None
         quantize_folder(given.source, given.target, settings, given.shards, calibration)

@@ -251,7 +251,8 @@ static inline int64_t group_of_tile(const qzo_qtensor *weight, int64_t k) {
 static void decode_block(const cpu_linear *job, const linear_tile_data *tile, int64_t k0,
                          int64_t k_count, uint16_t *block) {
     int64_t input_tiles = tiles_of(k_count, TILE_INPUTS), groups[BLOCK_TILES];
-    bool by_table = job->weight->format == &qzo_quant_gptq && tile->output_count == TILE;
+    bool by_table = job->weight->format == &qzo_quant_gptq && job->weight->as.gptq.bits == 4 &&
+                    tile->output_count == TILE;
     for (int64_t i = 0; by_table && i < input_tiles; i++) {
         groups[i] = group_of_tile(job->weight, k0 + i * TILE_INPUTS);
         by_table = groups[i] >= 0;

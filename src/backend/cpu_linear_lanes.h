@@ -28,29 +28,38 @@ static inline void tile_values(const cpu_linear *job, const linear_tile_data *ti
 
 static inline void tile_gptq_zeros(const cpu_linear *job, const linear_tile_data *tile) {
     const qzo_gptq_tensor *gptq = &job->weight->as.gptq;
-    int64_t words = job->weight->out_features / 8;
+    int64_t words = job->weight->out_features * gptq->bits / 32;
     for (int64_t g = 0; g < job->weight->group_count; g++)
         for (int64_t j = 0; j < tile->output_count; j++)
             tile->zeros[g * TILE + j] = (float)qzo_gptq_zero(
-                gptq->zeros + g * words, tile->first_output + j, gptq->zero_correction);
+                gptq->zeros + g * words, tile->first_output + j, gptq->bits, gptq->zero_correction);
 }
 
-/* count is TILE in whole tiles, so that the inner loop becomes straight vector code. */
+/* count is TILE in whole tiles, so that the inner loops become straight vector code. */
 static inline __attribute__((always_inline)) void gptq_panel(const cpu_linear *job,
                                                              const linear_tile_data *tile,
                                                              int64_t k0, int64_t k_count,
                                                              int64_t count) {
     const qzo_gptq_tensor *gptq = &job->weight->as.gptq;
+    uint32_t mask = (1u << gptq->bits) - 1u;
     for (int64_t k = 0; k < k_count; k++) {
-        int64_t input = k0 + k, group = gptq->group_of_input[input];
+        int64_t bit = (k0 + k) * gptq->bits, group = gptq->group_of_input[k0 + k];
         const uint32_t *restrict words =
-            gptq->codes + input / 8 * job->weight->out_features + tile->first_output;
+            gptq->codes + bit / 32 * job->weight->out_features + tile->first_output;
         const float *restrict values = tile->values + group * TILE;
         const float *restrict zeros = tile->zeros + group * TILE;
         float *restrict out = tile->panel + k * TILE;
-        int shift = (int)(input % 8) * 4;
-        for (int64_t j = 0; j < count; j++)
-            out[j] = values[j] * ((float)(int32_t)((words[j] >> shift) & 15u) - zeros[j]);
+        int shift = (int)(bit % 32);
+        if (shift + gptq->bits <= 32) {
+            for (int64_t j = 0; j < count; j++)
+                out[j] = values[j] * ((float)(int32_t)((words[j] >> shift) & mask) - zeros[j]);
+            continue;
+        }
+        const uint32_t *restrict next = words + job->weight->out_features;
+        for (int64_t j = 0; j < count; j++) {
+            uint32_t code = (words[j] >> shift | next[j] << (32 - shift)) & mask;
+            out[j] = values[j] * ((float)(int32_t)code - zeros[j]);
+        }
     }
 }
 

@@ -165,7 +165,8 @@ static qzo_status load_gptq(qzo_backend *backend, qzo_weight *weight,
     QZO_TRY(upload_mapped(backend, codes, tensor->as.gptq.codes, layout->codes_bytes));
     QZO_TRY(upload_mapped(backend, zeros, tensor->as.gptq.zeros, layout->zeros_bytes));
     QZO_TRY(upload_mapped(backend, groups, tensor->as.gptq.group_of_input, layout->groups_bytes));
-    weight->gptq = (qzo_cuda_gptq){.codes = (const void *)codes,
+    weight->gptq = (qzo_cuda_gptq){.bits = tensor->as.gptq.bits,
+                                   .codes = (const void *)codes,
                                    .zeros = (const void *)zeros,
                                    .group_of_input = (const void *)groups,
                                    .zero_correction = tensor->as.gptq.zero_correction,

@@ -27,8 +27,9 @@ static size_t padded(size_t size_bytes) {
 static void lay_out_gptq(qzo_cuda_layout *out, const qzo_qtensor *tensor) {
     size_t out_features = (size_t)tensor->out_features, in_features = (size_t)tensor->in_features;
     out->is_gptq = out->is_decoded = true;
-    out->codes_bytes = in_features / 8 * out_features * sizeof(uint32_t);
-    out->zeros_bytes = (size_t)tensor->group_count * (out_features / 8) * sizeof(uint32_t);
+    size_t bits = (size_t)tensor->as.gptq.bits;
+    out->codes_bytes = in_features * bits / 32 * out_features * sizeof(uint32_t);
+    out->zeros_bytes = (size_t)tensor->group_count * (out_features * bits / 32) * sizeof(uint32_t);
     out->groups_bytes = in_features * sizeof(int32_t);
     out->zeros_at = padded(out->codes_bytes);
     out->groups_at = out->zeros_at + padded(out->zeros_bytes);

@@ -55,11 +55,13 @@ typedef struct qzo_span {
 
 enum { QZO_SPAN_NONE = -1 };
 
-/* GPTQ int4 as the file has it. Pointers are aligned; borrowed from the mapping or from `owned`. */
+/* GPTQ as the file has it; gptq_decode.h has the layout. Pointers are aligned; borrowed from the
+ * mapping or from `owned`. */
 typedef struct qzo_gptq_tensor {
-    const uint32_t *codes;         /* (in_features / 8, out_features): 8 nibbles along in */
-    const uint32_t *zeros;         /* (group_count, out_features / 8): 8 nibbles along out */
-    uint32_t zero_correction;      /* added to a whole word of zeros: 0x11111111 for v1, 0 for v2 */
+    int bits;                      /* of a code: 2, 3, 4 or 8 */
+    const uint32_t *codes;         /* (in_features * bits / 32, out_features) */
+    const uint32_t *zeros;         /* (group_count, out_features * bits / 32) */
+    uint32_t zero_correction;      /* qzo_gptq_v1_correction for v1, 0 for v2 */
     const int32_t *group_of_input; /* (in_features): group of each input */
     qzo_tensor_view scales;        /* (group_count, out_features), the initial values */
 } qzo_gptq_tensor;

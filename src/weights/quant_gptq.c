@@ -1,10 +1,10 @@
-/* GPTQ int4 as AutoGPTQ and GPTQModel write it. For a module with `in` inputs, `out` outputs and
- * groups = ceil(in / group_size):
+/* GPTQ with 2, 3, 4 or 8 bits as AutoGPTQ and GPTQModel write it. For a module with `in` inputs,
+ * `out` outputs and groups = ceil(in / group_size):
  *
- *   MODULE.qweight I32 (in / 8, out)     codes, eight along the inputs in a word
- *   MODULE.qzeros  I32 (groups, out / 8) zero points, eight along the outputs in a word
+ *   MODULE.qweight I32 (in * bits / 32, out)     codes, packed along the inputs
+ *   MODULE.qzeros  I32 (groups, out * bits / 32) zero points, packed along the outputs
  *   MODULE.scales  F16, BF16 or F32 (groups, out)
- *   MODULE.g_idx   I32 (in)              group of each input; i / group_size where it is absent
+ *   MODULE.g_idx   I32 (in)                      group of each input; i / group_size without it
  *
  * gptq_decode.h has the decoding of one value. The settings stand in the model's quantization
  * settings: bits, group_size (-1: one group), desc_act, checkpoint_format. "sym" needs no care: its
@@ -19,14 +19,22 @@
 #include <string.h>
 
 enum {
-    CODES_PER_WORD = 8,
-    BITS = 4,
+    WORD_BITS = 32,
     GROUP_SIZE_MAX = 1 << 24,
     OWNED_ALIGNMENT_BYTES = 64,
 };
 
+/* Codes that fill whole words, and at least the eight that decoders take at a time. */
+static const struct {
+    int bits;
+    int64_t codes;
+} packings[] = {{2, 16}, {3, 32}, {4, 8}, {8, 8}};
+enum { PACKING_COUNT = sizeof packings / sizeof *packings };
+
 typedef struct settings {
-    int64_t group_size; /* -1: one group */
+    int bits;
+    int64_t packed_codes; /* both sizes of a weight are multiples of it */
+    int64_t group_size;   /* -1: one group */
     bool desc_act;
     uint32_t zero_correction;
 } settings;
@@ -58,7 +66,7 @@ static qzo_status read_checkpoint_format(settings *out, const json_t *json, cons
     if (qzo_json_has(json, "checkpoint_format"))
         QZO_TRY(qzo_json_string(&format, json, "checkpoint_format", place));
     if (strcmp(format, "gptq") == 0)
-        out->zero_correction = QZO_GPTQ_V1_ZERO_CORRECTION;
+        out->zero_correction = qzo_gptq_v1_correction(out->bits);
     else if (strcmp(format, "gptq_v2") == 0)
         out->zero_correction = 0;
     else
@@ -69,10 +77,25 @@ cleanup:
     return status;
 }
 
+static qzo_status read_bits(settings *out, const json_t *json, const char *place) {
+    qzo_status status = QZO_OK;
+    int64_t bits = 0;
+    QZO_TRY(qzo_json_int(&bits, json, "bits", 1, 64, place));
+    for (int i = 0; i < PACKING_COUNT; i++)
+        if (packings[i].bits == bits) {
+            out->bits = packings[i].bits;
+            out->packed_codes = packings[i].codes;
+            return QZO_OK;
+        }
+    status = qzo_fail(QZO_ERR_UNSUPPORTED, "%s: %lld bits, only 2, 3, 4 and 8 are read", place,
+                      (long long)bits);
+cleanup:
+    return status;
+}
+
 static qzo_status read_settings(settings *out, const qzo_model_dir *dir) {
     qzo_status status = QZO_OK;
     const char *method = "gptq"; /* old quantize_config.json files do not name it */
-    int64_t bits = 0;
     char *place = NULL;
     const json_t *json = qzo_model_dir_quantization(dir);
     if (json == NULL)
@@ -89,12 +112,7 @@ static qzo_status read_settings(settings *out, const qzo_model_dir *dir) {
                           place, method);
         goto cleanup;
     }
-    QZO_TRY(qzo_json_int(&bits, json, "bits", 1, 64, place));
-    if (bits != BITS) {
-        status = qzo_fail(QZO_ERR_UNSUPPORTED, "%s: %lld bits, only %d are read", place,
-                          (long long)bits, BITS);
-        goto cleanup;
-    }
+    QZO_TRY(read_bits(out, json, place));
     QZO_TRY(qzo_json_int(&out->group_size, json, "group_size", -1, GROUP_SIZE_MAX, place));
     if (out->group_size == 0) {
         status = qzo_fail(QZO_ERR_FORMAT, "%s: \"group_size\" must be -1 or positive", place);
@@ -191,6 +209,7 @@ static qzo_status place_parts(qzo_qtensor *out, const parts *from, const setting
     }
     uint8_t *free_at = out->owned;
     qzo_gptq_tensor *gptq = &out->as.gptq;
+    gptq->bits = chosen->bits;
     gptq->codes = (const void *)aligned_data(from->qweight, &free_at);
     gptq->zeros = (const void *)aligned_data(from->qzeros, &free_at);
     gptq->zero_correction = chosen->zero_correction;
@@ -212,18 +231,22 @@ static qzo_status bind(qzo_qtensor *out, const qzo_model_dir *dir, const char *m
     qzo_status status = QZO_OK;
     settings chosen = {0};
     parts found = {0};
-    if (in_features % CODES_PER_WORD != 0 || out_features % CODES_PER_WORD != 0)
-        return qzo_fail(QZO_ERR_UNSUPPORTED,
-                        "%s: module %s: GPTQ packs by %d, the weight is (%lld, %lld)",
-                        qzo_model_dir_path(dir), module, CODES_PER_WORD, (long long)out_features,
-                        (long long)in_features);
     QZO_TRY(read_settings(&chosen, dir));
+    if (in_features % chosen.packed_codes != 0 || out_features % chosen.packed_codes != 0) {
+        status =
+            qzo_fail(QZO_ERR_UNSUPPORTED,
+                     "%s: module %s: GPTQ with %d bits packs by %lld, the weight is (%lld, "
+                     "%lld)",
+                     qzo_model_dir_path(dir), module, chosen.bits, (long long)chosen.packed_codes,
+                     (long long)out_features, (long long)in_features);
+        goto cleanup;
+    }
     out->group_count =
         chosen.group_size < 0 ? 1 : (in_features + chosen.group_size - 1) / chosen.group_size;
-    QZO_TRY(require_int(&found.qweight, dir, module, "qweight", in_features / CODES_PER_WORD,
-                        out_features));
+    QZO_TRY(require_int(&found.qweight, dir, module, "qweight",
+                        in_features * chosen.bits / WORD_BITS, out_features));
     QZO_TRY(require_int(&found.qzeros, dir, module, "qzeros", out->group_count,
-                        out_features / CODES_PER_WORD));
+                        out_features * chosen.bits / WORD_BITS));
     QZO_TRY(require_scales(&found.scales, dir, module, out->group_count, out_features));
     /* Without desc_act the groups are consecutive, but a file that says otherwise is believed. */
     if (chosen.desc_act || find_part(dir, module, "g_idx") != NULL) {
@@ -237,12 +260,14 @@ cleanup:
 
 static void decode_row(float *out, const qzo_qtensor *weight, int64_t row, const float *values) {
     const qzo_gptq_tensor *gptq = &weight->as.gptq;
-    const int64_t outputs = weight->out_features, words = outputs / CODES_PER_WORD;
+    const int bits = gptq->bits;
+    const int64_t outputs = weight->out_features, zero_words = outputs * bits / WORD_BITS;
     for (int64_t i = 0; i < weight->in_features; i++) {
         const int64_t group = gptq->group_of_input[i];
-        const uint32_t word = gptq->codes[i / CODES_PER_WORD * outputs + row];
-        const int code = qzo_gptq_nibble(word, (int)(i % CODES_PER_WORD));
-        const int zero = qzo_gptq_zero(gptq->zeros + group * words, row, gptq->zero_correction);
+        const uint64_t octet = qzo_gptq_octet(gptq->codes + row, outputs, i / 8, bits);
+        const int code = qzo_gptq_lane(octet, (int)(i % 8), bits);
+        const int zero =
+            qzo_gptq_zero(gptq->zeros + group * zero_words, row, bits, gptq->zero_correction);
         out[i] = qzo_gptq_value(code, zero, values[group]);
     }
 }
