@@ -62,6 +62,7 @@ if [[ -z $end_time ]]; then
     end_time=$(date -d "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%e)" +%s) ||
         end_time=$((1 << 62)) # no limit
 fi
+set -- --end-time "$end_time" "$@"
 
 # The signals are for the ranks, which have them from Slurm; this shell stays to the end.
 signals=0 ended_by_slurm=false

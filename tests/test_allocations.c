@@ -92,7 +92,7 @@ static void hundred_steps_allocate_nothing(void **state) {
     qzo_outcome outcome = QZO_OUTCOME_FAILED;
     qzo_backend_options options = {.thread_count = 2};
     qzo_trial_files files = {journal, timing};
-    qzo_trial_hooks hooks = {&counted, never, nothing, note};
+    qzo_trial_hooks hooks = {&counted, never, nothing, note, 0};
     make_spec(&spec);
     assert_ok(qzo_backend_open(&backend, "cpu", &options));
     assert_ok(qzo_comm_local_open(&alone));

@@ -13,6 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+static const qzo_scheduling FIFO = {.ops = &qzo_sched_fifo};
+
 static const char FOUR_TRIALS[] = "  learning_rate: { values: [1e-5, 1e-4] }\n"
                                   "  seed: { values: [0, 1] }\n";
 static const char TWO_TRIALS[] = "  learning_rate: { values: [1e-5, 1e-4] }\n";
@@ -34,8 +36,8 @@ static bool write_grid(const char *folder, const char *parameters) {
     qzo_grid *grid = expand_sweep(parameters);
     bool changed = false;
     assert_ok(qzo_decisions_open(&decisions, folder, QZO_DECISIONS_NAME));
-    assert_ok(qzo_decisions_grid(decisions, "test", grid, &changed));
-    assert_ok(qzo_decisions_dispatch(decisions, 0, 1));
+    assert_ok(qzo_decisions_grid(decisions, "test", grid, &FIFO, &changed));
+    assert_ok(qzo_decisions_dispatch(decisions, 0, 1, 0));
     assert_ok(qzo_decisions_outcome(decisions, 0, QZO_ERR_DIVERGED));
     assert_ok(qzo_decisions_close(decisions));
     qzo_grid_free(grid);
@@ -146,9 +148,9 @@ static void every_cut_keeps_what_is_whole(void **state) {
                      (long long)listing->trial_count);
         qzo_listing_free(listing);
         assert_ok(qzo_decisions_open(&decisions, folder, QZO_DECISIONS_NAME));
-        assert_ok(qzo_decisions_dispatch(decisions, 1, 0));
+        assert_ok(qzo_decisions_dispatch(decisions, 1, 0, 0));
         assert_ok(qzo_decisions_close(decisions));
-        int before = cut >= grid_end + 24 ? 1 : 0; /* the DISPATCH that was there */
+        int before = cut >= grid_end + 32 ? 1 : 0; /* the DISPATCH that was there */
         assert_int_equal(count_frames(folder, QZO_DECISION_DISPATCH), before + 1);
     }
     free(bytes);
@@ -287,6 +289,78 @@ static void unreadable_contents_keep_their_reason(void **state) {
     free(path);
 }
 
+/* Events count from the last list that differs from the one before; moved models change nothing. */
+static void events_belong_to_their_list(void **state) {
+    const char *folder = *state;
+    bool changed = false;
+    qzo_decisions *decisions = NULL;
+    qzo_event *events = NULL;
+    int64_t count = -1, rungs[] = {2, 4};
+    const qzo_scheduling asha = {.ops = &qzo_sched_asha,
+                                 .rungs = rungs,
+                                 .rung_count = 2,
+                                 .eta = 3,
+                                 .brackets = 1,
+                                 .min_trials = 1};
+    qzo_grid *grid = expand_sweep("  seed: { values: [0, 1] }\n");
+    assert_ok(qzo_decisions_events(&events, &count, folder, QZO_DECISIONS_NAME));
+    assert_int_equal(count, 0);
+    free(events);
+    assert_ok(qzo_decisions_open(&decisions, folder, QZO_DECISIONS_NAME));
+    assert_ok(qzo_decisions_grid(decisions, "test", grid, &FIFO, &changed));
+    assert_ok(qzo_decisions_dispatch(decisions, 0, 1, 0));
+    assert_ok(qzo_decisions_grid(decisions, "test", grid, &asha, &changed));
+    assert_false(changed);
+    assert_ok(qzo_decisions_dispatch(decisions, 1, 3, 1));
+    assert_ok(qzo_decisions_rung(decisions, 1, 1));
+    assert_ok(qzo_decisions_grid(decisions, "another name", grid, &asha, &changed));
+    assert_ok(qzo_decisions_stop(decisions, 1, 1));
+    assert_ok(qzo_decisions_outcome(decisions, 0, QZO_ERR_DIVERGED));
+    assert_ok(qzo_decisions_close(decisions));
+    assert_ok(qzo_decisions_events(&events, &count, folder, QZO_DECISIONS_NAME));
+    static const qzo_event expected[] = {{QZO_DECISION_DISPATCH, 1, 3, 1},
+                                         {QZO_DECISION_RUNG, 1, 0, 1},
+                                         {QZO_DECISION_STOP, 1, 0, 1},
+                                         {QZO_DECISION_OUTCOME, 0, QZO_ERR_DIVERGED, 0}};
+    assert_int_equal(count, 4);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(events[i].type, expected[i].type);
+        assert_int_equal(events[i].trial, expected[i].trial);
+        assert_int_equal(events[i].value, expected[i].value);
+        assert_int_equal(events[i].rung, expected[i].rung);
+    }
+    free(events);
+    qzo_listing *listing = NULL;
+    assert_ok(qzo_listing_load(&listing, folder));
+    assert_true(qzo_scheduling_equal(&listing->scheduling, &asha));
+    qzo_listing_free(listing);
+    qzo_grid_free(grid);
+}
+
+static void damaged_schedulers_are_refused(void **state) {
+    (void)state;
+    static const char *const cases[][2] = {
+        {"{}", "name"},
+        {"{\"name\": \"bandit\"}", "bandit"},
+        {"{\"name\": \"asha\"}", "eta >= 2"},
+        {"{\"name\": \"asha\", \"eta\": 3, \"brackets\": 1, \"min_trials\": 1, \"rungs\": [4, 2]}",
+         "ascending rungs"},
+        {"{\"name\": \"asha\", \"eta\": 3, \"brackets\": 1, \"min_trials\": 1, \"rungs\": [0]}",
+         "ascending rungs"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[512];
+        qzo_listing *listing = NULL;
+        snprintf(text, sizeof text,
+                 "{\"name\": \"n\", \"swept\": [], \"trials\": [], \"scheduler\": %s}",
+                 cases[i][0]);
+        assert_true(qzo_listing_parse(&listing, text, strlen(text), "list") != QZO_OK);
+        if (strstr(qzo_error_message(), cases[i][1]) == NULL)
+            fail_msg("%s lacks %s", qzo_error_message(), cases[i][1]);
+        assert_null(listing);
+    }
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
     const struct CMUnitTest tests[] = {
@@ -302,6 +376,8 @@ int main(void) {
         TEST(a_killed_holder_is_taken_over),
         TEST(a_folder_that_is_not_there_cannot_be_locked),
         TEST(unreadable_contents_keep_their_reason),
+        cmocka_unit_test_setup_teardown(events_belong_to_their_list, make_folder, remove_folder),
+        cmocka_unit_test(damaged_schedulers_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

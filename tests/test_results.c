@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static const qzo_scheduling FIFO = {.ops = &qzo_sched_fifo};
+
 static const char PARAMETERS[] = "  learning_rate: { values: [1e-5, 1e-4, 1e-3] }\n"
                                  "  seed: { values: [0, 1] }\n";
 enum { TRIAL_COUNT = 6 };
@@ -31,7 +33,7 @@ static int make_place(void **state) {
     made->grid = expand_sweep(PARAMETERS);
     assert_int_equal(made->grid->trial_count, TRIAL_COUNT);
     assert_ok(qzo_decisions_open(&decisions, made->folder, QZO_DECISIONS_NAME));
-    assert_ok(qzo_decisions_grid(decisions, "test", made->grid, &changed));
+    assert_ok(qzo_decisions_grid(decisions, "test", made->grid, &FIFO, &changed));
     assert_ok(qzo_decisions_close(decisions));
     char *trials = qzo_path_join(made->folder, "trials");
     assert_ok(qzo_folder_create(trials));

@@ -1,5 +1,5 @@
 /* Every registered scheduler on simulated trials and groups: what each must do, whatever its
- * policy; then what only fifo promises. */
+ * policy; then what each of them promises. */
 #include "test_support.h"
 
 #include "sweep/scheduler.h"
@@ -8,23 +8,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TRIALS_MAX = 64, GROUPS_MAX = 8, EVENTS_MAX = 1024 };
+enum { TRIALS_MAX = 81, GROUPS_MAX = 8, EVENTS_MAX = 4096, RUNG_COUNT = 4 };
+
+static const int64_t RUNGS[RUNG_COUNT] = {10, 30, 90, 270};
 
 typedef struct simulation {
     int64_t trial_count;
     int group_count;
-    uint32_t seed;       /* of the order in which groups end, and of how */
-    bool with_parking;   /* some runs end with QZO_ERR_INTERRUPTED first */
-    int64_t ended_first; /* trials below it ended in an earlier run */
+    uint32_t seed;     /* of the order in which groups come back, and of how */
+    bool with_parking; /* some runs are parked first */
+    bool with_losses;  /* some trials diverge on their way */
+    bool with_nan;     /* some have no score, and go on */
 } simulation;
 
 typedef struct history {
-    int64_t events[EVENTS_MAX]; /* trials in the order of `next` */
+    int64_t events[EVENTS_MAX][3]; /* kind, trial, rung of every decision */
     int event_count;
-    int start_count[TRIALS_MAX];
-    int parked_count[TRIALS_MAX];
-    bool is_running[TRIALS_MAX];
-    bool is_ended[TRIALS_MAX];
+    int started[TRIALS_MAX]; /* runs that were not parked */
+    int parked[TRIALS_MAX];
+    int64_t rung[TRIALS_MAX]; /* of the last start; -1 none */
+    bool is_running[TRIALS_MAX], is_ended[TRIALS_MAX], is_finished[TRIALS_MAX];
+    bool is_stopped[TRIALS_MAX], was_parked[TRIALS_MAX];
 } history;
 
 /* A small generator of its own, so that a failure repeats on every machine. */
@@ -33,86 +37,126 @@ static uint32_t draw(uint32_t *state, uint32_t below) {
     return (*state >> 16) % below;
 }
 
-static void start_one(history *h, const qzo_scheduler_ops *ops, int64_t trial, int64_t count) {
-    if (trial < 0 || trial >= count) fail_msg("%s gave a trial that is none", ops->name);
+/* Fixed for a trial: the order of arrival changes no score. Trial 37 % count is the best. */
+static double score_of(int64_t trial, int64_t rung, const simulation *s) {
+    if (s->with_nan && trial % 5 == 3) return (double)NAN;
+    int64_t quality = (trial * 29 + 8) % s->trial_count;
+    return (double)quality / (double)(rung + 1);
+}
+
+static qzo_scheduler_settings settings_of(const simulation *s, const qzo_scheduler_ops *ops) {
+    static const int64_t to_the_end[] = {0};
+    return (qzo_scheduler_settings){.trial_count = s->trial_count,
+                                    .rungs = ops->has_rungs ? RUNGS : to_the_end,
+                                    .rung_count = ops->has_rungs ? RUNG_COUNT : 1,
+                                    .eta = 3,
+                                    .brackets = 2,
+                                    .min_trials = 3};
+}
+
+static void take_decision(history *h, const qzo_scheduler_ops *ops, const qzo_action *action,
+                          const simulation *s) {
+    int64_t trial = action->trial;
+    if (trial < 0 || trial >= s->trial_count) fail_msg("%s gave a trial that is none", ops->name);
     if (h->is_running[trial]) fail_msg("%s gave a running trial", ops->name);
     if (h->is_ended[trial]) fail_msg("%s gave a trial that had ended", ops->name);
     assert_true(h->event_count < EVENTS_MAX);
-    h->events[h->event_count++] = trial;
-    h->start_count[trial]++;
+    int64_t *event = h->events[h->event_count++];
+    event[0] = action->kind;
+    event[1] = trial;
+    event[2] = action->rung;
+    if (action->kind == QZO_ACTION_STOP) {
+        if (action->rung != h->rung[trial]) fail_msg("%s stops a trial elsewhere", ops->name);
+        h->is_ended[trial] = h->is_stopped[trial] = true;
+        return;
+    }
+    if (h->was_parked[trial] ? action->rung != h->rung[trial] : action->rung <= h->rung[trial])
+        fail_msg("%s sends trial %d from rung %d to rung %d", ops->name, (int)trial,
+                 (int)h->rung[trial], (int)action->rung);
+    h->rung[trial] = action->rung;
+    h->was_parked[trial] = false;
     h->is_running[trial] = true;
 }
 
-static qzo_status end_one(history *h, const simulation *s, int64_t trial, uint32_t *random) {
+static void end_run(history *h, const qzo_scheduler_ops *ops, void *state, const simulation *s,
+                    int64_t trial, uint32_t *random) {
+    int64_t last = ops->has_rungs ? RUNG_COUNT - 1 : 0;
     h->is_running[trial] = false;
-    if (s->with_parking && h->parked_count[trial] < 2 && draw(random, 3) == 0) {
-        h->parked_count[trial]++;
-        return QZO_ERR_INTERRUPTED;
+    if (s->with_parking && h->parked[trial] < 2 && draw(random, 3) == 0) {
+        h->parked[trial]++;
+        h->was_parked[trial] = true;
+        ops->report(state, trial, QZO_REPORT_PARKED, (double)NAN);
+        return;
     }
-    static const qzo_status outcomes[] = {QZO_OK, QZO_OK, QZO_ERR_DIVERGED, QZO_ERR_FORMAT};
-    h->is_ended[trial] = true;
-    return outcomes[draw(random, 4)];
+    h->started[trial]++;
+    bool is_lost = s->with_losses && trial % 7 == 2 && h->rung[trial] > 0;
+    h->is_finished[trial] = !is_lost && h->rung[trial] == last;
+    h->is_ended[trial] = is_lost || h->is_finished[trial];
+    ops->report(state, trial, h->is_ended[trial] ? QZO_REPORT_ENDED : QZO_REPORT_RUNG,
+                is_lost ? (double)NAN : score_of(trial, h->rung[trial], s));
 }
 
-/* Groups take trials as long as there are some, then one of the busy ones ends. */
+/* Groups take decisions as long as there are some, then one of the busy ones ends. */
 static void simulate(history *h, const qzo_scheduler_ops *ops, const simulation *s) {
     void *state = NULL;
     int64_t running[GROUPS_MAX];
     int running_count = 0;
     uint32_t random = s->seed;
+    qzo_action action;
+    qzo_scheduler_settings settings = settings_of(s, ops);
     *h = (history){0};
-    assert_ok(ops->create(&state, s->trial_count));
-    for (int64_t t = 0; t < s->ended_first; t++) {
-        h->is_ended[t] = true;
-        ops->report(state, t, QZO_OK, 0.5);
-    }
+    for (int i = 0; i < TRIALS_MAX; i++) h->rung[i] = -1;
+    assert_ok(ops->create(&state, &settings));
     while (!ops->done(state)) {
-        int64_t trial = -1;
-        while (running_count < s->group_count && ops->next(state, &trial)) {
-            start_one(h, ops, trial, s->trial_count);
-            running[running_count++] = trial;
+        while (running_count < s->group_count && ops->next(state, &action)) {
+            take_decision(h, ops, &action, s);
+            if (action.kind == QZO_ACTION_RUN) running[running_count++] = action.trial;
         }
+        if (ops->done(state)) break;
         if (running_count == 0) fail_msg("%s waits for nothing", ops->name);
         int group = (int)draw(&random, (uint32_t)running_count);
-        trial = running[group];
+        int64_t trial = running[group];
         running[group] = running[--running_count];
-        qzo_status outcome = end_one(h, s, trial, &random);
-        double score = outcome == QZO_OK ? draw(&random, 100) / 100.0 : NAN;
-        ops->report(state, trial, outcome, score);
+        end_run(h, ops, state, s, trial, &random);
     }
-    int64_t trial = -1;
     assert_int_equal(running_count, 0);
-    assert_false(ops->next(state, &trial));
+    assert_false(ops->next(state, &action));
     ops->destroy(state);
 }
 
 static const simulation simulations[] = {
-    {0, 1, 1, false, 0}, {1, 1, 2, false, 0},  {7, 1, 3, false, 0},   {7, 3, 4, false, 0},
-    {5, 8, 5, false, 0}, {64, 8, 6, false, 0}, {9, 2, 7, false, 4},   {9, 2, 8, false, 9},
-    {12, 3, 9, true, 0}, {12, 1, 10, true, 5}, {64, 8, 11, true, 20},
+    {0, 1, 1, false, false, false},  {1, 1, 2, false, false, false}, {2, 3, 3, true, false, false},
+    {7, 1, 4, false, true, false},   {7, 3, 5, true, true, true},    {9, 8, 6, false, false, false},
+    {81, 8, 7, false, false, false}, {81, 8, 8, true, true, true},   {64, 3, 9, true, false, true},
+    {27, 1, 10, true, true, false},
 };
 enum { SIMULATION_COUNT = sizeof simulations / sizeof simulations[0] };
 
-static void every_trial_starts_once_and_the_sweep_ends(void **state) {
+static void every_trial_ends_once(void **state) {
     (void)state;
     for (int k = 0; qzo_schedulers[k]; k++)
         for (int i = 0; i < SIMULATION_COUNT; i++) {
+            const simulation *s = &simulations[i];
             history h;
-            simulate(&h, qzo_schedulers[k], &simulations[i]);
-            for (int64_t t = 0; t < simulations[i].trial_count; t++) {
-                int expected = t < simulations[i].ended_first ? 0 : 1 + h.parked_count[t];
-                if (h.start_count[t] != expected)
-                    fail_msg("%s, simulation %d: trial %d started %d times, expected %d",
-                             qzo_schedulers[k]->name, i, (int)t, h.start_count[t], expected);
+            simulate(&h, qzo_schedulers[k], s);
+            bool any_finished = s->trial_count == 0;
+            for (int64_t t = 0; t < s->trial_count; t++) {
+                if (!h.is_ended[t])
+                    fail_msg("%s, simulation %d: trial %d never ended", qzo_schedulers[k]->name, i,
+                             (int)t);
+                any_finished |= h.is_finished[t];
+                if (!qzo_schedulers[k]->has_rungs) assert_int_equal(h.started[t], 1);
             }
+            if (!any_finished && !s->with_losses)
+                fail_msg("%s, simulation %d: no trial ran to its end", qzo_schedulers[k]->name, i);
         }
 }
 
-static void the_same_reports_give_the_same_order(void **state) {
+static void the_same_reports_give_the_same_decisions(void **state) {
     (void)state;
+    static history a, b;
     for (int k = 0; qzo_schedulers[k]; k++)
         for (int i = 0; i < SIMULATION_COUNT; i++) {
-            history a, b;
             simulate(&a, qzo_schedulers[k], &simulations[i]);
             simulate(&b, qzo_schedulers[k], &simulations[i]);
             assert_int_equal(a.event_count, b.event_count);
@@ -120,23 +164,39 @@ static void the_same_reports_give_the_same_order(void **state) {
         }
 }
 
-static void a_sweep_that_is_not_done_waits_for_reports(void **state) {
+static void the_best_trial_is_never_stopped(void **state) {
+    (void)state;
+    for (int k = 0; qzo_schedulers[k]; k++)
+        for (uint32_t seed = 1; seed <= 20; seed++) {
+            simulation s = {.trial_count = 64,
+                            .group_count = 1 + (int)(seed % 8),
+                            .seed = seed,
+                            .with_parking = true};
+            history h;
+            simulate(&h, qzo_schedulers[k], &s);
+            for (int64_t t = 0; t < s.trial_count; t++)
+                if (score_of(t, 0, &s) == 0.0 && !h.is_finished[t])
+                    fail_msg("%s, seed %u: the best trial was stopped at rung %d",
+                             qzo_schedulers[k]->name, seed, (int)h.rung[t]);
+        }
+}
+
+static void a_trial_without_a_score_ranks_last(void **state) {
     (void)state;
     for (int k = 0; qzo_schedulers[k]; k++) {
-        const qzo_scheduler_ops *ops = qzo_schedulers[k];
-        void *scheduler = NULL;
-        int64_t trial = -1;
-        assert_ok(ops->create(&scheduler, 1));
-        assert_true(ops->next(scheduler, &trial));
-        assert_false(ops->next(scheduler, &trial));
-        assert_false(ops->done(scheduler));
-        ops->report(scheduler, 0, QZO_ERR_INTERRUPTED, NAN);
-        assert_false(ops->done(scheduler));
-        assert_true(ops->next(scheduler, &trial));
-        ops->report(scheduler, 0, QZO_OK, 0.1);
-        assert_true(ops->done(scheduler));
-        ops->destroy(scheduler);
-        ops->destroy(NULL);
+        simulation s = {.trial_count = 60, .group_count = 4, .seed = 3, .with_nan = true};
+        history h;
+        if (!qzo_schedulers[k]->has_rungs) continue;
+        simulate(&h, qzo_schedulers[k], &s);
+        int finished = 0;
+        for (int64_t t = 0; t < s.trial_count; t++) {
+            finished += h.is_finished[t];
+            if (h.is_finished[t] && isnan(score_of(t, 0, &s)) &&
+                qzo_schedulers[k] != &qzo_sched_median) /* it needs three others to judge */
+                fail_msg("%s: trial %d has no score and ran to its end", qzo_schedulers[k]->name,
+                         (int)t);
+        }
+        assert_true(finished > 0);
     }
 }
 
@@ -148,35 +208,156 @@ static void schedulers_are_found_by_name(void **state) {
     assert_non_null(qzo_scheduler_find("fifo"));
 }
 
-static void fifo_keeps_the_order_of_the_grid(void **state) {
+static void fifo_keeps_the_order_it_is_given(void **state) {
     (void)state;
+    static const int64_t order[] = {4, 0, 1, 2, 3};
+    qzo_scheduler_settings settings = {
+        .trial_count = 5, .order = order, .rungs = (const int64_t[]){0}, .rung_count = 1};
     void *fifo = NULL;
-    int64_t trial = -1;
-    assert_ok(qzo_sched_fifo.create(&fifo, 5));
-    qzo_sched_fifo.report(fifo, 1, QZO_OK, 0.1); /* ended in an earlier run */
-    static const int64_t expected[] = {0, 2, 3};
+    qzo_action action;
+    assert_ok(qzo_sched_fifo.create(&fifo, &settings));
+    qzo_sched_fifo.report(fifo, 1, QZO_REPORT_ENDED, 0.1); /* in an earlier run */
+    static const int64_t expected[] = {4, 0, 2};
     for (int i = 0; i < 3; i++) {
-        assert_true(qzo_sched_fifo.next(fifo, &trial));
-        assert_int_equal(trial, expected[i]);
+        assert_true(qzo_sched_fifo.next(fifo, &action));
+        assert_int_equal(action.trial, expected[i]);
     }
-    qzo_sched_fifo.report(fifo, 3, QZO_ERR_INTERRUPTED, NAN);
-    qzo_sched_fifo.report(fifo, 0, QZO_ERR_INTERRUPTED, NAN);
-    static const int64_t after_parking[] = {0, 3, 4};
+    qzo_sched_fifo.report(fifo, 2, QZO_REPORT_PARKED, (double)NAN);
+    qzo_sched_fifo.report(fifo, 4, QZO_REPORT_PARKED, (double)NAN);
+    static const int64_t after_parking[] = {4, 2, 3};
     for (int i = 0; i < 3; i++) {
-        assert_true(qzo_sched_fifo.next(fifo, &trial));
-        assert_int_equal(trial, after_parking[i]);
+        assert_true(qzo_sched_fifo.next(fifo, &action));
+        assert_int_equal(action.trial, after_parking[i]);
     }
-    assert_false(qzo_sched_fifo.next(fifo, &trial));
+    assert_false(qzo_sched_fifo.next(fifo, &action));
     qzo_sched_fifo.destroy(fifo);
+    qzo_sched_fifo.destroy(NULL);
+}
+
+/* How many trials came to each rung. */
+static void count_rungs(int *counts, const history *h, const simulation *s) {
+    for (int r = 0; r < RUNG_COUNT; r++) counts[r] = 0;
+    for (int64_t t = 0; t < s->trial_count; t++)
+        for (int64_t r = 0; r <= h->rung[t]; r++) counts[r]++;
+}
+
+static void halving_keeps_one_in_eta(void **state) {
+    (void)state;
+    static const int64_t rungs[] = {1, 3, 9};
+    simulation s = {.trial_count = 9};
+    qzo_scheduler_settings settings = {.trial_count = 9,
+                                       .rungs = rungs,
+                                       .rung_count = 3,
+                                       .eta = 3,
+                                       .brackets = 1,
+                                       .min_trials = 1};
+    void *scheduler = NULL;
+    qzo_action action;
+    int64_t reached[] = {0, 0, 0}, stopped = 0;
+    assert_ok(qzo_sched_hyperband.create(&scheduler, &settings));
+    while (!qzo_sched_hyperband.done(scheduler)) {
+        assert_true(qzo_sched_hyperband.next(scheduler, &action));
+        if (action.kind == QZO_ACTION_STOP) {
+            stopped++;
+            continue;
+        }
+        reached[action.rung]++;
+        qzo_sched_hyperband.report(scheduler, action.trial,
+                                   action.rung == 2 ? QZO_REPORT_ENDED : QZO_REPORT_RUNG,
+                                   score_of(action.trial, action.rung, &s));
+    }
+    qzo_sched_hyperband.destroy(scheduler);
+    static const int64_t expected[] = {9, 3, 1};
+    assert_memory_equal(reached, expected, sizeof expected);
+    assert_int_equal(stopped, 8);
+}
+
+/* What an undisturbed run must equal, byte for byte. */
+static void hyperband_does_not_depend_on_arrival(void **state) {
+    (void)state;
+    static history first, other;
+    simulation s = {.trial_count = 81, .group_count = 1, .seed = 1, .with_losses = true};
+    simulate(&first, &qzo_sched_hyperband, &s);
+    for (uint32_t seed = 2; seed < 30; seed++) {
+        s = (simulation){.trial_count = 81,
+                         .group_count = 1 + (int)(seed % 8),
+                         .seed = seed,
+                         .with_parking = seed % 2 == 0,
+                         .with_losses = true};
+        simulate(&other, &qzo_sched_hyperband, &s);
+        assert_memory_equal(first.rung, other.rung, sizeof first.rung);
+        assert_memory_equal(first.is_stopped, other.is_stopped, sizeof first.is_stopped);
+    }
+}
+
+static void hyperband_deals_trials_to_brackets(void **state) {
+    (void)state;
+    history h;
+    simulation s = {.trial_count = 81, .group_count = 8, .seed = 5};
+    simulate(&h, &qzo_sched_hyperband, &s);
+    int first_at_rung[2] = {0, 0};
+    for (int e = 0; e < h.event_count; e++) {
+        bool seen = false;
+        for (int before = 0; before < e; before++) seen |= h.events[before][1] == h.events[e][1];
+        if (!seen) {
+            assert_true(h.events[e][2] < 2);
+            first_at_rung[h.events[e][2]]++;
+        }
+    }
+    /* Weights 27/4 and 9/3 of 81 trials: 56.08 and 24.92. */
+    assert_int_equal(first_at_rung[0], 56);
+    assert_int_equal(first_at_rung[1], 25);
+}
+
+static void asha_promotes_about_one_in_eta(void **state) {
+    (void)state;
+    for (uint32_t seed = 1; seed < 20; seed++) {
+        history h;
+        int counts[RUNG_COUNT];
+        simulation s = {.trial_count = 81, .group_count = 8, .seed = seed};
+        simulate(&h, &qzo_sched_asha, &s);
+        count_rungs(counts, &h, &s);
+        assert_int_equal(counts[0], 81);
+        for (int r = 1; r < RUNG_COUNT; r++) {
+            /* Nobody is called back: a rung may have sent on more than the third it ends with. */
+            assert_true(counts[r] >= 1);
+            assert_true(counts[r] <= (counts[r - 1] * 2 + 2) / 3);
+        }
+    }
+}
+
+static void median_stops_the_worse_half(void **state) {
+    (void)state;
+    history h;
+    simulation s = {.trial_count = 64, .group_count = 1, .seed = 1};
+    simulate(&h, &qzo_sched_median, &s);
+    int64_t judged_first = 3; /* min_trials: too few others for these */
+    for (int64_t t = judged_first; t < s.trial_count; t++) {
+        int others = 0, better = 0;
+        for (int64_t o = 0; o < t; o++) { /* one group: all before it had come to the first rung */
+            others++;
+            better += score_of(o, 0, &s) < score_of(t, 0, &s);
+        }
+        bool stops_first = h.is_stopped[t] && h.rung[t] == 0;
+        if (stops_first != (2 * better > others))
+            fail_msg("trial %d of which %d of %d are better: %s", (int)t, better, others,
+                     stops_first ? "stopped" : "went on");
+    }
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_trial_starts_once_and_the_sweep_ends),
-        cmocka_unit_test(the_same_reports_give_the_same_order),
-        cmocka_unit_test(a_sweep_that_is_not_done_waits_for_reports),
+        cmocka_unit_test(every_trial_ends_once),
+        cmocka_unit_test(the_same_reports_give_the_same_decisions),
+        cmocka_unit_test(the_best_trial_is_never_stopped),
+        cmocka_unit_test(a_trial_without_a_score_ranks_last),
         cmocka_unit_test(schedulers_are_found_by_name),
-        cmocka_unit_test(fifo_keeps_the_order_of_the_grid),
+        cmocka_unit_test(fifo_keeps_the_order_it_is_given),
+        cmocka_unit_test(halving_keeps_one_in_eta),
+        cmocka_unit_test(hyperband_does_not_depend_on_arrival),
+        cmocka_unit_test(hyperband_deals_trials_to_brackets),
+        cmocka_unit_test(asha_promotes_about_one_in_eta),
+        cmocka_unit_test(median_stops_the_worse_half),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -182,70 +182,75 @@ typedef struct refusal {
     const char *text, *message;
 } refusal;
 
+static const refusal mistakes[] = {
+    {"method: random\n", "expected run_cap"},
+    {"method: list\n", "expected trials with method: list"},
+    {"method: random\nrun_cap: 0\n", "run_cap: expected an integer from 1 to 1000000"},
+    {"repeats: 1x\n", "repeats: expected an integer from 1 to 10000"},
+    {"repeats: 2\nparameters: { seed: { values: [1] } }\n", "expected seed once"},
+    {"parameters: { eps: { min: 1, max: 2 } }\n", "which need method: random"},
+    {"method: random\nrun_cap: 2\nparameters: { eps: { min: 2, max: 1 } }\n",
+     "expected min <= max"},
+    {"method: random\nrun_cap: 2\nparameters: { eps: { min: 1, max: .nan } }\n",
+     "expected a number > 0"},
+    {"method: random\nrun_cap: 2\nparameters: { clip: { min: 1, max: .inf } }\n", "a finite bound"},
+    {"method: random\nrun_cap: 2\nparameters: { schedule: { min: 1, max: 2 } }\n",
+     "it is no number"},
+    {"method: random\nrun_cap: 2\nparameters: { eps: { min: 1, max: 2, distribution: "
+     "log_uniform } }\n",
+     "distribution: expected uniform, int_uniform"},
+    {"method: random\nrun_cap: 2\nparameters: { eps: { min: 1, max: 2, q: 1 } }\n",
+     "expected q with q_uniform"},
+    {"method: random\nrun_cap: 2\nparameters: { floor: { min: 0, max: 2, distribution: "
+     "log_uniform_values } }\n",
+     "both above 0"},
+    {"method: random\nrun_cap: 600000\nrepeats: 2\n", "1200000 combinations"},
+    {"trials: []\n", "trials: expected a list of mappings"},
+    {"trials: [{ eps: 1, eps: 2 }]\n", "s.yaml:3:20: expected eps once"},
+    {"trials: [{ epz: 1 }]\n", "did you mean eps?"},
+    {"trials: [{}]\n", "expected settings, found none"},
+    {"trials: [{ eps: 1 }]\nparameters: { eps: { value: 2 } }\n", "expected eps in one place"},
+    {"zip: [eps, seed]\n", "zip: expected a parameter that has values"},
+    {"parameters: { eps: { values: [1] }, seed: { values: [0, 1] } }\nzip: [eps, seed]\n",
+     "expected as many values as eps has, 1, found 2"},
+    {"parameters: { eps: { values: [1] }, seed: { values: [0] } }\nzip: [eps, eps]\n", "zip"},
+    {"exclude: eps >\n", "character 6: expected a setting or a number, found the end"},
+    {"exclude: epz > 1\n", "\"epz\", which is no setting (did you mean eps?)"},
+    {"exclude: schedule == linera\n", "expected constant, linear or cosine beside schedule"},
+    {"exclude: eps\n", "expected a condition, found a number"},
+    {"exclude: eps = 1\n", "expected ==, found ="},
+    {"exclude: (eps > 1\n", "expected )"},
+    {"exclude: eps > 1 or\n", "found the end"},
+    {"exclude: eps > 1 and seed\n", "expected a condition, found a number"},
+    {"exclude: schedule > 1\n", "expected a number, found a word"},
+    {"exclude: not not not not not not not not not not not not not not not not not not not "
+     "not not not not not not not not not not not not not not not eps > 1\n",
+     "at most 32 levels"},
+    {"exclude: eps > 0\n", "all 1 combinations are excluded"},
+    {"grids: []\n", "grids: expected a list of mappings"},
+    {"grids: [{ parameters: { eps: { value: 1 } } }]\nzip: [eps, seed]\n",
+     "expected zip inside grids"},
+    {"grids: [{ grids: [] }]\n", "unknown key in a grid"},
+    {"scheduler: bandit\n", "scheduler: expected fifo, hyperband, asha, median"},
+    {"scheduler: { eta: 3 }\n", "scheduler: expected a name, found none"},
+    {"scheduler: { name: asha, etta: 3 }\n", "did you mean eta?"},
+    {"scheduler: { name: asha, eta: 1 }\n", "eta: expected an integer of at least 2"},
+    {"scheduler: { name: fifo, eta: 3 }\n", "and a scheduler with rungs"},
+    {"program: x.py\nparameters: { weight_decay: { values: [0, 1] } }\n",
+     "found \"weight_decay\" with several values"},
+};
+
 static void mistakes_are_refused(void **state) {
     (void)state;
-    static const refusal cases[] = {
-        {"method: random\n", "expected run_cap"},
-        {"method: list\n", "expected trials with method: list"},
-        {"method: random\nrun_cap: 0\n", "run_cap: expected an integer from 1 to 1000000"},
-        {"repeats: 1x\n", "repeats: expected an integer from 1 to 10000"},
-        {"repeats: 2\nparameters: { seed: { values: [1] } }\n", "expected seed once"},
-        {"parameters: { eps: { min: 1, max: 2 } }\n", "which need method: random"},
-        {"method: random\nrun_cap: 2\nparameters: { eps: { min: 2, max: 1 } }\n",
-         "expected min <= max"},
-        {"method: random\nrun_cap: 2\nparameters: { eps: { min: 1, max: .nan } }\n",
-         "expected a number > 0"},
-        {"method: random\nrun_cap: 2\nparameters: { clip: { min: 1, max: .inf } }\n",
-         "a finite bound"},
-        {"method: random\nrun_cap: 2\nparameters: { schedule: { min: 1, max: 2 } }\n",
-         "it is no number"},
-        {"method: random\nrun_cap: 2\nparameters: { eps: { min: 1, max: 2, distribution: "
-         "log_uniform } }\n",
-         "distribution: expected uniform, int_uniform"},
-        {"method: random\nrun_cap: 2\nparameters: { eps: { min: 1, max: 2, q: 1 } }\n",
-         "expected q with q_uniform"},
-        {"method: random\nrun_cap: 2\nparameters: { floor: { min: 0, max: 2, distribution: "
-         "log_uniform_values } }\n",
-         "both above 0"},
-        {"method: random\nrun_cap: 600000\nrepeats: 2\n", "1200000 combinations"},
-        {"trials: []\n", "trials: expected a list of mappings"},
-        {"trials: [{ eps: 1, eps: 2 }]\n", "s.yaml:3:20: expected eps once"},
-        {"trials: [{ epz: 1 }]\n", "did you mean eps?"},
-        {"trials: [{}]\n", "expected settings, found none"},
-        {"trials: [{ eps: 1 }]\nparameters: { eps: { value: 2 } }\n", "expected eps in one place"},
-        {"zip: [eps, seed]\n", "zip: expected a parameter that has values"},
-        {"parameters: { eps: { values: [1] }, seed: { values: [0, 1] } }\nzip: [eps, seed]\n",
-         "expected as many values as eps has, 1, found 2"},
-        {"parameters: { eps: { values: [1] }, seed: { values: [0] } }\nzip: [eps, eps]\n", "zip"},
-        {"exclude: eps >\n", "character 6: expected a setting or a number, found the end"},
-        {"exclude: epz > 1\n", "\"epz\", which is no setting (did you mean eps?)"},
-        {"exclude: schedule == linera\n", "expected constant, linear or cosine beside schedule"},
-        {"exclude: eps\n", "expected a condition, found a number"},
-        {"exclude: eps = 1\n", "expected ==, found ="},
-        {"exclude: (eps > 1\n", "expected )"},
-        {"exclude: eps > 1 or\n", "found the end"},
-        {"exclude: eps > 1 and seed\n", "expected a condition, found a number"},
-        {"exclude: schedule > 1\n", "expected a number, found a word"},
-        {"exclude: not not not not not not not not not not not not not not not not not not not "
-         "not not not not not not not not not not not not not not not eps > 1\n",
-         "at most 32 levels"},
-        {"exclude: eps > 0\n", "all 1 combinations are excluded"},
-        {"grids: []\n", "grids: expected a list of mappings"},
-        {"grids: [{ parameters: { eps: { value: 1 } } }]\nzip: [eps, seed]\n",
-         "expected zip inside grids"},
-        {"grids: [{ grids: [] }]\n", "unknown key in a grid"},
-        {"program: x.py\nparameters: { weight_decay: { values: [0, 1] } }\n",
-         "found \"weight_decay\" with several values"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < sizeof mistakes / sizeof *mistakes; i++) {
         char text[1024];
         qzo_grid *grid = NULL;
-        snprintf(text, sizeof text, HEAD "%s", cases[i].text);
+        snprintf(text, sizeof text, HEAD "%s", mistakes[i].text);
         qzo_status status = expand(&grid, text);
-        if (status == QZO_OK) fail_msg("accepted: %s", cases[i].text);
-        if (strstr(qzo_error_message(), cases[i].message) == NULL)
-            fail_msg("%s\nsays: %s\nlacks: %s", cases[i].text, qzo_error_message(),
-                     cases[i].message);
+        if (status == QZO_OK) fail_msg("accepted: %s", mistakes[i].text);
+        if (strstr(qzo_error_message(), mistakes[i].message) == NULL)
+            fail_msg("%s\nsays: %s\nlacks: %s", mistakes[i].text, qzo_error_message(),
+                     mistakes[i].message);
         assert_null(grid);
     }
 }

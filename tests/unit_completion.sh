@@ -31,7 +31,7 @@ offers() {
 offers 'replay report run' r
 offers '--help --version' --
 offers '--backend' run x --ba
-offers '--csv' report --c
+offers '--csv' report --cs
 offers '--csv' journal x 1 --c
 offers '' report --ra
 offers 'auto cpu cpu-bf16 cuda' run --backend ''

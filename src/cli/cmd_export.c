@@ -57,6 +57,7 @@ static qzo_status write_journal(qzo_export_report *report, const qzo_recorded_tr
     const qzo_listing *listing = trial->results->listing;
     const qzo_listed_trial *listed = trial->row->trial;
     qzo_grid_trial only = {.spec = trial->spec, .id = listed->id, .values = listed->values};
+    const qzo_scheduling alone = {.ops = &qzo_sched_fifo};
     qzo_grid grid = {.trials = &only,
                      .trial_count = 1,
                      .swept_keys = (const char **)(uintptr_t)listing->swept_keys,
@@ -77,7 +78,7 @@ static qzo_status write_journal(qzo_export_report *report, const qzo_recorded_tr
     QZO_TRY(qzo_folder_create(trials));
     QZO_TRY(qzo_file_replace(path, trial->file.bytes, size_bytes));
     QZO_TRY(qzo_decisions_open(&decisions, folder, QZO_DECISIONS_NAME));
-    QZO_TRY(qzo_decisions_grid(decisions, listing->name, &grid, &changed));
+    QZO_TRY(qzo_decisions_grid(decisions, listing->name, &grid, &alone, &changed));
 cleanup:;
     qzo_status closed = qzo_decisions_close(decisions);
     if (status == QZO_OK) status = closed;

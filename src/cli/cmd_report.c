@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "cli/means.h"
+#include "sweep/schedule.h"
 #include "sweep/slice.h"
 
 /* Runs of slices leave the view to this command; who may only read the folder misses nothing. */
@@ -11,11 +12,23 @@ static void store(const qzo_results *results, const char *folder) {
         qzo_log_warn("the SQLite view is not rebuilt: %s", qzo_error_message());
 }
 
+/* The table stands on journals and decisions: do they tell the same? */
+static qzo_status check(const qzo_results *results, const char *folder) {
+    int64_t events = 0;
+    bool is_live = qzo_folder_lock_is_held(folder);
+    qzo_status status = qzo_schedule_check(&events, results, folder, is_live);
+    if (status == QZO_OK)
+        qzo_log_info("%lld events of decisions.qzj agree with the journals of %lld trials",
+                     (long long)events, (long long)results->row_count);
+    return status;
+}
+
 int qzo_cmd_report(const qzo_options *options) {
     qzo_status status = QZO_OK;
     qzo_results *results = NULL;
     QZO_TRY(qzo_results_load(&results, options->folder));
     if (qzo_slices_exist(options->folder)) store(results, options->folder);
+    if (options->check) QZO_TRY(check(results, options->folder));
     if (options->mean)
         QZO_TRY(qzo_means_print(results, options));
     else if (options->csv)

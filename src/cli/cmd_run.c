@@ -151,6 +151,7 @@ int qzo_cmd_run(const qzo_options *options) {
                                  .additions = {options->model_path, options->task_path},
                                  .out_folder = options->out_folder,
                                  .job = qzo_environment_job(),
+                                 .end_time = options->end_time,
                                  .retry = options->retry_name != NULL,
                                  .retried = retried_outcome(options->retry_name),
                                  .version = QZO_VERSION " " QZO_COMMIT,

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPTIONS_MAX = 48, WORDS_MAX = 64, FIRST_KEY = 256 };
+enum { OPTIONS_MAX = 64, WORDS_MAX = 64, FIRST_KEY = 256 };
 
 /* --- the tables --- */
 
@@ -74,6 +74,8 @@ static const option_entry entries[] = {
      "the task, for a sweep file that names none"},
     {"slice", KIND_TEXT, offsetof(qzo_options, slice_text), "I/N", 0, 0, " run ", false,
      "run only trials I, I + N, I + 2N ...: one job of N on the same folder"},
+    {"end-time", KIND_INT, offsetof(qzo_options, end_time), "SECONDS", 1, INT64_MAX, " run ", false,
+     "when the job ends, in seconds since 1970: no rung is started that would end later"},
     {"retry", KIND_CHOICE, offsetof(qzo_options, retry_name), "failed|diverged", 0, 0, " run ",
      false, "run trials that ended so anew; their old journals are kept"},
     {"ranks", KIND_INT, offsetof(qzo_options, rank_count), "N", 1, 1 << 20, " plan ", false,
@@ -104,8 +106,9 @@ static const option_entry entries[] = {
      "examples of such a step (default: 16)"},
     {"samples", KIND_INT, offsetof(qzo_options, sample_count), "N", 1, 1 << 16, " bench ", false,
      "pairs of evaluations of such a step (default: 1)"},
-    {"check", KIND_FLAG, offsetof(qzo_options, check), NULL, 0, 0, " replay ", false,
-     "compare with the recorded digest; exit code 70 where it differs"},
+    {"check", KIND_FLAG, offsetof(qzo_options, check), NULL, 0, 0, " replay report ", false,
+     "replay: compare with the recorded digest; report: compare the decisions with the journals; "
+     "exit code 70 where they differ"},
     {"model", KIND_TEXT, offsetof(qzo_options, model_path), "PATH", 0, 0,
      " plan run replay export ", false,
      "the model folder: where it moved since the run, or for a sweep file that names none"},

@@ -39,6 +39,7 @@ typedef struct qzo_options {
     bool quiet;                 /* no table at the end of a run */
     const char *slice_text;     /* --slice; NULL: the whole sweep */
     const char *retry_name;     /* --retry; NULL: nothing is run again */
+    int64_t end_time;           /* --end-time; 0: none */
 
     bool csv, json;
     bool mean;    /* report's means over seeds */

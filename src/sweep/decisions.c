@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { EVENT_BYTES = 8 };
+enum { OLD_EVENT_BYTES = 8, EVENT_BYTES = 16 };
 
 static const char MAGIC[QZO_FRAMES_MAGIC_BYTES] = {'Q', 'Z', 'O', 'D', 'E', 'C', 'N', '1'};
 static const size_t FILE_BYTES_MAX = (size_t)1 << 36;
@@ -22,6 +22,7 @@ typedef struct decisions_file {
     size_t valid_bytes;
     uint64_t checksum;
     qzo_tail tail;
+    int64_t frame_count;
     const char *grid; /* the last GRID frame's text, in bytes; or NULL */
     size_t grid_bytes;
 } decisions_file;
@@ -47,6 +48,7 @@ static qzo_status file_load(decisions_file *out, const char *path) {
     qzo_frame frame;
     qzo_frame_reader_start(&reader, (const uint8_t *)out->bytes, out->size_bytes, MAGIC);
     while (qzo_frame_next(&reader, &frame)) {
+        out->frame_count++;
         if (frame.type != QZO_DECISION_GRID) continue;
         out->grid = (const char *)frame.payload;
         out->grid_bytes = frame.payload_bytes;
@@ -129,6 +131,8 @@ qzo_status qzo_listing_parse(qzo_listing **out, const char *text, size_t text_by
     QZO_TRY(qzo_json_parse(&root, text, text_bytes, name));
     QZO_TRY(read_text(&listing->name, root, "name", name));
     QZO_TRY(read_texts(&listing->swept_keys, &listing->swept_count, root, "swept", -1, name));
+    QZO_TRY(
+        qzo_scheduling_from_json(&listing->scheduling, json_object_get(root, "scheduler"), name));
     const json_t *trials = json_object_get(root, "trials");
     size_t count = json_array_size(trials);
     if (!json_is_array(trials) || count > QZO_GRID_TRIALS_MAX) {
@@ -165,7 +169,10 @@ qzo_status qzo_listing_load(qzo_listing **out, const char *folder) {
         QZO_TRY(qzo_listing_parse(out, file.grid, file.grid_bytes, path));
     } else {
         *out = calloc(1, sizeof **out);
-        if (*out == NULL) status = fail_memory(folder);
+        if (*out == NULL)
+            status = fail_memory(folder);
+        else
+            (*out)->scheduling.ops = &qzo_sched_fifo;
     }
 cleanup:
     file_release(&file);
@@ -199,8 +206,81 @@ void qzo_listing_free(qzo_listing *listing) {
     }
     free(listing->trials);
     free_texts(listing->swept_keys, listing->swept_count);
+    qzo_scheduling_release(&listing->scheduling);
     free(listing->name);
     free(listing);
+}
+
+/* Takes a GRID frame: events before it count only where it changes nothing. */
+static qzo_status take_list(qzo_listing **last, int64_t *event_count, const qzo_frame *frame,
+                            const char *path) {
+    qzo_listing *next = NULL;
+    qzo_status status =
+        qzo_listing_parse(&next, (const char *)frame->payload, frame->payload_bytes, path);
+    if (status != QZO_OK) return status;
+    if (*last == NULL || !qzo_listing_equal(*last, next) ||
+        !qzo_scheduling_equal(&(*last)->scheduling, &next->scheduling))
+        *event_count = 0;
+    qzo_listing_free(*last);
+    *last = next;
+    return QZO_OK;
+}
+
+static qzo_status take_event(qzo_event *out, const qzo_frame *frame, const qzo_listing *list,
+                             const char *path) {
+    if (frame->payload_bytes != EVENT_BYTES && frame->payload_bytes != OLD_EVENT_BYTES)
+        return qzo_fail(QZO_ERR_FORMAT, "%s: an event of %zu bytes, expected %d", path,
+                        frame->payload_bytes, EVENT_BYTES);
+    *out = (qzo_event){.type = (qzo_decision_type)frame->type,
+                       .trial = qzo_get_u32(frame->payload),
+                       .value = qzo_get_u32(frame->payload + 4)};
+    if (frame->payload_bytes == EVENT_BYTES) out->rung = (int64_t)qzo_get_u64(frame->payload + 8);
+    if (list != NULL && out->trial >= list->trial_count)
+        return qzo_fail(QZO_ERR_FORMAT, "%s: an event of trial %lld, of %lld", path,
+                        (long long)out->trial + 1, (long long)list->trial_count);
+    return QZO_OK;
+}
+
+static bool is_event(uint32_t type) {
+    return type >= QZO_DECISION_DISPATCH && type <= QZO_DECISION_RUNG;
+}
+
+qzo_status qzo_decisions_events(qzo_event **out, int64_t *count, const char *folder,
+                                const char *name) {
+    qzo_status status = QZO_OK;
+    decisions_file file = {0};
+    qzo_listing *list = NULL;
+    qzo_frame_reader reader;
+    qzo_frame frame;
+    qzo_event *events = NULL;
+    char *path = qzo_path_join(folder, name);
+    *out = NULL;
+    *count = 0;
+    if (path == NULL) return fail_memory(folder);
+    QZO_TRY(file_load(&file, path));
+    events = calloc((size_t)file.frame_count + 1, sizeof *events);
+    if (events == NULL) {
+        status = fail_memory(path);
+        goto cleanup;
+    }
+    qzo_frame_reader_start(&reader, (const uint8_t *)file.bytes, file.size_bytes, MAGIC);
+    while (qzo_frame_next(&reader, &frame)) {
+        if (frame.type == QZO_DECISION_GRID) {
+            QZO_TRY(take_list(&list, count, &frame, path));
+        } else if (is_event(frame.type)) {
+            QZO_TRY(take_event(&events[*count], &frame, list, path));
+            ++*count;
+        }
+    }
+    *out = events;
+    events = NULL;
+cleanup:
+    if (status != QZO_OK) *count = 0;
+    qzo_listing_free(list);
+    file_release(&file);
+    free(events);
+    free(path);
+    return status;
 }
 
 /* --- writing --- */
@@ -283,7 +363,7 @@ static json_t *trial_to_json(const qzo_grid *grid, const qzo_grid_trial *trial) 
 }
 
 /* The GRID frame's text; NULL out of memory, or where a path is not UTF-8. */
-static char *grid_text(const char *name, const qzo_grid *grid) {
+static char *grid_text(const char *name, const qzo_grid *grid, const qzo_scheduling *scheduling) {
     char *text = NULL;
     json_t *trials = json_array();
     json_t *keys = texts_to_json(grid->swept_keys, grid->swept_count);
@@ -293,17 +373,22 @@ static char *grid_text(const char *name, const qzo_grid *grid) {
             trials = NULL;
         }
     json_t *root = json_pack("{ss, so, so}", "name", name, "swept", keys, "trials", trials);
+    if (root != NULL && scheduling->ops != &qzo_sched_fifo &&
+        json_object_set_new(root, "scheduler", qzo_scheduling_to_json(scheduling)) != 0) {
+        json_decref(root);
+        root = NULL;
+    }
     if (root != NULL) text = json_dumps(root, JSON_COMPACT);
     json_decref(root);
     return text;
 }
 
 qzo_status qzo_decisions_grid(qzo_decisions *decisions, const char *name, const qzo_grid *grid,
-                              bool *changed) {
+                              const qzo_scheduling *scheduling, bool *changed) {
     qzo_status status = QZO_OK;
     decisions_file file = {0};
     qzo_listing *last = NULL, *next = NULL;
-    char *text = grid_text(name, grid);
+    char *text = grid_text(name, grid, scheduling);
     *changed = true;
     if (text == NULL)
         return qzo_fail(QZO_ERR_CONFIG, "%s: a name or a path is not UTF-8, or out of memory",
@@ -342,21 +427,31 @@ static qzo_status fail_closed(const qzo_decisions *decisions) {
     return qzo_fail(QZO_ERR_IO, "%s: not open after an earlier error", decisions->path);
 }
 
-static qzo_status append_event(qzo_decisions *decisions, qzo_decision_type type, uint32_t first,
-                               uint32_t second) {
+static qzo_status append_event(qzo_decisions *decisions, qzo_decision_type type, int64_t trial,
+                               int64_t value, int64_t rung) {
     if (decisions->writer == NULL) return fail_closed(decisions);
     uint8_t *at = qzo_frame_writer_payload(decisions->writer);
-    qzo_put_u32(at, first);
-    qzo_put_u32(at + 4, second);
+    qzo_put_u32(at, (uint32_t)trial);
+    qzo_put_u32(at + 4, (uint32_t)value);
+    qzo_put_u64(at + 8, (uint64_t)rung);
     return qzo_frame_writer_append(decisions->writer, (uint32_t)type, EVENT_BYTES);
 }
 
-qzo_status qzo_decisions_dispatch(qzo_decisions *decisions, int64_t trial, int group) {
-    return append_event(decisions, QZO_DECISION_DISPATCH, (uint32_t)trial, (uint32_t)group);
+qzo_status qzo_decisions_dispatch(qzo_decisions *decisions, int64_t trial, int group,
+                                  int64_t rung) {
+    return append_event(decisions, QZO_DECISION_DISPATCH, trial, group, rung);
 }
 
 qzo_status qzo_decisions_outcome(qzo_decisions *decisions, int64_t trial, qzo_status outcome) {
-    return append_event(decisions, QZO_DECISION_OUTCOME, (uint32_t)trial, (uint32_t)outcome);
+    return append_event(decisions, QZO_DECISION_OUTCOME, trial, (int64_t)outcome, 0);
+}
+
+qzo_status qzo_decisions_stop(qzo_decisions *decisions, int64_t trial, int64_t rung) {
+    return append_event(decisions, QZO_DECISION_STOP, trial, 0, rung);
+}
+
+qzo_status qzo_decisions_rung(qzo_decisions *decisions, int64_t trial, int64_t rung) {
+    return append_event(decisions, QZO_DECISION_RUNG, trial, 0, rung);
 }
 
 qzo_status qzo_decisions_sync(qzo_decisions *decisions) {

@@ -21,6 +21,14 @@ static const struct timespec POLL_PAUSE = {.tv_nsec = 200000};
 
 typedef enum { LEADER_RUNNING, LEADER_WAITING, LEADER_STOPPED } leader_state;
 
+/* What rank 0 knows of a group. */
+typedef struct leader {
+    leader_state state;
+    int64_t rung;       /* that its trial runs to */
+    int64_t steps_then; /* of the trial when it was sent */
+    double sent_at;
+} leader;
+
 typedef struct dispatcher {
     const qzo_dispatch_settings *settings;
     qzo_comm *group;
@@ -33,9 +41,11 @@ typedef struct dispatcher {
     double wait_seconds;
     double progress_at;
     /* rank 0 of the world */
-    leader_state *leaders; /* (group_count) */
-    int own_answer;        /* message_kind for group 0; 0: none yet */
-    int64_t own_trial;
+    leader *leaders;         /* (group_count) */
+    double step_seconds_max; /* of any trial so far */
+    bool out_of_time;        /* what is left would end after the job */
+    int own_answer;          /* message_kind for group 0; 0: none yet */
+    int64_t own_trial, own_until;
     /* Of any rank; sentences are kept, since later ones would replace them. */
     qzo_status worst; /* what stopped the run beside its trials; QZO_OK so far */
     char worst_sentence[SENTENCE_BYTES];
@@ -63,12 +73,23 @@ static int64_t group_size(const dispatcher *d) {
 
 static int leader_rank(const dispatcher *d, int group) { return (int)(group * group_size(d)); }
 
-static qzo_message message_of(message_kind kind, int64_t trial, qzo_status status) {
+static qzo_message message_of(message_kind kind, int64_t trial, int64_t until, qzo_status status) {
     qzo_message message = {{0}};
     qzo_put_u32(message.bytes, (uint32_t)kind);
     qzo_put_u64(message.bytes + 4, (uint64_t)trial);
     qzo_put_u32(message.bytes + 12, (uint32_t)status);
+    qzo_put_u64(message.bytes + 16, (uint64_t)until);
     return message;
+}
+
+/* What a group is to do, of a message. */
+typedef struct work_item {
+    int64_t trial, until; /* until: step; 0: to the trial's end */
+} work_item;
+
+static work_item item_of(const qzo_message *message) {
+    return (work_item){(int64_t)qzo_get_u64(message->bytes + 4),
+                       (int64_t)qzo_get_u64(message->bytes + 16)};
 }
 
 /* --- rank 0: decisions --- */
@@ -86,73 +107,141 @@ static void start_parking(dispatcher *d) {
     if (d->park) return;
     d->park = true;
     qzo_log_info("parking all trials");
-    qzo_message message = message_of(KIND_PARK, NO_TRIAL, QZO_OK);
+    qzo_message message = message_of(KIND_PARK, NO_TRIAL, 0, QZO_OK);
     for (int group = 1; group < d->group_count; group++)
-        if (d->leaders[group] == LEADER_RUNNING)
+        if (d->leaders[group].state == LEADER_RUNNING)
             note_error(d, qzo_comm_send(d->settings->world, leader_rank(d, group), &message));
 }
 
-static double score_for_scheduler(const qzo_trial_summary *summary, const qzo_trial_spec *spec) {
-    double value =
-        strcmp(spec->metric_name, "dev_score") == 0 ? summary->dev_score : summary->dev_loss;
-    return strcmp(spec->metric_goal, "maximize") == 0 ? -value : value;
+/* How long a step of this trial took, all that is around steps included. */
+static void take_time(dispatcher *d, const leader *from, int64_t steps) {
+    int64_t made = steps - from->steps_then;
+    double seconds = now_seconds() - from->sent_at;
+    if (made > 0 && seconds / (double)made > d->step_seconds_max)
+        d->step_seconds_max = seconds / (double)made;
 }
 
-/* A group's trial is over. status: QZO_OK ended (its journal says how), else parked or an error. */
-static void take_result(dispatcher *d, int64_t trial, qzo_status status) {
+static void log_result(const dispatcher *d, int64_t trial, const qzo_trial_summary *summary) {
+    const char *what = summary->ended ? qzo_outcome_name(summary->outcome) : "at a rung";
+    qzo_log_info("trial %lld/%lld %s after %lld steps: dev %.4g (zero-shot %.4g), test %.4g",
+                 (long long)trial + 1, (long long)d->settings->grid->trial_count, what,
+                 (long long)summary->steps, summary->dev_score, summary->zero_shot_dev,
+                 summary->test_score);
+}
+
+/* A group's trial is over, or at its rung. status: QZO_OK (the journal says how), else parked or an
+ * error. */
+static void take_result(dispatcher *d, int group, int64_t trial, qzo_status status) {
     const qzo_dispatch_settings *s = d->settings;
-    const qzo_grid_trial *entry = &s->grid->trials[trial];
-    qzo_trial_summary summary = {.dev_score = (double)NAN, .dev_loss = (double)NAN};
+    qzo_trial_summary summary = {0};
+    qzo_report_kind kind = QZO_REPORT_PARKED;
     qzo_status outcome = status;
+    double score = (double)NAN;
     if (status == QZO_OK) {
-        qzo_journal_file file = {0};
-        char *path = qzo_journal_path(s->folder, &entry->id);
-        qzo_status read = path != NULL ? qzo_journal_load(&file, path) : QZO_ERR_MEMORY;
-        if (read == QZO_OK) read = qzo_trial_summarize(&summary, &file);
-        qzo_journal_release(&file);
-        free(path);
+        qzo_status read =
+            qzo_schedule_score(&score, &summary, s->schedule, trial, d->leaders[group].rung);
         note_error(d, read);
-        if (read == QZO_OK && summary.outcome == QZO_OUTCOME_DIVERGED) outcome = QZO_ERR_DIVERGED;
-        if (read == QZO_OK && summary.outcome == QZO_OUTCOME_FAILED) outcome = QZO_ERR_CONFIG;
-        qzo_log_info("trial %lld/%lld %s after %lld steps: dev %.4g (zero-shot %.4g), test %.4g",
-                     (long long)trial + 1, (long long)s->grid->trial_count,
-                     qzo_outcome_name(summary.outcome), (long long)summary.steps, summary.dev_score,
-                     summary.zero_shot_dev, summary.test_score);
+        kind = read != QZO_OK || !summary.ended ? QZO_REPORT_RUNG : QZO_REPORT_ENDED;
+        if (kind == QZO_REPORT_ENDED && summary.outcome == QZO_OUTCOME_DIVERGED)
+            outcome = QZO_ERR_DIVERGED;
+        if (kind == QZO_REPORT_ENDED && summary.outcome == QZO_OUTCOME_FAILED)
+            outcome = QZO_ERR_CONFIG;
+        take_time(d, &d->leaders[group], summary.steps);
+        log_result(d, trial, &summary);
     }
-    note_error(d, qzo_decisions_outcome(s->decisions, trial, outcome));
-    s->scheduler->report(s->scheduler_state, trial, outcome,
-                         score_for_scheduler(&summary, &entry->spec));
+    if (kind == QZO_REPORT_RUNG)
+        note_error(d, qzo_decisions_rung(s->decisions, trial, d->leaders[group].rung));
+    else
+        note_error(d, qzo_decisions_outcome(s->decisions, trial, outcome));
+    s->schedule->ops->report(s->schedule->state, trial, kind, score);
     qzo_trial_summary_release(&summary);
     /* Parked, or an error of the machine, which its ranks hold with its sentence: all stop. */
     if (status != QZO_OK) start_parking(d);
 }
 
-static void answer(dispatcher *d, int group, message_kind kind, int64_t trial) {
-    d->leaders[group] = kind == KIND_RUN ? LEADER_RUNNING : LEADER_STOPPED;
+static void answer(dispatcher *d, int group, message_kind kind, int64_t trial, int64_t until) {
+    d->leaders[group].state = kind == KIND_RUN ? LEADER_RUNNING : LEADER_STOPPED;
     if (group == 0) {
         d->own_answer = (int)kind;
         d->own_trial = trial;
+        d->own_until = until;
         return;
     }
-    qzo_message message = message_of(kind, trial, QZO_OK);
+    qzo_message message = message_of(kind, trial, until, QZO_OK);
     note_error(d, qzo_comm_send(d->settings->world, leader_rank(d, group), &message));
 }
 
-static void assign_waiting(dispatcher *d) {
+/* Steps that the trial has in its journal. */
+static int64_t steps_of(dispatcher *d, const qzo_action *action) {
+    double score;
+    qzo_trial_summary summary;
+    const qzo_schedule *schedule = d->settings->schedule;
+    if (!schedule->ops->has_rungs) return 0;
+    note_error(d, qzo_schedule_score(&score, &summary, schedule, action->trial, action->rung));
+    int64_t steps = summary.steps;
+    qzo_trial_summary_release(&summary);
+    return steps;
+}
+
+/* Whether the rung cannot end before the job does. A trial without rungs can be left at any step,
+ * so it is started in any case. */
+static bool is_too_long(const dispatcher *d, int64_t until, int64_t steps_then) {
+    if (d->settings->end_time == 0 || !d->settings->schedule->ops->has_rungs) return false;
+    double left = difftime((time_t)d->settings->end_time, time(NULL));
+    return (double)(until - steps_then) * d->step_seconds_max > left;
+}
+
+/* Sends the action's trial to a group, once the decision is on disk. */
+static void send_trial(dispatcher *d, int group, const qzo_action *action) {
     const qzo_dispatch_settings *s = d->settings;
+    leader *to = &d->leaders[group];
+    int64_t until = qzo_schedule_steps(s->schedule, action->rung);
+    int64_t steps_then = steps_of(d, action);
+    if (is_too_long(d, until, steps_then)) {
+        s->schedule->ops->report(s->schedule->state, action->trial, QZO_REPORT_PARKED, (double)NAN);
+        d->out_of_time = true;
+        qzo_log_info("%lld steps would not end before the job: nothing more is started",
+                     (long long)(until - steps_then));
+        answer(d, group, KIND_STOP, NO_TRIAL, 0);
+        return;
+    }
+    note_error(d, qzo_decisions_dispatch(s->decisions, action->trial, group, action->rung));
+    if (d->worst == QZO_OK && s->schedule->ops->has_rungs)
+        note_error(d, qzo_decisions_sync(s->decisions));
+    if (d->worst != QZO_OK) { /* the decision is not on disk: do not act on it */
+        start_parking(d);
+        answer(d, group, KIND_STOP, NO_TRIAL, 0);
+        return;
+    }
+    *to = (leader){LEADER_RUNNING, action->rung, steps_then, now_seconds()};
+    answer(d, group, KIND_RUN, action->trial, until);
+}
+
+static void stop_trial(dispatcher *d, const qzo_action *action) {
+    const qzo_dispatch_settings *s = d->settings;
+    qzo_log_info("trial %lld/%lld stopped at rung %lld of %lld", (long long)action->trial + 1,
+                 (long long)s->grid->trial_count, (long long)action->rung + 1,
+                 (long long)s->schedule->settings.rung_count);
+    note_error(d, qzo_decisions_stop(s->decisions, action->trial, action->rung));
+    if (d->worst == QZO_OK) note_error(d, qzo_decisions_sync(s->decisions));
+    if (d->worst == QZO_OK)
+        note_error(d, qzo_schedule_end_journal(s->schedule, action->trial, action->rung));
+    if (d->worst != QZO_OK) start_parking(d);
+}
+
+static void assign_waiting(dispatcher *d) {
+    const qzo_schedule *schedule = d->settings->schedule;
     for (int group = 0; group < d->group_count; group++) {
-        int64_t trial = NO_TRIAL;
-        if (d->leaders[group] != LEADER_WAITING) continue;
-        if (d->park || s->scheduler->done(s->scheduler_state)) {
-            answer(d, group, KIND_STOP, NO_TRIAL);
-        } else if (s->scheduler->next(s->scheduler_state, &trial)) {
-            note_error(d, qzo_decisions_dispatch(s->decisions, trial, group));
-            if (d->worst != QZO_OK) { /* the decision is not on disk: do not act on it */
-                start_parking(d);
-                answer(d, group, KIND_STOP, NO_TRIAL);
-            } else {
-                answer(d, group, KIND_RUN, trial);
-            }
+        qzo_action action;
+        while (d->leaders[group].state == LEADER_WAITING) {
+            if (d->park || d->out_of_time || schedule->ops->done(schedule->state))
+                answer(d, group, KIND_STOP, NO_TRIAL, 0);
+            else if (!schedule->ops->next(schedule->state, &action))
+                break;
+            else if (action.kind == QZO_ACTION_STOP)
+                stop_trial(d, &action);
+            else
+                send_trial(d, group, &action);
         }
     }
 }
@@ -171,8 +260,9 @@ static void serve(dispatcher *d) {
         int group = (int)(from / group_size(d));
         if (kind == KIND_PARK) start_parking(d);
         if (kind != KIND_WANT) continue;
-        d->leaders[group] = LEADER_WAITING;
-        if (trial != NO_TRIAL) take_result(d, trial, (qzo_status)qzo_get_u32(message.bytes + 12));
+        d->leaders[group].state = LEADER_WAITING;
+        if (trial != NO_TRIAL)
+            take_result(d, group, trial, (qzo_status)qzo_get_u32(message.bytes + 12));
     }
     assign_waiting(d);
     if (d->settings->tick != NULL) d->settings->tick(d->settings->tick_context);
@@ -180,46 +270,46 @@ static void serve(dispatcher *d) {
 
 /* --- every leader: asking for work --- */
 
-static message_kind ask_root(dispatcher *d, int64_t last, qzo_status last_status, int64_t *trial) {
-    if (last != NO_TRIAL) take_result(d, last, last_status);
-    d->leaders[0] = LEADER_WAITING;
+static message_kind ask_root(dispatcher *d, int64_t last, qzo_status last_status, work_item *next) {
+    if (last != NO_TRIAL) take_result(d, 0, last, last_status);
+    d->leaders[0].state = LEADER_WAITING;
     d->own_answer = 0;
     for (;;) {
         serve(d);
         if (d->own_answer != 0) break;
         nanosleep(&POLL_PAUSE, NULL);
     }
-    *trial = d->own_trial;
+    *next = (work_item){d->own_trial, d->own_until};
     return (message_kind)d->own_answer;
 }
 
 static void send_park(dispatcher *d) {
     if (d->park_sent) return;
     d->park_sent = true;
-    qzo_message message = message_of(KIND_PARK, NO_TRIAL, QZO_OK);
+    qzo_message message = message_of(KIND_PARK, NO_TRIAL, 0, QZO_OK);
     note_error(d, qzo_comm_send(d->settings->world, 0, &message));
 }
 
 /* The next control message from rank 0; false where there is none. */
-static bool poll_root(dispatcher *d, message_kind *kind, int64_t *trial) {
+static bool poll_root(dispatcher *d, message_kind *kind, work_item *next) {
     qzo_message message;
     bool received = false;
     int from = 0;
     note_error(d, qzo_comm_poll(d->settings->world, &received, &from, &message));
     if (!received) return false;
     *kind = (message_kind)qzo_get_u32(message.bytes);
-    *trial = (int64_t)qzo_get_u64(message.bytes + 4);
+    *next = item_of(&message);
     if (*kind == KIND_PARK) d->park = true;
     return true;
 }
 
 static message_kind ask_by_message(dispatcher *d, int64_t last, qzo_status last_status,
-                                   int64_t *trial) {
-    qzo_message message = message_of(KIND_WANT, last, last_status);
+                                   work_item *next) {
+    qzo_message message = message_of(KIND_WANT, last, 0, last_status);
     note_error(d, qzo_comm_send(d->settings->world, 0, &message));
     message_kind kind = KIND_WANT;
     while (d->worst == QZO_OK) {
-        if (poll_root(d, &kind, trial)) {
+        if (poll_root(d, &kind, next)) {
             if (kind == KIND_RUN || kind == KIND_STOP) return kind;
         } else {
             if (d->settings->should_park != NULL && d->settings->should_park()) send_park(d);
@@ -231,21 +321,21 @@ static message_kind ask_by_message(dispatcher *d, int64_t last, qzo_status last_
 
 /* --- the other ranks of a group --- */
 
-static void tell_group(dispatcher *d, message_kind kind, int64_t trial) {
-    qzo_message message = message_of(kind, trial, QZO_OK);
+static void tell_group(dispatcher *d, message_kind kind, const work_item *next) {
+    qzo_message message = message_of(kind, next->trial, next->until, QZO_OK);
     for (int rank = 1; rank < d->group->size; rank++)
         note_error(d, qzo_comm_send(d->group, rank, &message));
 }
 
 /* By messages rather than a broadcast: a rank that waits for work sleeps, and hears signals. */
-static message_kind hear_leader(dispatcher *d, int64_t *trial) {
+static message_kind hear_leader(dispatcher *d, work_item *next) {
     qzo_message message;
     bool received = false;
     int from = 0;
     while (d->worst == QZO_OK) {
         note_error(d, qzo_comm_poll(d->group, &received, &from, &message));
         if (received) {
-            *trial = (int64_t)qzo_get_u64(message.bytes + 4);
+            *next = item_of(&message);
             return (message_kind)qzo_get_u32(message.bytes);
         }
         if (d->settings->should_park != NULL && d->settings->should_park()) send_park(d);
@@ -264,11 +354,11 @@ static bool hook_should_park(void *context) {
 static void hook_poll(void *context) {
     dispatcher *d = context;
     message_kind kind;
-    int64_t trial;
+    work_item next;
     if (is_world_root(d))
         serve(d);
     else if (leads(d))
-        while (poll_root(d, &kind, &trial)) {
+        while (poll_root(d, &kind, &next)) {
         }
 }
 
@@ -296,7 +386,8 @@ static void hook_progress(void *context, const qzo_trial_progress *progress) {
 
 /* --- the loop of every rank --- */
 
-static qzo_status run_trial(dispatcher *d, int64_t trial) {
+static qzo_status run_trial(dispatcher *d, const work_item *item) {
+    int64_t trial = item->trial;
     const qzo_grid_trial *entry = &d->settings->grid->trials[trial];
     char id[QZO_DIGEST_TEXT_BYTES], timing[PATH_BYTES];
     qzo_outcome outcome = QZO_OUTCOME_FAILED;
@@ -308,7 +399,8 @@ static qzo_status run_trial(dispatcher *d, int64_t trial) {
     qzo_trial_hooks hooks = {.context = d,
                              .should_park = hook_should_park,
                              .poll = hook_poll,
-                             .progress = hook_progress};
+                             .progress = hook_progress,
+                             .until_step = item->until};
     d->trial = trial;
     d->progress_at = now_seconds();
     qzo_status status = qzo_trial_run(&outcome, &entry->spec, &d->bench, d->group, &files, &hooks);
@@ -322,32 +414,34 @@ static qzo_status run_trial(dispatcher *d, int64_t trial) {
     return status;
 }
 
-static message_kind next_work(dispatcher *d, int64_t last, int64_t *trial) {
-    if (!leads(d)) return hear_leader(d, trial);
-    message_kind kind = is_world_root(d) ? ask_root(d, last, d->last_status, trial)
-                                         : ask_by_message(d, last, d->last_status, trial);
-    tell_group(d, kind, *trial);
+static message_kind next_work(dispatcher *d, int64_t last, work_item *next) {
+    if (!leads(d)) return hear_leader(d, next);
+    message_kind kind = is_world_root(d) ? ask_root(d, last, d->last_status, next)
+                                         : ask_by_message(d, last, d->last_status, next);
+    tell_group(d, kind, next);
     return kind;
 }
 
 static qzo_status work(dispatcher *d) {
-    int64_t last = NO_TRIAL, next = NO_TRIAL;
+    int64_t last = NO_TRIAL;
+    work_item next = {NO_TRIAL, 0};
     while (next_work(d, last, &next) == KIND_RUN) {
-        last = next;
-        d->last_status = run_trial(d, last);
+        last = next.trial;
+        d->last_status = run_trial(d, &next);
         snprintf(d->last_sentence, sizeof d->last_sentence, "%.1000s", qzo_error_message());
     }
     while (is_world_root(d)) { /* the other groups still work */
         bool all_stopped = true;
         for (int group = 0; group < d->group_count; group++)
-            all_stopped &= d->leaders[group] == LEADER_STOPPED;
+            all_stopped &= d->leaders[group].state == LEADER_STOPPED;
         if (all_stopped) break;
         serve(d);
         nanosleep(&POLL_PAUSE, NULL);
     }
     if (d->worst > d->last_status) return qzo_fail(d->worst, "%s", d->worst_sentence);
     if (d->last_status != QZO_OK) return qzo_fail(d->last_status, "%s", d->last_sentence);
-    if (is_world_root(d) && d->park && !d->settings->scheduler->done(d->settings->scheduler_state))
+    const qzo_schedule *schedule = d->settings->schedule;
+    if (is_world_root(d) && (d->park || d->out_of_time) && !schedule->ops->done(schedule->state))
         return qzo_fail(QZO_ERR_INTERRUPTED, "parked between trials, work is left");
     return QZO_OK;
 }

@@ -4,7 +4,7 @@
  * Control messages (qzo_message) between rank 0 and the leaders (rank 0) of the other groups:
  *   WANT  leader to 0: the group is free; carries how its last trial ended
  *   PARK  leader to 0: a signal asks this job to stop; 0 to leader: stop at the next boundary
- *   RUN   0 to leader: this trial     STOP  0 to leader: no more work
+ *   RUN   0 to leader: this trial, up to this step     STOP  0 to leader: no more work
  * Within a group the leader broadcasts what it was told. Every decision is in decisions.qzj before
  * it is sent. */
 #ifndef QZO_SWEEP_DISPATCH_H
@@ -13,7 +13,7 @@
 #include "comm/peers.h"
 #include "sweep/decisions.h"
 #include "sweep/grid.h"
-#include "sweep/scheduler.h"
+#include "sweep/schedule.h"
 #include "trial/workbench.h"
 
 #include <stdbool.h>
@@ -26,10 +26,11 @@ typedef struct qzo_dispatch_settings {
     qzo_backend *backend;
     const qzo_peer *peers; /* (world->size) */
     qzo_transport_choice transport;
-    int64_t planned_bytes; /* own allocations of a rank, for the report at the end */
-    const qzo_scheduler_ops *scheduler;
+    int64_t planned_bytes;       /* own allocations of a rank, for the report at the end */
     qzo_decisions *decisions;    /* rank 0 */
-    void *scheduler_state;       /* rank 0: trials that ended earlier are reported already */
+    qzo_schedule *schedule;      /* rank 0: restored */
+    int64_t end_time;            /* of the job, seconds since 1970; 0: none. No rung is started
+                                    that would end later, by the slowest step so far */
     bool (*should_park)(void);   /* a signal came; NULL: never */
     void (*tick)(void *context); /* rank 0, now and then; NULL: never */
     void *tick_context;

@@ -29,7 +29,7 @@ static qzo_status set_aside(const char *path) {
 }
 
 qzo_status qzo_retry(int64_t *count, const qzo_results *results, const char *folder,
-                     const qzo_slice *slice, qzo_outcome outcome) {
+                     const qzo_slice *slice, qzo_outcome outcome, qzo_decisions *decisions) {
     *count = 0;
     for (int64_t i = 0; i < results->row_count; i++) {
         const qzo_result_row *row = &results->rows[i];
@@ -38,6 +38,7 @@ qzo_status qzo_retry(int64_t *count, const qzo_results *results, const char *fol
         char *path = qzo_journal_path(folder, &row->trial->id);
         if (path == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", folder);
         qzo_status status = set_aside(path);
+        if (status == QZO_OK) status = qzo_decisions_outcome(decisions, i, QZO_ERR_INTERRUPTED);
         free(path);
         if (status != QZO_OK) return status;
         ++*count;

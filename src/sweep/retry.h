@@ -8,9 +8,9 @@
 #include "sweep/results.h"
 #include "sweep/slice.h"
 
-/* Sets the journals of the slice's trials with that outcome aside and counts them. The caller holds
- * the folder's lock. */
+/* Sets the journals of the slice's trials with that outcome aside and counts them; the decisions
+ * hear that work is left. The caller holds the folder's lock. */
 qzo_status qzo_retry(int64_t *count, const qzo_results *results, const char *folder,
-                     const qzo_slice *slice, qzo_outcome outcome);
+                     const qzo_slice *slice, qzo_outcome outcome, qzo_decisions *decisions);
 
 #endif

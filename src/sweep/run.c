@@ -8,7 +8,7 @@
 #include "sweep/kinds.h"
 #include "sweep/results.h"
 #include "sweep/retry.h"
-#include "sweep/scheduler.h"
+#include "sweep/schedule.h"
 #include "sweep/sweep_spec.h"
 
 #include <stdio.h>
@@ -25,12 +25,13 @@ typedef struct run {
     qzo_sweep_spec *sweep;
     qzo_contents contents; /* rank 0 */
     qzo_grid *grid;
-    qzo_kinds kinds;          /* rank 0 */
-    int64_t planned_bytes;    /* own allocations of a rank */
-    qzo_slice_locks locks;    /* rank 0 */
-    qzo_decisions *decisions; /* rank 0 */
-    const qzo_scheduler_ops *scheduler;
-    void *scheduler_state; /* rank 0 */
+    qzo_kinds kinds;           /* rank 0 */
+    int64_t planned_bytes;     /* own allocations of a rank */
+    qzo_slice_locks locks;     /* rank 0 */
+    qzo_decisions *decisions;  /* rank 0 */
+    qzo_scheduling scheduling; /* rank 0 */
+    qzo_listing *listing;      /* rank 0: as it is written */
+    qzo_schedule *schedule;    /* rank 0 */
     qzo_run_report *report;
 } run;
 
@@ -215,15 +216,43 @@ static qzo_status write_sweep_copy(const run *r) {
     return qzo_file_replace(path, r->sweep->text, r->sweep->text_bytes);
 }
 
-/* While other slices run, the list of trials is theirs too. */
-static qzo_status check_same_list(const run *r, const qzo_listing *listing) {
+static bool same_list(const run *r, const qzo_listing *listing) {
     bool same = listing->trial_count == r->grid->trial_count;
     for (int64_t i = 0; same && i < listing->trial_count; i++)
         same = qzo_digest_equal(&listing->trials[i].id, &r->grid->trials[i].id);
-    return same ? QZO_OK
-                : qzo_fail(QZO_ERR_BUSY,
-                           "%s: other slices run there, of a sweep file with other trials",
-                           r->settings->out_folder);
+    return same;
+}
+
+/* Decisions about rungs hold for the trials they were taken among. */
+static qzo_status check_rungs_kept(const run *r, const qzo_listing *listing) {
+    const char *name = r->scheduling.ops->name;
+    if (r->scheduling.ops->has_rungs && !qzo_slice_is_whole(&r->settings->slice))
+        return qzo_fail(QZO_ERR_USAGE,
+                        "--slice: expected scheduler fifo, found %s, whose "
+                        "decisions compare all trials",
+                        name);
+    if (r->scheduling.ops->has_rungs && r->settings->retry)
+        return qzo_fail(QZO_ERR_USAGE,
+                        "--retry: expected scheduler fifo, found %s, whose "
+                        "decisions are taken already",
+                        name);
+    bool has_rungs = r->scheduling.ops->has_rungs || listing->scheduling.ops->has_rungs;
+    if (!has_rungs || listing->trial_count == 0) return QZO_OK;
+    if (same_list(r, listing) && qzo_scheduling_equal(&r->scheduling, &listing->scheduling))
+        return QZO_OK;
+    return qzo_fail(QZO_ERR_CONFIG,
+                    "%s holds trials of scheduler %s; expected the same trials and settings of the "
+                    "scheduler, or another --out",
+                    r->settings->out_folder, listing->scheduling.ops->name);
+}
+
+/* While other slices run, the list of trials is theirs too. */
+static qzo_status check_same_list(const run *r, const qzo_listing *listing) {
+    return same_list(r, listing)
+               ? QZO_OK
+               : qzo_fail(QZO_ERR_BUSY,
+                          "%s: other slices run there, of a sweep file with other trials",
+                          r->settings->out_folder);
 }
 
 /* The list of trials; with slices it stands in a file that none of them keeps open. */
@@ -233,7 +262,7 @@ static qzo_status write_list(run *r) {
     char name[QZO_SLICE_NAME_BYTES];
     bool changed = false;
     QZO_TRY(qzo_decisions_open(&list, r->settings->out_folder, QZO_DECISIONS_NAME));
-    QZO_TRY(qzo_decisions_grid(list, r->sweep->name, r->grid, &changed));
+    QZO_TRY(qzo_decisions_grid(list, r->sweep->name, r->grid, &r->scheduling, &changed));
     QZO_TRY(write_sweep_copy(r));
     if (qzo_slice_is_whole(&r->settings->slice)) {
         r->decisions = list;
@@ -252,7 +281,7 @@ static qzo_status retry(const run *r) {
     int64_t count = 0;
     QZO_TRY(qzo_results_load(&results, r->settings->out_folder));
     QZO_TRY(qzo_retry(&count, results, r->settings->out_folder, &r->settings->slice,
-                      r->settings->retried));
+                      r->settings->retried, r->decisions));
     qzo_log_info("%lld %s trials are run anew, their old journals kept", (long long)count,
                  qzo_outcome_name(r->settings->retried));
 cleanup:
@@ -270,6 +299,8 @@ static qzo_status open_folder(run *r) {
     if (r->locks.took_over)
         qzo_log_warn("%s/lock was left by a process that is gone: taken over", folder);
     QZO_TRY(qzo_listing_load(&listing, folder));
+    QZO_TRY(qzo_scheduling_make(&r->scheduling, r->sweep, r->grid));
+    QZO_TRY(check_rungs_kept(r, listing));
     if (r->locks.others) QZO_TRY(check_same_list(r, listing));
     if (listing->trial_count > 0) report_changes(r, listing);
     QZO_TRY(write_list(r));
@@ -281,22 +312,19 @@ cleanup:
     return status;
 }
 
-/* Rank 0: tells the scheduler what needs no run: ended earlier, or of another slice. */
-static qzo_status report_ended(run *r) {
+/* Rank 0: the scheduler, brought to where earlier runs have left it. */
+static qzo_status restore_schedule(run *r) {
     qzo_status status = QZO_OK;
     qzo_results *results = NULL;
-    QZO_TRY(r->scheduler->create(&r->scheduler_state, r->grid->trial_count));
-    QZO_TRY(qzo_results_load(&results, r->settings->out_folder));
-    for (int64_t i = 0; i < results->row_count; i++) {
-        const qzo_trial_summary *summary = &results->rows[i].summary;
-        bool is_mine = qzo_slice_has(&r->settings->slice, i);
-        if (is_mine && !summary->ended) continue;
-        qzo_status outcome = summary->outcome == QZO_OUTCOME_DIVERGED ? QZO_ERR_DIVERGED
-                             : summary->outcome == QZO_OUTCOME_FAILED ? QZO_ERR_CONFIG
-                                                                      : QZO_OK;
-        r->scheduler->report(r->scheduler_state, i, outcome, summary->dev_loss);
-        r->report->ended_before += is_mine;
-    }
+    const char *folder = r->settings->out_folder;
+    QZO_TRY(qzo_listing_load(&r->listing, folder));
+    QZO_TRY(qzo_results_load(&results, folder));
+    QZO_TRY(qzo_schedule_open(&r->schedule, r->listing, folder));
+    QZO_TRY(qzo_schedule_restore(r->schedule, results, &r->settings->slice));
+    QZO_TRY(qzo_schedule_resume(r->schedule, r->decisions));
+    for (int64_t i = 0; i < results->row_count; i++)
+        r->report->ended_before +=
+            qzo_slice_has(&r->settings->slice, i) && results->rows[i].summary.ended;
 cleanup:
     qzo_results_free(results);
     return status;
@@ -335,7 +363,7 @@ static qzo_status start(run *r) {
     QZO_TRY(check_memory(r));
     if (is_root(r)) {
         status = open_folder(r);
-        if (status == QZO_OK) status = report_ended(r);
+        if (status == QZO_OK) status = restore_schedule(r);
     }
     QZO_TRY(qzo_comm_worst_status(world, status));
     QZO_TRY(qzo_comm_broadcast(world, &r->report->ended_before, sizeof r->report->ended_before, 0));
@@ -346,7 +374,7 @@ cleanup:
 qzo_status qzo_sweep_run(qzo_run_report *out, const qzo_run_settings *settings) {
     qzo_status status = QZO_OK;
     char path[PATH_BYTES];
-    run r = {.settings = settings, .report = out, .scheduler = qzo_scheduler_find("fifo")};
+    run r = {.settings = settings, .report = out};
     *out = (qzo_run_report){0};
     QZO_TRY(start(&r));
     snprintf(path, sizeof path, "%s/log/rank-%d.log", settings->out_folder, settings->world->rank);
@@ -360,9 +388,9 @@ qzo_status qzo_sweep_run(qzo_run_report *out, const qzo_run_settings *settings) 
                                           .peers = r.peers,
                                           .transport = settings->transport,
                                           .planned_bytes = r.planned_bytes,
-                                          .scheduler = r.scheduler,
+                                          .schedule = r.schedule,
+                                          .end_time = settings->end_time,
                                           .decisions = r.decisions,
-                                          .scheduler_state = r.scheduler_state,
                                           .should_park = settings->should_park,
                                           .tick = settings->tick,
                                           .tick_context = settings->tick_context};
@@ -380,7 +408,9 @@ qzo_status qzo_sweep_run(qzo_run_report *out, const qzo_run_settings *settings) 
     }
     status = qzo_comm_worst_status(settings->world, status);
 cleanup:
-    if (r.scheduler_state != NULL) r.scheduler->destroy(r.scheduler_state);
+    qzo_schedule_close(r.schedule);
+    qzo_listing_free(r.listing);
+    qzo_scheduling_release(&r.scheduling);
     qzo_decisions_close(r.decisions);
     qzo_slice_unlock(&r.locks);
     qzo_kinds_release(&r.kinds);

@@ -16,9 +16,10 @@ typedef struct qzo_run_settings {
     const char *sweep_path;
     qzo_sweep_additions additions; /* to the sweep file */
     const char *out_folder;
-    const char *job; /* the scheduler's number of this job, or NULL */
-    qzo_slice slice; /* zeroed: the whole sweep */
-    bool retry;      /* trials that ended as `retried` are run anew */
+    const char *job;  /* the scheduler's number of this job, or NULL */
+    int64_t end_time; /* of the job, seconds since 1970; 0: none */
+    qzo_slice slice;  /* zeroed: the whole sweep */
+    bool retry;       /* trials that ended as `retried` are run anew */
     qzo_outcome retried;
     const char *version; /* of the program; ranks with different ones are refused */
     qzo_comm *world;

@@ -159,6 +159,42 @@ static qzo_status read_counts(qzo_reader *r, const qzo_yaml_node *run_cap,
     return status;
 }
 
+/* A name, or a mapping {name, min_steps, eta, brackets, min_trials}. */
+static qzo_status read_scheduler(qzo_reader *r, const qzo_yaml_node *value) {
+    qzo_status status = QZO_OK;
+    qzo_scheduler_choice *out = &r->sweep->scheduler;
+    qzo_word_list names = {.count = 0};
+    static const qzo_word_list list = {{"name", "min_steps", "eta", "brackets", "min_trials"}, 5};
+    const qzo_yaml_node *found[5] = {NULL};
+    char words[QZO_LIST_BYTES];
+    int64_t *const numbers[] = {NULL, &out->min_steps, &out->eta, &out->brackets, &out->min_trials};
+    static const int minimum[] = {0, 1, 2, 1, 1};
+    while (qzo_schedulers[names.count]) {
+        names.words[names.count] = qzo_schedulers[names.count]->name;
+        names.count++;
+    }
+    *out = (qzo_scheduler_choice){&qzo_sched_fifo, 0, 3, 1, 3};
+    if (!value) return QZO_OK;
+    if (value->kind == QZO_YAML_MAPPING)
+        QZO_TRY(qzo_reader_find_keys(found, r, value, "scheduler", &list));
+    const qzo_yaml_node *name =
+        value->kind == QZO_YAML_MAPPING ? qzo_yaml_value_of(found[0]) : value;
+    if (!name) return qzo_reader_fail(r, value, "scheduler: expected a name, found none");
+    out->ops = name->kind == QZO_YAML_SCALAR ? qzo_scheduler_find(name->text) : NULL;
+    qzo_reader_list(words, &names);
+    if (!out->ops) return qzo_reader_fail_expected(r, name, "scheduler", words);
+    for (int i = 1; i < 5; i++) {
+        if (!found[i]) continue;
+        *numbers[i] = whole_number(found[i]->next, 999999999);
+        if (*numbers[i] < minimum[i] || !out->ops->has_rungs)
+            return qzo_reader_fail(r, found[i], "%s: expected an integer of at least %d%s",
+                                   list.words[i], minimum[i],
+                                   out->ops->has_rungs ? "" : ", and a scheduler with rungs");
+    }
+cleanup:
+    return status;
+}
+
 static qzo_status check_required(const qzo_reader *r) {
     for (const qzo_setting *s = qzo_settings; s->key; s++)
         if (!s->default_text && !r->seen[s - qzo_settings])
@@ -180,14 +216,27 @@ static qzo_status add_path(qzo_reader *r, const char *key, const char *path) {
     return qzo_setting_read(&r->sweep->base, setting, path);
 }
 
-enum { NAME, MODEL, TASK, RANKS, TRAIN, METHOD, METRIC, RUN_CAP, REPEATS, SEARCH_SEED, KEY_COUNT };
+enum {
+    NAME,
+    MODEL,
+    TASK,
+    RANKS,
+    TRAIN,
+    METHOD,
+    METRIC,
+    RUN_CAP,
+    REPEATS,
+    SEARCH_SEED,
+    SCHEDULER,
+    KEY_COUNT
+};
 enum { SPACE = KEY_COUNT, WANDB = SPACE + QZO_SPACE_KEY_COUNT };
 enum { ALL_KEY_COUNT = WANDB + QZO_WANDB_KEY_COUNT };
 
 /* The words of the top level; those of Weights & Biases only in a file that has them. */
 static qzo_word_list top_words(const qzo_yaml_node *root, bool *is_foreign) {
     qzo_word_list list = {{"name", "model", "task", "ranks_per_trial", "train", "method", "metric",
-                           "run_cap", "repeats", "search_seed"},
+                           "run_cap", "repeats", "search_seed", "scheduler"},
                           WANDB};
     for (int i = 0; i < QZO_SPACE_KEY_COUNT; i++) list.words[SPACE + i] = qzo_space_keys[i];
     for (int i = 0; i < QZO_WANDB_KEY_COUNT; i++) list.words[WANDB + i] = qzo_wandb_keys[i];
@@ -219,6 +268,7 @@ static qzo_status read_sweep(qzo_reader *r, const qzo_yaml_node *root,
     QZO_TRY(read_method(r, qzo_yaml_value_of(found[METHOD])));
     QZO_TRY(read_counts(r, qzo_yaml_value_of(found[RUN_CAP]), qzo_yaml_value_of(found[REPEATS]),
                         qzo_yaml_value_of(found[SEARCH_SEED])));
+    QZO_TRY(read_scheduler(r, qzo_yaml_value_of(found[SCHEDULER])));
     if (found[METRIC]) QZO_TRY(read_metric(r, found[METRIC]->next));
     QZO_TRY(qzo_reader_spaces(r, found + SPACE));
     QZO_TRY(qzo_wandb_read(r, found + WANDB));

@@ -8,6 +8,7 @@
 
 #include "base/status.h"
 #include "sweep/expression.h"
+#include "sweep/scheduler.h"
 #include "trial/trial_spec.h"
 
 #include <stddef.h>
@@ -50,6 +51,13 @@ typedef enum { QZO_METHOD_GRID, QZO_METHOD_RANDOM, QZO_METHOD_LIST, QZO_METHOD_C
 /* "grid", "random", "list". */
 extern const char *const qzo_sweep_methods[QZO_METHOD_COUNT];
 
+/* What the file says of the scheduler; sweep/scheduling.h makes rungs of it. */
+typedef struct qzo_scheduler_choice {
+    const qzo_scheduler_ops *ops;
+    int64_t min_steps; /* of the first rung; 0: the first evaluation */
+    int64_t eta, brackets, min_trials;
+} qzo_scheduler_choice;
+
 typedef struct qzo_sweep_spec {
     char *name; /* the file's, without folder and ending, where it names none */
     char *file_path;
@@ -62,6 +70,7 @@ typedef struct qzo_sweep_spec {
     int64_t run_cap;      /* random: draws of each grid; grid: at most so many trials; 0: none */
     uint64_t search_seed; /* of the draws */
     int64_t repeats;      /* seeds of every combination */
+    qzo_scheduler_choice scheduler;
     qzo_space *spaces;
     int64_t space_count;
     char *notes; /* what was read in another sense than it was written, or ignored; or NULL */

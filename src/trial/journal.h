@@ -122,6 +122,9 @@ bool qzo_evaluation_better(const qzo_evaluation *candidate, double best_score, d
 
 /* From a journal's whole frames; calls nothing of models or tasks. */
 qzo_status qzo_trial_summarize(qzo_trial_summary *out, const qzo_journal_file *file);
+/* The same as after step until_step: what stands behind its evaluation is not there yet. */
+qzo_status qzo_trial_summarize_until(qzo_trial_summary *out, const qzo_journal_file *file,
+                                     int64_t until_step);
 void qzo_trial_summary_release(qzo_trial_summary *summary);
 
 /* --- writing --- */

@@ -56,7 +56,8 @@ static qzo_status take_end(qzo_trial_summary *out, const qzo_frame *frame) {
     return out->text != NULL ? QZO_OK : qzo_fail(QZO_ERR_MEMORY, "out of memory for a text");
 }
 
-qzo_status qzo_trial_summarize(qzo_trial_summary *out, const qzo_journal_file *file) {
+qzo_status qzo_trial_summarize_until(qzo_trial_summary *out, const qzo_journal_file *file,
+                                     int64_t until_step) {
     qzo_status status = QZO_OK;
     qzo_frame_reader reader;
     qzo_frame frame;
@@ -91,6 +92,7 @@ qzo_status qzo_trial_summarize(qzo_trial_summary *out, const qzo_journal_file *f
         qzo_step step;
         if (frame.type == QZO_FRAME_STEP) {
             QZO_TRY(qzo_step_decode(&step, records, k, spec.samples_per_step, &frame));
+            if (step.step > until_step) break;
             take_step(out, &step);
         } else if (frame.type == QZO_FRAME_EVAL) {
             QZO_TRY(qzo_evaluation_decode(&evaluation, &frame));
@@ -105,6 +107,10 @@ cleanup:
     free(k);
     qzo_trial_spec_release(&spec);
     return status;
+}
+
+qzo_status qzo_trial_summarize(qzo_trial_summary *out, const qzo_journal_file *file) {
+    return qzo_trial_summarize_until(out, file, INT64_MAX);
 }
 
 void qzo_trial_summary_release(qzo_trial_summary *summary) {

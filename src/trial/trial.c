@@ -319,13 +319,19 @@ cleanup:
     return status;
 }
 
+/* The trial's last step, or that of the rung where a scheduler wants to be asked. */
+static int64_t last_step_now(const trial *t) {
+    int64_t until = t->hooks->until_step;
+    return until > 0 && until < t->spec->steps ? until : t->spec->steps;
+}
+
 static qzo_status run_steps(trial *t) {
     qzo_status status = QZO_OK;
     int64_t last = t->progress.last_step;
     bool evaluated = t->progress.last_dev_step == last;
     if (!t->progress.collapsed && !evaluated && (last == 0 || evaluates_after(t->spec, last)))
         QZO_TRY(evaluate_dev(t, last));
-    for (int64_t step = last + 1; step <= t->spec->steps && !t->progress.collapsed; step++)
+    for (int64_t step = last + 1; step <= last_step_now(t) && !t->progress.collapsed; step++)
         QZO_TRY(run_step(t, step));
 cleanup:
     return status;
@@ -342,6 +348,11 @@ static qzo_status end_trial(trial *t, qzo_outcome outcome, const char *text) {
 static qzo_status train(trial *t, qzo_outcome *outcome) {
     qzo_status status = QZO_OK;
     QZO_TRY(run_steps(t));
+    if (!t->progress.collapsed && t->progress.last_step < t->spec->steps) {
+        *outcome = QZO_OUTCOME_COUNT;
+        if (leads(t)) write_timing(t, t->progress.last_step, "rung");
+        return qzo_comm_worst_status(t->group, t->journal_status);
+    }
     *outcome = t->progress.collapsed ? QZO_OUTCOME_DIVERGED : QZO_OUTCOME_FINISHED;
     if (!t->progress.collapsed) QZO_TRY(evaluate_test(t));
     char text[128] = "";

@@ -26,6 +26,7 @@ typedef struct qzo_trial_hooks {
     bool (*should_park)(void *context); /* stop at the next boundary */
     void (*poll)(void *context);        /* answer others; must be quick */
     void (*progress)(void *context, const qzo_trial_progress *progress); /* rank 0 of the group */
+    int64_t until_step; /* return after this step's evaluation, not ended; 0: at the trial's end */
 } qzo_trial_hooks;
 
 typedef struct qzo_trial_files {
@@ -36,7 +37,9 @@ typedef struct qzo_trial_files {
 /* Runs or resumes the trial until it ends or is parked; collective over the group, same result on
  * all its ranks. QZO_OK: it ended, *outcome says how (a model or task that cannot be used ends the
  * trial as failed). QZO_ERR_INTERRUPTED: parked, work is left. Other errors concern the machine or
- * the files of the run, not the trial: nothing is recorded as failed. */
+ * the files of the run, not the trial: nothing is recorded as failed. Where until_step came first,
+ * QZO_OK and *outcome is QZO_OUTCOME_COUNT: none yet. Learning-rate schedules count the trial's own
+ * steps, wherever it is told to pause: its steps are those of a run without a pause. */
 qzo_status qzo_trial_run(qzo_outcome *outcome, const qzo_trial_spec *spec, qzo_workbench *bench,
                          qzo_comm *group, const qzo_trial_files *files,
                          const qzo_trial_hooks *hooks);

@@ -1,0 +1,276 @@
+#include "sweep/schedule.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { REASON_BYTES = 256 };
+
+static qzo_status fail_memory(const char *folder) {
+    return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory for its schedule", folder);
+}
+
+/* --- a fresh schedule --- */
+
+static bool same_files(const qzo_listed_trial *a, const qzo_listed_trial *b) {
+    return strcmp(a->model_path, b->model_path) == 0 && strcmp(a->task_path, b->task_path) == 0;
+}
+
+/* Trials of one model and task stand together, so that a rank loads each once. */
+static qzo_status make_order(qzo_schedule *s) {
+    int64_t count = s->listing->trial_count, placed = 0;
+    s->order = calloc((size_t)count + 1, sizeof *s->order);
+    bool *taken = calloc((size_t)count + 1, sizeof *taken);
+    for (int64_t i = 0; s->order && taken && i < count; i++) {
+        if (taken[i]) continue;
+        for (int64_t j = i; j < count; j++)
+            if (!taken[j] && same_files(&s->listing->trials[i], &s->listing->trials[j])) {
+                taken[j] = true;
+                s->order[placed++] = j;
+            }
+    }
+    bool has_memory = s->order && taken;
+    free(taken);
+    return has_memory ? QZO_OK : fail_memory(s->folder);
+}
+
+qzo_status qzo_schedule_open(qzo_schedule **out, const qzo_listing *listing, const char *folder) {
+    static const int64_t to_the_end[] = {0};
+    qzo_status status = QZO_OK;
+    const qzo_scheduling *scheduling = &listing->scheduling;
+    qzo_schedule *s = calloc(1, sizeof *s);
+    if (!s) return fail_memory(folder);
+    *s = (qzo_schedule){.listing = listing, .folder = folder, .ops = scheduling->ops};
+    s->last = calloc((size_t)listing->trial_count + 1, sizeof *s->last);
+    if (!s->last) {
+        status = fail_memory(folder);
+        goto cleanup;
+    }
+    QZO_TRY(make_order(s));
+    s->settings =
+        (qzo_scheduler_settings){.trial_count = listing->trial_count,
+                                 .order = s->order,
+                                 .rungs = s->ops->has_rungs ? scheduling->rungs : to_the_end,
+                                 .rung_count = s->ops->has_rungs ? scheduling->rung_count : 1,
+                                 .eta = scheduling->eta,
+                                 .brackets = scheduling->brackets,
+                                 .min_trials = scheduling->min_trials};
+    QZO_TRY(s->ops->create(&s->state, &s->settings));
+    *out = s;
+    s = NULL;
+cleanup:
+    qzo_schedule_close(s);
+    return status;
+}
+
+void qzo_schedule_close(qzo_schedule *schedule) {
+    if (!schedule) return;
+    schedule->ops->destroy(schedule->state);
+    free(schedule->order);
+    free(schedule->last);
+    free(schedule);
+}
+
+int64_t qzo_schedule_steps(const qzo_schedule *schedule, int64_t rung) {
+    return schedule->settings.rungs[rung];
+}
+
+qzo_status qzo_schedule_score(double *score, qzo_trial_summary *summary,
+                              const qzo_schedule *schedule, int64_t trial, int64_t rung) {
+    qzo_status status = QZO_OK;
+    qzo_journal_file file = {0};
+    int64_t steps = qzo_schedule_steps(schedule, rung);
+    *score = (double)NAN;
+    *summary = (qzo_trial_summary){0};
+    char *path = qzo_journal_path(schedule->folder, &schedule->listing->trials[trial].id);
+    if (!path) return fail_memory(schedule->folder);
+    QZO_TRY(qzo_journal_load(&file, path));
+    QZO_TRY(qzo_trial_summarize_until(summary, &file, steps > 0 ? steps : INT64_MAX));
+    bool is_good = !summary->ended || summary->outcome == QZO_OUTCOME_FINISHED ||
+                   summary->outcome == QZO_OUTCOME_STOPPED;
+    if (is_good && summary->best_step >= 0)
+        *score = qzo_scheduling_score(&schedule->listing->scheduling, summary->dev_score,
+                                      summary->dev_loss);
+cleanup:
+    qzo_journal_release(&file);
+    free(path);
+    return status;
+}
+
+/* --- restoring --- */
+
+static qzo_status fail_event(const qzo_schedule *s, int64_t index, const qzo_event *event,
+                             const char *what) {
+    static const char *const names[] = {"", "", "dispatch", "outcome", "stop", "rung"};
+    return qzo_fail(QZO_ERR_DESYNC,
+                    "%s/" QZO_DECISIONS_NAME ": event %" PRId64 " (%s, trial %" PRId64
+                    ", rung %" PRId64 "): %s",
+                    s->folder, index + 1, names[event->type], event->trial + 1, event->rung, what);
+}
+
+/* The scheduler must take this decision now. */
+static qzo_status repeat_decision(qzo_schedule *s, int64_t index, const qzo_event *event) {
+    char reason[REASON_BYTES];
+    qzo_action action = {0};
+    bool is_run = event->type == QZO_DECISION_DISPATCH;
+    if (!s->ops->next(s->state, &action))
+        return fail_event(s, index, event, "the scheduler decides nothing here");
+    if (action.kind == (is_run ? QZO_ACTION_RUN : QZO_ACTION_STOP) &&
+        action.trial == event->trial && action.rung == event->rung)
+        return QZO_OK;
+    snprintf(reason, sizeof reason,
+             "the scheduler decides to %s trial %" PRId64 " at rung %" PRId64,
+             action.kind == QZO_ACTION_RUN ? "run" : "stop", action.trial + 1, action.rung);
+    return fail_event(s, index, event, reason);
+}
+
+static qzo_status repeat_report(qzo_schedule *s, int64_t index, const qzo_event *event) {
+    const qzo_event *before = &s->last[event->trial];
+    qzo_report_kind kind = event->type == QZO_DECISION_RUNG      ? QZO_REPORT_RUNG
+                           : event->value == QZO_ERR_INTERRUPTED ? QZO_REPORT_PARKED
+                                                                 : QZO_REPORT_ENDED;
+    qzo_trial_summary summary = {0};
+    double score = (double)NAN;
+    qzo_status status = QZO_OK;
+    if (before->type != QZO_DECISION_DISPATCH ||
+        (kind == QZO_REPORT_RUNG && before->rung != event->rung))
+        return fail_event(s, index, event, "the trial was not running");
+    if (kind != QZO_REPORT_PARKED)
+        status = qzo_schedule_score(&score, &summary, s, event->trial, before->rung);
+    qzo_trial_summary_release(&summary);
+    if (status == QZO_OK) s->ops->report(s->state, event->trial, kind, score);
+    return status;
+}
+
+static qzo_status repeat_events(qzo_schedule *s, const qzo_event *events, int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        const qzo_event *event = &events[i];
+        bool is_decision = event->type == QZO_DECISION_DISPATCH || event->type == QZO_DECISION_STOP;
+        if (event->rung < 0 || event->rung >= s->settings.rung_count)
+            return fail_event(s, i, event, "there is no such rung");
+        if (s->ops->has_rungs) {
+            qzo_status status =
+                is_decision ? repeat_decision(s, i, event) : repeat_report(s, i, event);
+            if (status != QZO_OK) return status;
+        }
+        s->last[event->trial] = *event;
+    }
+    return QZO_OK;
+}
+
+qzo_status qzo_schedule_restore(qzo_schedule *schedule, const qzo_results *results,
+                                const qzo_slice *slice) {
+    qzo_event *events = NULL;
+    int64_t count = 0;
+    if (!schedule->ops->has_rungs) {
+        for (int64_t i = 0; i < results->row_count; i++)
+            if (results->rows[i].summary.ended || !qzo_slice_has(slice, i))
+                schedule->ops->report(schedule->state, i, QZO_REPORT_ENDED, (double)NAN);
+        return QZO_OK;
+    }
+    qzo_status status = qzo_decisions_events(&events, &count, schedule->folder, QZO_DECISIONS_NAME);
+    if (status == QZO_OK) status = repeat_events(schedule, events, count);
+    free(events);
+    return status;
+}
+
+qzo_status qzo_schedule_end_journal(const qzo_schedule *schedule, int64_t trial, int64_t rung) {
+    qzo_status status = QZO_OK;
+    qzo_journal *journal = NULL;
+    qzo_journal_file file = {0};
+    qzo_trial_summary summary = {0};
+    char reason[REASON_BYTES];
+    char *path = qzo_journal_path(schedule->folder, &schedule->listing->trials[trial].id);
+    if (!path) return fail_memory(schedule->folder);
+    QZO_TRY(qzo_journal_load(&file, path));
+    QZO_TRY(qzo_trial_summarize(&summary, &file));
+    if (summary.ended) goto cleanup;
+    snprintf(reason, sizeof reason, "by %s at rung %" PRId64 " of %" PRId64, schedule->ops->name,
+             rung + 1, schedule->settings.rung_count);
+    QZO_TRY(qzo_journal_open(&journal, path, &file, 0));
+    QZO_TRY(qzo_journal_end_append(journal, summary.steps, QZO_OUTCOME_STOPPED, reason));
+cleanup:;
+    qzo_status closed = qzo_journal_close(journal);
+    if (status == QZO_OK) status = closed;
+    qzo_trial_summary_release(&summary);
+    qzo_journal_release(&file);
+    free(path);
+    return status;
+}
+
+qzo_status qzo_schedule_resume(qzo_schedule *schedule, qzo_decisions *decisions) {
+    qzo_status status = QZO_OK;
+    if (!schedule->ops->has_rungs) return QZO_OK;
+    for (int64_t i = 0; i < schedule->listing->trial_count; i++) {
+        qzo_event *last = &schedule->last[i];
+        if (last->type == QZO_DECISION_STOP)
+            QZO_TRY(qzo_schedule_end_journal(schedule, i, last->rung));
+        if (last->type != QZO_DECISION_DISPATCH) continue;
+        QZO_TRY(qzo_decisions_outcome(decisions, i, QZO_ERR_INTERRUPTED));
+        schedule->ops->report(schedule->state, i, QZO_REPORT_PARKED, (double)NAN);
+    }
+    QZO_TRY(qzo_decisions_sync(decisions));
+cleanup:
+    return status;
+}
+
+/* --- checking --- */
+
+static const char *status_of_outcome(int64_t outcome) {
+    return outcome == QZO_OK ? "finished" : outcome == QZO_ERR_DIVERGED ? "diverged" : "failed";
+}
+
+/* What the last event of a trial says of its journal. NULL: they agree. */
+static const char *disagreement(char reason[REASON_BYTES], const qzo_schedule *s,
+                                const qzo_event *last, const qzo_result_row *row, bool is_live) {
+    const qzo_trial_summary *summary = &row->summary;
+    int64_t steps = s->ops->has_rungs ? qzo_schedule_steps(s, last->rung) : INT64_MAX;
+    bool is_parked = last->type == QZO_DECISION_OUTCOME && last->value == QZO_ERR_INTERRUPTED;
+    const char *expected = NULL;
+    if (last->type == QZO_DECISION_OUTCOME && !is_parked)
+        expected = status_of_outcome(last->value);
+    else if (last->type == QZO_DECISION_STOP && summary->ended)
+        expected = "stopped"; /* a run that was killed in between ends it at its next start */
+    if (expected != NULL && strcmp(row->status, expected) != 0) {
+        snprintf(reason, REASON_BYTES, "is %s by the decisions, %s by its journal", expected,
+                 row->status);
+        return reason;
+    }
+    bool is_at_rung = last->type == QZO_DECISION_RUNG || last->type == QZO_DECISION_STOP;
+    bool is_wrong = (is_at_rung && summary->steps != steps && !is_live) ||
+                    (last->type == QZO_DECISION_DISPATCH && summary->steps > steps) ||
+                    (s->ops->has_rungs && last->type == 0 && summary->steps > 0);
+    if (!is_wrong) return NULL;
+    snprintf(reason, REASON_BYTES, "has %" PRId64 " steps in its journal, %" PRId64 " by decision",
+             summary->steps, last->type == 0 ? 0 : steps);
+    return reason;
+}
+
+static qzo_status check_journals(const qzo_schedule *s, const qzo_results *results, bool is_live) {
+    char reason[REASON_BYTES];
+    for (int64_t i = 0; i < results->row_count; i++) {
+        const qzo_result_row *row = &results->rows[i];
+        const char *wrong = disagreement(reason, s, &s->last[i], row, is_live);
+        if (wrong != NULL)
+            return qzo_fail(QZO_ERR_DESYNC, "%s: trial %" PRId64 " (%s) %s", s->folder, i + 1,
+                            row->id, wrong);
+    }
+    return QZO_OK;
+}
+
+qzo_status qzo_schedule_check(int64_t *event_count, const qzo_results *results, const char *folder,
+                              bool is_live) {
+    qzo_status status = QZO_OK;
+    qzo_schedule *s = NULL;
+    qzo_event *events = NULL;
+    QZO_TRY(qzo_decisions_events(&events, event_count, folder, QZO_DECISIONS_NAME));
+    QZO_TRY(qzo_schedule_open(&s, results->listing, folder));
+    QZO_TRY(repeat_events(s, events, *event_count));
+    QZO_TRY(check_journals(s, results, is_live));
+cleanup:
+    qzo_schedule_close(s);
+    free(events);
+    return status;
+}

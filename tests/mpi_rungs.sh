@@ -1,0 +1,85 @@
+# ctest: timeout=300
+# Every scheduler on real trials: the decisions agree with the journals, hyperband's table and
+# journals are the same for any number of ranks, survivors have the journals of an unscheduled
+# sweep up to their end, and what would mix decisions is refused.
+source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
+need_program
+need_mpi
+
+parameters="learning_rate: { values: [1e-6, 1e-5, 1e-4, 1e-3] }; seed: { values: [0, 1, 2] }"
+train="steps: 18, batch: 8, evaluate_every: 2, schedule: cosine"
+write_sweep fifo.yaml "$train" "$parameters"
+run 0 "$QZO" run fifo.yaml --out fifo --threads 1
+run 0 "$QZO" report fifo --check
+
+# A stopped trial's journal is that of the whole trial up to its rung, but for its END: the learning
+# rate counts the trial's own steps.
+prefixes_of_fifo() {
+    local trial
+    for trial in $(column "$1.csv" trial); do
+        "$QZO" journal "$1" "$trial" --csv >part.csv || fail "no journal of trial $trial"
+        "$QZO" journal fifo "$trial" --csv | head -n "$(wc -l <part.csv)" >whole.csv
+        same whole.csv part.csv "trial $trial of $1"
+    done
+}
+
+for scheduler in hyperband asha median; do
+    write_sweep $scheduler.yaml "$train" "$parameters" \
+        "scheduler: { name: $scheduler, min_steps: 2, eta: 3, min_trials: 2 }"
+    run 0 mpirun -n 2 "$QZO" run $scheduler.yaml --out $scheduler --threads 1
+    run 0 "$QZO" report $scheduler --csv --check
+    says stderr 'events of decisions.qzj agree with the journals of 12 trials'
+    mv stdout $scheduler.csv
+    says $scheduler.csv ',finished,18,'
+    says $scheduler.csv ',stopped,'
+    says_not $scheduler.csv 'waiting|running'
+    prefixes_of_fifo $scheduler
+    run 0 "$QZO" report $scheduler
+    says stdout "stopped: by $scheduler at rung"
+    run 0 "$QZO" run $scheduler.yaml --out $scheduler
+    says stdout 'nothing to do'
+done
+[[ $(column hyperband.csv status | grep -c finished) == 1 ]] || fail "not one trial was left"
+[[ $(column hyperband.csv steps | sort -n | uniq -c | awk '{ printf "%s:%s ", $2, $1 }') == \
+    "2:8 6:3 18:1 " ]] || fail "hyperband's rungs: $(column hyperband.csv steps)"
+
+for ranks in 1 3; do
+    run 0 mpirun -n $ranks "$QZO" run hyperband.yaml --out "ranks-$ranks" --threads 1
+    run 0 "$QZO" report "ranks-$ranks" --csv
+    same hyperband.csv stdout "hyperband's table on $ranks ranks"
+    same_journals hyperband "ranks-$ranks" "hyperband's journals on $ranks ranks"
+done
+
+# A trial that diverges ranks last and stops nobody.
+run 1 "$QZO" run hyperband.yaml --out diverged --threads 1 --inject-fault nan-loss:0@1
+run 1 "$QZO" run hyperband.yaml --out diverged
+run 0 "$QZO" report diverged --csv --check
+[[ $(column stdout status | sort | uniq -c | awk '{ printf "%s:%s ", $2, $1 }') == \
+    "diverged:1 finished:1 stopped:10 " ]] || fail "with one that diverged: $(<stdout)"
+
+run 2 "$QZO" run asha.yaml --out hyperband
+says stderr 'holds trials of scheduler hyperband'
+run 2 "$QZO" run fifo.yaml --out hyperband
+says stderr 'expected the same trials and settings of the scheduler'
+run 2 "$QZO" run asha.yaml --out other --slice 1/2
+says stderr 'expected scheduler fifo, found asha'
+run 2 "$QZO" run asha.yaml --out asha --retry failed
+says stderr 'expected scheduler fifo, found asha'
+write_sweep unlike.yaml "batch: 8, evaluate_every: 2" "steps: { values: [18, 20] }" \
+    "scheduler: asha"
+run 2 "$QZO" run unlike.yaml --out other
+says stderr 'expected trials with equal steps'
+
+# A journal that goes on behind the rung where the decisions stopped it is found.
+trial=$(awk -F, '$3 == "stopped" { print $1; exit }' hyperband.csv)
+id=$(awk -F, '$3 == "stopped" { print $2; exit }' hyperband.csv)
+cp "fifo/trials/$id.qzj" "ranks-1/trials/$id.qzj"
+run 70 "$QZO" report ranks-1 --check
+says stderr "trial $trial \($id\) is stopped by the decisions, finished by its journal"
+
+# A job that is about to end starts no rung after the first, whose time it does not know yet.
+run 75 "$QZO" run hyperband.yaml --out short --threads 1 --end-time "$(date +%s)"
+says stderr 'would not end before the job'
+run 0 "$QZO" run hyperband.yaml --out short --threads 1 --end-time "$(($(date +%s) + 3600))"
+run 0 "$QZO" report short --csv --check
+same hyperband.csv stdout "the table of a job that had to stop early"
