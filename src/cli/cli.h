@@ -64,6 +64,11 @@ void qzo_table_print_csv_field(FILE *stream, const char *text);
 void qzo_table_print_csv(FILE *stream, const qzo_results *results);
 qzo_status qzo_table_print_json(const qzo_results *results); /* on stdout */
 
+/* --- src/cli/bus_error.c --- */
+
+/* From now on a mapped file that became shorter ends the program with its name and exit code 3. */
+void qzo_bus_error_watch(void);
+
 /* --- src/cli/environment.c: the only place that reads environment variables --- */
 
 /* How the program was started. */

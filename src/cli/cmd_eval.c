@@ -29,6 +29,7 @@ static qzo_status evaluate(qzo_workbench *bench, const qzo_trial_spec *spec,
     qzo_trial_hooks hooks = {.should_park = never, .poll = nothing};
     QZO_TRY(qzo_comm_local_open(&alone));
     QZO_TRY(qzo_workbench_prepare(bench, spec));
+    qzo_workbench_log_load(bench, QZO_LOG_INFO);
     QZO_TRY(bench->backend->ops->copy(bench->backend, bench->masters, bench->initial,
                                       (size_t)bench->model->value_count * sizeof(float)));
     for (int s = QZO_SPLIT_DEV; s < QZO_SPLIT_COUNT; s++) {

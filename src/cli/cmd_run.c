@@ -60,6 +60,7 @@ static qzo_status open_world(qzo_comm **world, qzo_backend **backend, int *threa
     qzo_log_configure(options->log_level, (*world)->rank, (*world)->size);
     QZO_TRY(add_faults(options->faults, (*world)->rank));
     watch_signals(); /* again after MPI_Init, which may set its own */
+    qzo_bus_error_watch();
     QZO_TRY(qzo_comm_local_rank(*world, &local_rank, &local_size));
     *threads = qzo_threads(options, local_size);
     qzo_backend_options backend_options = {.thread_count = *threads, .local_rank = local_rank};

@@ -33,6 +33,7 @@ int main(int argc, char **argv) {
         return qzo_exit_report(QZO_OK, &options);
     }
     qzo_log_configure(options.log_level, 0, 1);
+    qzo_bus_error_watch();
     qzo_cpu_limit(options.cpu_limit);
     qzo_options_log(&options);
     /* A sweep outlives whoever read its output; other commands end with their reader, as `| head`

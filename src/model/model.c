@@ -381,8 +381,7 @@ qzo_status qzo_model_measure(qzo_model_sizes *out, const qzo_model_dir *dir) {
     QZO_TRY(qzo_arch_find(&arch, qzo_model_dir_config(dir), qzo_model_dir_path(dir)));
     QZO_TRY(arch->read_shape(&out->shape, qzo_model_dir_config(dir), qzo_model_dir_path(dir)));
     out->arch = arch;
-    for (int64_t i = 0; i < qzo_model_dir_count(dir); i++)
-        out->mapped_bytes += (int64_t)qzo_model_dir_at(dir, i)->size_bytes;
+    out->mapped_bytes = qzo_model_dir_data_bytes(dir);
     out->loaded_bytes = norm_floats(arch, &out->shape) * (int64_t)sizeof(float);
     for (int64_t i = 0; i < out->shape.layer_count; i++)
         for (int kind = 0; kind < QZO_LINEAR_COUNT; kind++) {

@@ -3,13 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static int64_t mapped_bytes(const qzo_model_dir *dir) {
-    int64_t sum_bytes = 0;
-    for (int64_t i = 0; i < qzo_model_dir_count(dir); i++)
-        sum_bytes += (int64_t)qzo_model_dir_at(dir, i)->size_bytes;
-    return sum_bytes;
-}
-
 static qzo_status count(qzo_memory_plan *out, qzo_workbench *bench, const qzo_trial_spec *spec) {
     qzo_status status = QZO_OK;
     const qzo_backend *backend = bench->backend;
@@ -20,7 +13,7 @@ static qzo_status count(qzo_memory_plan *out, qzo_workbench *bench, const qzo_tr
     QZO_TRY(qzo_workbench_check_trainable(bench->model->value_count, spec->model_path));
     QZO_TRY(backend->ops->memory_use(backend, &all));
     int64_t values_bytes = bench->model->value_count * (int64_t)sizeof(float);
-    out->mapped_bytes = mapped_bytes(bench->model->dir);
+    out->mapped_bytes = qzo_model_dir_data_bytes(bench->model->dir);
     out->value_count = bench->model->value_count;
     out->row_max = bench->limits.rows;
     out->ends_bytes = bench->model->ends_bytes;

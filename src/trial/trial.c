@@ -94,6 +94,20 @@ static void write_timing(const trial *t, int64_t step, const char *event) {
     fclose(file);
 }
 
+/* Once per model that was loaded, not per trial. */
+static void report_load(const trial *t) {
+    double seconds = t->bench->load_seconds;
+    qzo_workbench_log_load(t->bench, leads(t) ? QZO_LOG_INFO : QZO_LOG_DEBUG);
+    FILE *file = leads(t) && seconds > 0.0 ? fopen(t->files->timing_path, "a") : NULL;
+    if (file == NULL) return;
+    fprintf(file,
+            "{\"event\": \"load\", \"seconds\": %.6f, \"load_seconds\": %.6f, "
+            "\"mapped_bytes\": %lld}\n",
+            now_seconds() - t->started_at, seconds,
+            (long long)qzo_model_dir_data_bytes(t->bench->model->dir));
+    fclose(file);
+}
+
 static void report_progress(const trial *t, int64_t step, bool evaluated) {
     qzo_trial_progress progress = {.step = step,
                                    .steps = t->spec->steps,
@@ -403,6 +417,7 @@ static qzo_status prepare(trial *t, qzo_outcome *outcome, bool *failed) {
         is_of_trial(status) ||
         (status == QZO_ERR_IO && (was_unreadable(&t->spec->model_digest, t->spec->model_path) ||
                                   was_unreadable(&t->spec->task_digest, t->spec->task_path)));
+    if (status == QZO_OK) report_load(t);
     if (!*failed) return status;
     char reason[1024];
     snprintf(reason, sizeof reason, "%.1000s", qzo_error_message());

@@ -1,5 +1,7 @@
 #include "trial/workbench.h"
 
+#include "base/clock.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -168,6 +170,7 @@ static void drop_model(qzo_workbench *bench) {
     bench->model = NULL;
     free(bench->model_path);
     bench->model_path = NULL;
+    bench->load_seconds = 0.0;
 }
 
 static void drop_task(qzo_workbench *bench) {
@@ -224,6 +227,7 @@ cleanup:
 
 qzo_status qzo_workbench_take_model(qzo_workbench *bench, qzo_model_dir *dir) {
     qzo_status status = QZO_OK;
+    double begin = qzo_clock_seconds();
     drop_model(bench);
     bench->model_path = strdup(qzo_model_dir_path(dir));
     if (bench->model_path == NULL) {
@@ -233,9 +237,26 @@ qzo_status qzo_workbench_take_model(qzo_workbench *bench, qzo_model_dir *dir) {
     }
     QZO_TRY(qzo_model_load(&bench->model, dir, bench->backend));
     QZO_TRY(load_masters(bench));
+    bench->load_seconds = qzo_clock_seconds() - begin;
 cleanup:
     if (status != QZO_OK) drop_model(bench);
     return status;
+}
+
+void qzo_workbench_log_load(qzo_workbench *bench, qzo_log_level level) {
+    qzo_memory_use use;
+    double seconds = bench->load_seconds, gigabyte = 1e9;
+    if (bench->model == NULL || seconds <= 0.0) return;
+    bench->load_seconds = 0.0;
+    double mapped = (double)qzo_model_dir_data_bytes(bench->model->dir) / gigabyte;
+    if (bench->backend->ops->memory_use(bench->backend, &use) != QZO_OK) return;
+    double copied = (double)use.held_bytes[QZO_MEMORY_WEIGHTS] / gigabyte;
+    if (copied > 0.0)
+        qzo_log(level, "%s: %.3f GB to the device in %.3f s, %.2f GB/s", bench->model_path, copied,
+                seconds, copied / seconds);
+    else
+        qzo_log(level, "%s: %.3f GB mapped in %.3f s; weights are read where they lie",
+                bench->model_path, mapped, seconds);
 }
 
 qzo_status qzo_workbench_load_model(qzo_workbench *bench, const char *path) {

@@ -3,6 +3,7 @@
 #ifndef QZO_TRIAL_WORKBENCH_H
 #define QZO_TRIAL_WORKBENCH_H
 
+#include "base/log.h"
 #include "model/forward.h"
 #include "optim/qspsa.h"
 #include "task/score.h"
@@ -14,6 +15,7 @@ typedef struct qzo_workbench {
     qzo_backend *backend; /* borrowed */
     qzo_model *model;
     char *model_path;
+    double load_seconds; /* of the model, until qzo_workbench_log_load has told it; 0: told */
     qzo_task *task;
     char *task_path;
     const qzo_loss *loss;
@@ -55,6 +57,9 @@ qzo_status qzo_workbench_load_model(qzo_workbench *bench, const char *path);
 /* The same of a folder that is open already, in place of the model that was there; takes dir over,
  * also on failure. */
 qzo_status qzo_workbench_take_model(qzo_workbench *bench, qzo_model_dir *dir);
+
+/* Logs once how long the model took to load and how fast its weights went to the device. */
+void qzo_workbench_log_load(qzo_workbench *bench, qzo_log_level level);
 
 /* Copies the initial values to the masters and takes the trial's floor and kind of perturbation for
  * them. */

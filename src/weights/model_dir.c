@@ -255,6 +255,12 @@ const qzo_safetensors *qzo_model_dir_shard(const qzo_model_dir *dir, int64_t ind
 
 const json_t *qzo_model_dir_index(const qzo_model_dir *dir) { return dir->index; }
 
+int64_t qzo_model_dir_data_bytes(const qzo_model_dir *dir) {
+    int64_t sum_bytes = 0;
+    for (int64_t i = 0; i < dir->count; i++) sum_bytes += (int64_t)dir->views[i]->size_bytes;
+    return sum_bytes;
+}
+
 int64_t qzo_model_dir_count(const qzo_model_dir *dir) { return dir->count; }
 
 const qzo_tensor_view *qzo_model_dir_at(const qzo_model_dir *dir, int64_t index) {

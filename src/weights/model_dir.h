@@ -28,6 +28,7 @@ const json_t *qzo_model_dir_config(const qzo_model_dir *dir);
 const json_t *qzo_model_dir_quantization(const qzo_model_dir *dir);
 
 /* Tensors of all shards in ascending order of their names. */
+int64_t qzo_model_dir_data_bytes(const qzo_model_dir *dir); /* of all tensors */
 int64_t qzo_model_dir_count(const qzo_model_dir *dir);
 const qzo_tensor_view *qzo_model_dir_at(const qzo_model_dir *dir, int64_t index);
 const qzo_tensor_view *qzo_model_dir_find(const qzo_model_dir *dir, const char *name);
