@@ -36,6 +36,7 @@ int qzo_cmd_bench(const qzo_options *options);
 int qzo_cmd_status(const qzo_options *options);
 int qzo_cmd_eval(const qzo_options *options);
 int qzo_cmd_export(const qzo_options *options);
+int qzo_cmd_doctor(const qzo_options *options);
 int qzo_cmd_completion(const qzo_options *options);
 
 /* --- src/cli/output.c --- */

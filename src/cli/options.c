@@ -32,6 +32,8 @@ const qzo_command qzo_commands[] = {
      qzo_cmd_eval},
     {"bench", "MODEL", "time, bytes and rate of every operation at a model's shapes",
      qzo_cmd_bench},
+    {"doctor", "", "what a run finds on this machine or job, and what is wrong with it",
+     qzo_cmd_doctor},
     {"completion", "bash|zsh", "print a script that completes commands and options in a shell",
      qzo_cmd_completion},
     {NULL, NULL, NULL, NULL},
@@ -72,6 +74,8 @@ static const option_entry entries[] = {
      "output folder; an existing one is resumed"},
     {"task", KIND_TEXT, offsetof(qzo_options, task_path), "FILE", 0, 0, " plan run ", false,
      "the task, for a sweep file that names none"},
+    {"out", KIND_TEXT, offsetof(qzo_options, out_folder), "DIR", 0, 0, " doctor ", false,
+     "look at this output folder too: may it be written, how long does a sync take"},
     {"slice", KIND_TEXT, offsetof(qzo_options, slice_text), "I/N", 0, 0, " run ", false,
      "run only trials I, I + N, I + 2N ...: one job of N on the same folder"},
     {"end-time", KIND_INT, offsetof(qzo_options, end_time), "SECONDS", 1, INT64_MAX, " run ", false,
@@ -117,12 +121,12 @@ static const option_entry entries[] = {
     {"csv", KIND_FLAG, offsetof(qzo_options, csv), NULL, 0, 0, " report journal ", false,
      "print CSV"},
     {"json", KIND_FLAG, offsetof(qzo_options, json), NULL, 0, 0,
-     " plan status report export inspect bench eval ", false, "print JSON"},
+     " plan status report export inspect bench eval doctor ", false, "print JSON"},
     {"threads", KIND_INT, offsetof(qzo_options, thread_count), "N", 1, 4096,
-     " plan run replay export generate bench eval ", false,
+     " plan run replay export generate bench eval doctor ", false,
      "threads per rank (default: the host's cores / its ranks)"},
     {"backend", KIND_CHOICE, offsetof(qzo_options, backend_name), "auto|cpu|cpu-bf16|cuda", 0, 0,
-     " plan run replay export generate bench eval ", false, "what computes (default: auto)"},
+     " plan run replay export generate bench eval doctor ", false, "what computes (default: auto)"},
     {"cpu-limit", KIND_CHOICE, offsetof(qzo_options, cpu_limit_name), CPU_LEVELS, 0, 0,
      " run replay export generate bench eval ", false,
      "use no wider instructions than these, to compare them (default: amx, whatever there is)"},
@@ -273,6 +277,9 @@ static qzo_status read_positional(qzo_options *options, const char *text, int in
         word = strchr(word, ' ');
         if (word != NULL) word++;
     }
+    if (word != NULL && word[0] == '\0')
+        return qzo_fail(QZO_ERR_USAGE, "%s takes options only, found '%s'", options->command->name,
+                        text);
     if (word == NULL)
         return qzo_fail(QZO_ERR_USAGE, "%s takes %s, found '%s' after that", options->command->name,
                         options->command->arguments, text);
@@ -353,7 +360,7 @@ static qzo_status check_words(const struct argp_option *options, int argc, char 
 
 /* What must be there is there. */
 static qzo_status check_complete(const qzo_options *options, int positional_count) {
-    int wanted = 1;
+    int wanted = options->command->arguments[0] != '\0';
     for (const char *at = options->command->arguments; *at != '\0'; at++) wanted += *at == ' ';
     if (positional_count < wanted)
         return qzo_fail(QZO_ERR_USAGE, "expected `qzo %s %s`, found %d of these %d words",
