@@ -4,6 +4,7 @@
 #include "cli/findings.h"
 
 #include "backend/cuda_module.h"
+#include "base/clock.h"
 #include "base/cpu.h"
 #include "base/log.h"
 #include "comm/peers.h"
@@ -17,12 +18,6 @@ enum { LINE_BYTES = 512, GATHER_COUNT = 200, RECORD_BYTES = 32 };
 
 /* A step takes milliseconds at least; an exchange that takes one is felt. */
 static const double GATHER_SECONDS_MAX = 1e-3;
-
-static double now_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 /* --- this process --- */
 
@@ -109,10 +104,10 @@ static void find_exchange(qzo_findings *findings, qzo_comm *world) {
         return;
     }
     qzo_status status = qzo_comm_gather(world, all, mine, RECORD_BYTES);
-    double begin = now_seconds();
+    double begin = qzo_clock_seconds();
     for (int i = 0; status == QZO_OK && i < GATHER_COUNT; i++)
         status = qzo_comm_gather(world, all, mine, RECORD_BYTES);
-    double seconds = (now_seconds() - begin) / GATHER_COUNT;
+    double seconds = (qzo_clock_seconds() - begin) / GATHER_COUNT;
     free(all);
     qzo_finding *finding =
         qzo_finding_add(findings, "exchange", "%.3g us for a step's records", 1e6 * seconds);

@@ -2,7 +2,9 @@
 #include "cli/cli.h"
 
 #include "base/digest.h"
+#include "cli/plan_time.h"
 #include "sweep/kinds.h"
+#include "sweep/scheduling.h"
 #include "sweep/sweep_spec.h"
 
 #include <inttypes.h>
@@ -17,6 +19,7 @@ typedef struct plan {
     double pass_count;  /* the same; more than any integer holds, if the file asks for it */
     int64_t runnable_count;
     int64_t rank_count, ranks_per_trial, group_count;
+    qzo_plan_time time; /* choice_count 0: not asked for */
 } plan;
 
 /* --- measuring --- */
@@ -42,9 +45,11 @@ static double passes_of(const qzo_trial_spec *spec, const qzo_kind *kind) {
 
 static qzo_status make_plan(plan *p, const qzo_options *options) {
     qzo_status status = QZO_OK;
+    qzo_scheduling scheduling = {0};
     qzo_sweep_additions additions = {options->model_path, options->task_path};
     QZO_TRY(qzo_sweep_spec_load(&p->sweep, options->sweep_path, &additions));
     QZO_TRY(qzo_grid_expand(&p->grid, p->sweep, digest_of_path, NULL));
+    QZO_TRY(qzo_scheduling_make(&scheduling, p->sweep, p->grid)); /* do they fit each other? */
     QZO_TRY(qzo_kinds_measure(&p->kinds, p->grid, options->backend_name, qzo_threads(options, 1)));
     for (int64_t i = 0; i < p->grid->trial_count; i++) {
         const qzo_trial_spec *spec = &p->grid->trials[i].spec;
@@ -59,11 +64,17 @@ static qzo_status make_plan(plan *p, const qzo_options *options) {
     if (p->ranks_per_trial == QZO_RANKS_ALL || p->ranks_per_trial > p->rank_count)
         p->ranks_per_trial = p->rank_count;
     p->group_count = divide_up(p->rank_count, p->ranks_per_trial); /* the last may be smaller */
+    if (options->calibrate)
+        QZO_TRY(qzo_plan_time_make(&p->time, p->sweep, p->grid, &p->kinds, options));
+    else if (options->time_text != NULL)
+        status = qzo_fail(QZO_ERR_USAGE, "--time needs --calibrate");
 cleanup:
+    qzo_scheduling_release(&scheduling);
     return status;
 }
 
 static void release_plan(plan *p) {
+    qzo_plan_time_release(&p->time);
     qzo_kinds_release(&p->kinds);
     qzo_grid_free(p->grid);
     qzo_sweep_spec_free(p->sweep);
@@ -160,6 +171,7 @@ static void print_plan(const plan *p) {
         printf(", the last %" PRId64, p->rank_count % p->ranks_per_trial);
     printf("\n");
     print_memory(p);
+    qzo_plan_time_print(&p->time, &p->kinds);
     print_refused(stdout, p);
 }
 
@@ -216,6 +228,11 @@ static qzo_status print_json(const plan *p) {
         parameters_to_json(p), "ranks", (json_int_t)p->rank_count, "ranks_per_trial",
         (json_int_t)p->ranks_per_trial, "trials_at_a_time", (json_int_t)p->group_count,
         "memory_bytes", memory_to_json(p), "refused", refused_to_json(p));
+    if (root != NULL && p->time.choice_count > 0 &&
+        json_object_set_new(root, "time", qzo_plan_time_json(&p->time)) != 0) {
+        json_decref(root);
+        root = NULL;
+    }
     return qzo_json_print(root);
 }
 

@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 #include "cli/live.h"
 
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "sweep/results.h"
@@ -83,16 +84,10 @@ typedef struct display {
     double drawn_at;
 } display;
 
-static double now_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 /* A table that cannot be drawn is no reason to stop a sweep: it is tried again later. */
 static void draw(void *context) {
     display *d = context;
-    double now = now_seconds();
+    double now = qzo_clock_seconds();
     if (now - d->drawn_at < REDRAW_SECONDS) return;
     d->drawn_at = now;
     qzo_status status =

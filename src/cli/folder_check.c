@@ -1,5 +1,6 @@
 #include "cli/findings.h"
 
+#include "base/clock.h"
 #include "base/file_io.h"
 
 #include <errno.h>
@@ -18,12 +19,6 @@ enum { SYNC_COUNT = 9, BLOCK_BYTES = 4096, PATH_BYTES = 4096 };
 static const double SYNC_SECONDS_MAX = 0.05;
 static const double FREE_BYTES_MIN = 1024.0 * 1024.0 * 1024.0;
 
-static double now_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 static int ascending(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
@@ -34,10 +29,10 @@ static double sync_seconds(int descriptor) {
     static const char block[BLOCK_BYTES];
     double seconds[SYNC_COUNT];
     for (int i = 0; i < SYNC_COUNT; i++) {
-        double begin = now_seconds();
+        double begin = qzo_clock_seconds();
         if (write(descriptor, block, sizeof block) != BLOCK_BYTES || fdatasync(descriptor) != 0)
             return -1.0;
-        seconds[i] = now_seconds() - begin;
+        seconds[i] = qzo_clock_seconds() - begin;
     }
     qsort(seconds, SYNC_COUNT, sizeof *seconds, ascending);
     return seconds[SYNC_COUNT / 2];

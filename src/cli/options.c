@@ -84,6 +84,12 @@ static const option_entry entries[] = {
      false, "run trials that ended so anew; their old journals are kept"},
     {"ranks", KIND_INT, offsetof(qzo_options, rank_count), "N", 1, 1 << 20, " plan ", false,
      "how many ranks the job will have (default: 1)"},
+    {"per-node", KIND_INT, offsetof(qzo_options, per_node), "N", 1, 4096, " plan ", false,
+     "ranks per node, for the sbatch line (default: 8)"},
+    {"calibrate", KIND_FLAG, offsetof(qzo_options, calibrate), NULL, 0, 0, " plan ", false,
+     "load the models, take three steps of each kind of trial, and say how long the sweep takes"},
+    {"time", KIND_TEXT, offsetof(qzo_options, time_text), "HH:MM:SS", 0, 0, " plan ", false,
+     "with --calibrate: whether it fits this limit of a job"},
     {"ids", KIND_TEXT, offsetof(qzo_options, ids_path), "FILE", 0, 0, " generate ", true,
      "the prompt's token ids: decimal text, or little-endian int32"},
     {"max-new", KIND_INT, offsetof(qzo_options, new_count), "N", 1, 1 << 24, " generate ", true,
@@ -410,7 +416,8 @@ qzo_status qzo_options_parse(qzo_options *out, int argc, char **argv) {
                          .cpu_limit = QZO_CPU_WIDEST,
                          .log_level = QZO_LOG_INFO,
                          .step = -1,
-                         .rank_count = 1};
+                         .rank_count = 1,
+                         .per_node = 8};
     if (argc < 2)
         return qzo_fail(QZO_ERR_USAGE, "expected a command, found none; `qzo --help` lists them");
     if (argv[1][0] == '-') {

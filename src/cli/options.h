@@ -54,9 +54,12 @@ typedef struct qzo_options {
     int64_t new_count;    /* --max-new */
     bool print_ids, stop_at_eos;
 
-    int64_t rank_count; /* plan's --ranks */
-    int64_t row_count;  /* bench's --rows; 0: its default */
-    int64_t batch;      /* bench's --batch and --samples; 0: a trial's default */
+    int64_t rank_count;    /* plan's --ranks */
+    int64_t per_node;      /* plan's --per-node */
+    bool calibrate;        /* plan's --calibrate */
+    const char *time_text; /* plan's --time; NULL: none */
+    int64_t row_count;     /* bench's --rows; 0: its default */
+    int64_t batch;         /* bench's --batch and --samples; 0: a trial's default */
     int64_t sample_count;
 
     const char *shell_name; /* bash|zsh of completion */

@@ -1,5 +1,6 @@
 #include "sweep/dispatch.h"
 
+#include "base/clock.h"
 #include "base/file_io.h"
 #include "base/log.h"
 #include "comm/comm_nccl.h"
@@ -52,12 +53,6 @@ typedef struct dispatcher {
     qzo_status last_status; /* of this rank's last trial */
     char last_sentence[SENTENCE_BYTES];
 } dispatcher;
-
-static double now_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 static bool is_world_root(const dispatcher *d) { return d->settings->world->rank == 0; }
 static bool leads(const dispatcher *d) { return d->group->rank == 0; }
@@ -116,7 +111,7 @@ static void start_parking(dispatcher *d) {
 /* How long a step of this trial took, all that is around steps included. */
 static void take_time(dispatcher *d, const leader *from, int64_t steps) {
     int64_t made = steps - from->steps_then;
-    double seconds = now_seconds() - from->sent_at;
+    double seconds = qzo_clock_seconds() - from->sent_at;
     if (made > 0 && seconds / (double)made > d->step_seconds_max)
         d->step_seconds_max = seconds / (double)made;
 }
@@ -213,7 +208,7 @@ static void send_trial(dispatcher *d, int group, const qzo_action *action) {
         answer(d, group, KIND_STOP, NO_TRIAL, 0);
         return;
     }
-    *to = (leader){LEADER_RUNNING, action->rung, steps_then, now_seconds()};
+    *to = (leader){LEADER_RUNNING, action->rung, steps_then, qzo_clock_seconds()};
     answer(d, group, KIND_RUN, action->trial, until);
 }
 
@@ -365,7 +360,7 @@ static void hook_poll(void *context) {
 static void hook_progress(void *context, const qzo_trial_progress *progress) {
     dispatcher *d = context;
     const qzo_grid *grid = d->settings->grid;
-    double now = now_seconds();
+    double now = qzo_clock_seconds();
     if (!progress->evaluated && now - d->progress_at < PROGRESS_PERIOD_SECONDS) return;
     d->progress_at = now;
     char values[LINE_BYTES] = "";
@@ -402,7 +397,7 @@ static qzo_status run_trial(dispatcher *d, const work_item *item) {
                              .progress = hook_progress,
                              .until_step = item->until};
     d->trial = trial;
-    d->progress_at = now_seconds();
+    d->progress_at = qzo_clock_seconds();
     qzo_status status = qzo_trial_run(&outcome, &entry->spec, &d->bench, d->group, &files, &hooks);
     d->bytes_sent += d->group->bytes_sent;
     d->wait_seconds += d->group->wait_seconds;
