@@ -8,6 +8,8 @@ constexpr int THREADS = 256;
 template <qzo_cuda_activation KIND> static __device__ inline float activated(float x) {
     if constexpr (KIND == QZO_CUDA_RELU) {
         return x < 0.0f ? 0.0f : x; /* a NaN stays one */
+    } else if constexpr (KIND == QZO_CUDA_GELU) {
+        return x * normcdff(x);
     } else {
         float y = x;
         if constexpr (KIND == QZO_CUDA_GELU_TANH) /* 2 sqrt(2 / pi) */
@@ -59,6 +61,7 @@ extern "C" cudaError_t qzo_cuda_activate(uint16_t *gate, const uint16_t *up, int
     unsigned blocks = blocks_for(count, THREADS);
     auto kernel = activation == QZO_CUDA_SILU   ? activate_kernel<QZO_CUDA_SILU>
                   : activation == QZO_CUDA_RELU ? activate_kernel<QZO_CUDA_RELU>
+                  : activation == QZO_CUDA_GELU ? activate_kernel<QZO_CUDA_GELU>
                                                 : activate_kernel<QZO_CUDA_GELU_TANH>;
     kernel<<<blocks, THREADS, 0, stream>>>(as_half(gate), as_half(up), count);
     return cudaGetLastError();

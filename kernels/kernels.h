@@ -135,7 +135,12 @@ cudaError_t qzo_cuda_attention_rows(uint16_t *out, const uint16_t *q, const uint
 
 /* --- elementwise.cu --- */
 
-typedef enum { QZO_CUDA_SILU, QZO_CUDA_RELU, QZO_CUDA_GELU_TANH } qzo_cuda_activation;
+typedef enum {
+    QZO_CUDA_SILU,
+    QZO_CUDA_RELU,
+    QZO_CUDA_GELU_TANH,
+    QZO_CUDA_GELU
+} qzo_cuda_activation;
 
 cudaError_t qzo_cuda_add_bias(uint16_t *x, const float *bias, int64_t rows, int64_t width,
                               cudaStream_t stream);

@@ -83,6 +83,10 @@ static double activation_in_double(double *roundings, qzo_activation kind, doubl
     double y = kind == QZO_ACTIVATION_GELU_TANH ? slope * (x + 0.044715 * x * x * x) : x;
     *roundings = FLOATS_BEFORE_HALF;
     if (kind == QZO_ACTIVATION_RELU) return fmax(x, 0.0);
+    if (kind == QZO_ACTIVATION_GELU) {
+        *roundings += 0.5 * x * x;
+        return x * 0.5 * erfc(-x / sqrt(2.0));
+    }
     if (kind == QZO_ACTIVATION_GELU_TANH) *roundings += 6.0 * fabs(y);
     return x / (1.0 + exp(-y));
 }
@@ -90,7 +94,7 @@ static double activation_in_double(double *roundings, qzo_activation kind, doubl
 static void activations_are_within_their_bounds(void **state) {
     (void)state;
     static double expected[ELEMENTS], limits[ELEMENTS];
-    static const char *const names[] = {"silu", "relu", "gelu_tanh"};
+    static const char *const names[] = {"silu", "relu", "gelu_tanh", "gelu"};
     float *gate = test_normals(48, ELEMENTS, 4.0f), *up = test_normals(49, ELEMENTS, 1.0f);
     qzo_act *up_act = device_act(up, ELEMENTS);
     for (int kind = 0; kind < QZO_ACTIVATION_COUNT; kind++)

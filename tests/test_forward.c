@@ -41,6 +41,7 @@ static const struct {
     {"arch/opt", 0x9ddda8e32ba4bb82u},
     {"arch/opt-projected-post-norm", 0x120c738b23b93dd3u},
     {"arch/opt-gptq", 0xb5c39c4d90378874u},
+    {"arch/opt-gelu", 0xc5fdfc61e7c89456u},
     {"arch/gpt2", 0x36d5225ed443849au},
     {"arch/gpt2-gptq", 0xc3b06dc4ce615d6au},
 };

@@ -33,6 +33,7 @@ static const char *const models[] = {
     "arch/opt",
     "arch/opt-projected-post-norm",
     "arch/opt-gptq",
+    "arch/opt-gelu",
     "arch/gpt2",
     "arch/gpt2-gptq",
     "gptq/v1-asym-2bit",

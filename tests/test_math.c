@@ -16,6 +16,7 @@
 
 static const double EXP32_RELATIVE = 1.6 * 0x1p-24;
 static const double TANH32_RELATIVE = 4.6 * 0x1p-24;
+static const double TAIL32_CONSTANT = 7.2; /* and half of the square, of 2^-24 */
 static const double LOG32_RELATIVE = 0x1p-23, LOG32_ABSOLUTE = 0x1p-25;
 static const double LOG64_RELATIVE = 1e-15, LOG64_ABSOLUTE = 1e-16;
 static const double EXP64_RELATIVE = 1e-15, COSPI64_ABSOLUTE = 1e-15;
@@ -68,6 +69,25 @@ static void tanh_is_within_its_bound(void **state) {
     assert_true(qzo_tanhf(INFINITY) == 1.0f);
     assert_true(qzo_tanhf(-INFINITY) == -1.0f);
     assert_true(isnan(qzo_tanhf(NAN)));
+}
+
+/* Half of the square is off by u of itself: that much of the exponential, beside a constant. */
+static void normal_tail_is_within_its_bound(void **state) {
+    (void)state;
+    double worst = 0.0;
+    for (uint32_t bits = 0; qzo_float_from_bits(bits) < 13.19f; bits += BITS_STRIDE) {
+        float x = qzo_float_from_bits(bits);
+        double expected = 0.5 * erfc((double)x / sqrt(2.0)), half = 0.5 * (double)x * (double)x;
+        double limit = (TAIL32_CONSTANT + half) * 0x1p-24;
+        double error = fabs((double)qzo_normal_tailf(x) - expected) / expected;
+        worst = fmax(worst, error / limit);
+    }
+    print_message("largest error %.3g of the bound\n", worst);
+    qzo_test_assert_close(worst, 0.0, 1.0, "TAIL32_CONSTANT");
+    assert_true(qzo_normal_tailf(0.0f) == 0.5f);
+    assert_true(qzo_normal_tailf(14.0f) == 0.0f);
+    assert_true(qzo_normal_tailf(INFINITY) == 0.0f);
+    assert_true(isnan(qzo_normal_tailf(NAN)));
 }
 
 /* All u that normals use, (0, 1], and beyond. */
@@ -221,6 +241,7 @@ int main(void) {
         cmocka_unit_test(exp_is_within_its_bound),
         cmocka_unit_test(exp_beyond_its_range),
         cmocka_unit_test(tanh_is_within_its_bound),
+        cmocka_unit_test(normal_tail_is_within_its_bound),
         cmocka_unit_test(log_is_within_its_bound),
         cmocka_unit_test(log_next_to_one_keeps_its_sign),
         cmocka_unit_test(double_log_is_within_its_bound),

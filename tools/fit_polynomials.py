@@ -70,6 +70,15 @@ def main():
     report("exp(r) = 1 + r + r^2 E(r)", exp_fit, mp.exp,
            lambda c, r: 1 + r + r * r * horner(c, r), -half, half)
 
+    # P(normal > a) = e^(-a^2 / 2) T(q) / (1 + a), q = (a - 3) / (a + 3), up to where e^ is 0.
+    end = mp.mpf("13.2")
+    distance = lambda q: 3 * (1 + q) / (1 - q)
+    tail = lambda a: mp.erfc(a / mp.sqrt(2)) / 2 * mp.exp(a * a / 2)
+    tail_fit = chebyshev_fit(lambda q: (1 + distance(q)) * tail(distance(q)), mp.mpf(-1),
+                             (end - 3) / (end + 3), 10)
+    report("T(q), next to a", tail_fit, tail, lambda c, a: horner(c, (a - 3) / (a + 3)) / (1 + a),
+           mp.mpf(0), end)
+
 
 if __name__ == "__main__":
     main()

@@ -60,6 +60,8 @@ ARCHS = {
     "phi3-gptq": ("phi3", dict(LLAMA, pad_token_id=0), {"gptq": dict(group_size=32, sym=False)}),
     "gemma2": ("gemma2", dict(LLAMA, head_dim=8, query_pre_attn_scalar=12, sliding_window=6,
                               attn_logit_softcapping=4.0, final_logit_softcapping=3.0), {}),
+    "opt-gelu": ("opt", dict(OPT, hidden_size=16, word_embed_proj_dim=16, ffn_dim=32,
+                             activation_function="gelu"), {}),
 }
 
 

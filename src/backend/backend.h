@@ -70,6 +70,7 @@ typedef enum {
     QZO_ACTIVATION_SILU, /* x / (1 + e^-x) */
     QZO_ACTIVATION_RELU,
     QZO_ACTIVATION_GELU_TANH, /* x / 2 (1 + tanh(y / 2)), y = 2 sqrt(2 / pi) (x + 0.044715 x^3) */
+    QZO_ACTIVATION_GELU,      /* x P(N <= x), N standard normal */
     QZO_ACTIVATION_COUNT
 } qzo_activation;
 

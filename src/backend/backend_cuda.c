@@ -27,7 +27,8 @@ _Static_assert((int)QZO_CUDA_FREE == QZO_CONSTRAINT_FREE &&
                "constraints are passed as they are");
 _Static_assert((int)QZO_CUDA_SILU == QZO_ACTIVATION_SILU &&
                    (int)QZO_CUDA_RELU == QZO_ACTIVATION_RELU &&
-                   (int)QZO_CUDA_GELU_TANH == QZO_ACTIVATION_GELU_TANH && QZO_ACTIVATION_COUNT == 3,
+                   (int)QZO_CUDA_GELU_TANH == QZO_ACTIVATION_GELU_TANH &&
+                   (int)QZO_CUDA_GELU == QZO_ACTIVATION_GELU && QZO_ACTIVATION_COUNT == 4,
                "activations are passed as they are");
 _Static_assert(QZO_DIRECTIONS_COUNT == 2, "kernels know gaussian and rademacher");
 

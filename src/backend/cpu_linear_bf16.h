@@ -226,7 +226,7 @@ static void decode_run(const cpu_linear *job, const linear_tile_data *tile, int6
             const uint8_t *from = gathered[begin] + (r % 4 * 4 + r / 4) * SIDE;
             uint16_t *to = decoded_tile(block, o, begin) + r * TILE_INPUTS;
             for (int64_t i = begin; i < end; i++) {
-                __m512i bytes = _mm512_cvtepu8_epi32(_mm_load_si128((const __m128i *)from));
+                __m512i bytes = _mm512_cvtepu8_epi32(_mm_load_si128((const void *)from));
                 /* Low half: nibble 0, with nibble 1 above it; high half: nibble 1. The table is
                  * there twice, so that a fifth bit does not matter. */
                 __m512i index = _mm512_or_si512(bytes, _mm512_slli_epi32(bytes, 12));

@@ -22,7 +22,8 @@
     .rope_row = rope_row,                                                                          \
     .activations = {[QZO_ACTIVATION_SILU] = silu,                                                  \
                     [QZO_ACTIVATION_RELU] = relu,                                                  \
-                    [QZO_ACTIVATION_GELU_TANH] = gelu_tanh},                                       \
+                    [QZO_ACTIVATION_GELU_TANH] = gelu_tanh,                                        \
+                    [QZO_ACTIVATION_GELU] = gelu},                                                 \
     .add = add, .soft_cap = soft_cap, .log_sum_exp = log_sum_exp, .update_block = update_block,    \
     .digest_block = digest_block, .fma_burst = fma_burst
 
@@ -166,6 +167,14 @@ static inline void gelu_tanh(float *restrict gate, const float *restrict up, int
     for (int64_t i = 0; i < count; i++) {
         float x = gate[i], y = slope * __builtin_fmaf(cubic * (x * x), x, x);
         float value = x / (1.0f + qzo_expf(-y));
+        gate[i] = up != NULL ? value * up[i] : value;
+    }
+}
+
+static inline void gelu(float *restrict gate, const float *restrict up, int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        float x = gate[i], tail = qzo_normal_tailf(x < 0.0f ? -x : x);
+        float value = x * (x < 0.0f ? tail : 1.0f - tail);
         gate[i] = up != NULL ? value * up[i] : value;
     }
 }

@@ -47,6 +47,7 @@ qzo_status qzo_config_activation(qzo_activation *out, const json_t *config, cons
         qzo_activation kind;
     } known[] = {{"silu", QZO_ACTIVATION_SILU},
                  {"relu", QZO_ACTIVATION_RELU},
+                 {"gelu", QZO_ACTIVATION_GELU},
                  {"gelu_new", QZO_ACTIVATION_GELU_TANH},
                  {"gelu_pytorch_tanh", QZO_ACTIVATION_GELU_TANH}};
     const char *text = NULL;
@@ -59,7 +60,7 @@ qzo_status qzo_config_activation(qzo_activation *out, const json_t *config, cons
             return QZO_OK;
         }
     return qzo_fail(QZO_ERR_UNSUPPORTED,
-                    "%s: %s \"%s\" is not supported, expected silu, relu, gelu_new or "
+                    "%s: %s \"%s\" is not supported, expected silu, relu, gelu, gelu_new or "
                     "gelu_pytorch_tanh",
                     name, key, text);
 }
