@@ -94,11 +94,15 @@ cp -r calm out
 resume "an empty journal"
 cp -r calm out
 other=$(column calm.csv id | tail -n 1)
-cp "out/trials/$other.qzj" "out/trials/$id.qzj"
-run 2 "$QZO" run good.yaml --out out
+mv "out/trials/$other.qzj" "out/trials/$id.qzj"
+run 1 "$QZO" run good.yaml --out out
 says stderr "$id.*belongs to another trial"
+same "calm/trials/$other.qzj" "out/trials/$id.qzj" "a journal under another trial's name"
+same "calm/trials/$other.qzj" "out/trials/$other.qzj" "the trial beside it"
 run 0 "$QZO" report out --csv
 says stdout "^1,$id,failed,0,,,,,,,"
+says stdout "^2,$other,finished,"
+run 1 "$QZO" run good.yaml --out out
 rm "out/trials/$id.qzj"
 resume "a journal under another trial's name, removed"
 cp -r calm out

@@ -46,6 +46,10 @@ done <before
 # The first sweep again: nothing is computed, since nothing was lost.
 write_sweep sweep.yaml "$train" "learning_rate: { values: [1e-5, 1e-4] }; seed: { values: [0, 1] }"
 run 0 mpirun -n 2 "$QZO" run sweep.yaml --out out
+cat stdout stderr >said
+says said ' 0 new trials, 2 asked for again, 1 no longer asked for'
+says said 'asked for again, results kept: '
+says_not said 'new trial: '
 run 0 "$QZO" report out --csv
 same first.csv stdout "the table of the first sweep"
 stamps out >later

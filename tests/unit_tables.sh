@@ -80,3 +80,21 @@ run 0 "$QZO" diff parts 1 2
 says stdout '^setting learning_rate: '
 says stdout '^equal through step 0$'
 says stdout '^step 1 differs: k of sample 0: '
+
+# --- a trial that learns nothing ------------------------------------------------------------------
+# With steps this small no scale changes in fp32: both losses are the same, and every gradient is 0.
+write_sweep sweep.yaml "steps: 25, batch: 8" "eps: { values: [1e-14, 1e-3] }; seed: { values: [0] }"
+run 0 "$QZO" run sweep.yaml --out still
+says stdout '^trial 1 learns nothing: every gradient of its last 25 steps is exactly 0 '
+says_not stdout '^trial 2 learns nothing'
+run 0 "$QZO" report still --json
+python3 - <<'PY' || fail "still_steps: $(<stdout)"
+import json
+trials = json.load(open("stdout"))["trials"]
+assert [trial["still_steps"] for trial in trials] == [25, 0], trials
+PY
+
+# Where a run says how long it took from the end of one trial to the start of the next.
+for id in $(awk -F, 'NR > 1 { print $2 }' <("$QZO" report still --csv)); do
+    says "still/timing/$id.jsonl" '"event": "started", "step": 0, .*"switch_seconds": [0-9.]+'
+done

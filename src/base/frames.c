@@ -1,6 +1,7 @@
 #include "base/frames.h"
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/digest.h"
 #include "base/file_io.h"
 
@@ -9,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { HEAD_BYTES = 8, CHECKSUM_BYTES = 8 };
@@ -72,12 +72,6 @@ struct qzo_frame_writer {
     bool dirty;
 };
 
-static double now_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 static qzo_status io_error(const qzo_frame_writer *writer, const char *what) {
     return qzo_fail(QZO_ERR_IO, "%s: %s: %s", writer->path, what, strerror(errno));
 }
@@ -124,7 +118,7 @@ qzo_status qzo_frame_writer_open(qzo_frame_writer **out, const char *path,
     }
     writer->size_bytes = valid_bytes;
     writer->checksum = checksum;
-    writer->synced_at = now_seconds();
+    writer->synced_at = qzo_clock_seconds();
     writer->dirty = true;
     *out = writer;
     writer = NULL;
@@ -155,7 +149,7 @@ qzo_status qzo_frame_writer_append(qzo_frame_writer *writer, uint32_t type, size
     writer->size_bytes += frame_bytes;
     writer->checksum = checksum;
     writer->dirty = true;
-    if (now_seconds() - writer->synced_at > SYNC_PERIOD_SECONDS)
+    if (qzo_clock_seconds() - writer->synced_at > SYNC_PERIOD_SECONDS)
         return qzo_frame_writer_sync(writer);
     return QZO_OK;
 }
@@ -164,7 +158,7 @@ qzo_status qzo_frame_writer_sync(qzo_frame_writer *writer) {
     if (!writer->dirty) return QZO_OK;
     /* A file system that cannot sync (EINVAL) still holds the data. */
     if (fdatasync(writer->descriptor) != 0 && errno != EINVAL) return io_error(writer, "sync");
-    writer->synced_at = now_seconds();
+    writer->synced_at = qzo_clock_seconds();
     writer->dirty = false;
     return QZO_OK;
 }

@@ -11,7 +11,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 /* A handler may do nothing more than this; the flag travels in the next record. */
@@ -109,9 +108,9 @@ static int show_results(const qzo_options *options, const qzo_run_report *report
     if (status != QZO_OK) return qzo_exit_report(status, options);
     int code = QZO_EXIT_OK;
     for (int64_t i = 0; i < results->row_count; i++) {
-        const qzo_trial_summary *summary = &results->rows[i].summary;
-        if (qzo_slice_has(slice, i) && summary->ended &&
-            (summary->outcome == QZO_OUTCOME_DIVERGED || summary->outcome == QZO_OUTCOME_FAILED))
+        const char *name = results->rows[i].status; /* failed also where a journal is unreadable */
+        if (qzo_slice_has(slice, i) &&
+            (strcmp(name, "diverged") == 0 || strcmp(name, "failed") == 0))
             code = QZO_EXIT_TRIALS;
     }
     if (!options->quiet) {
@@ -134,6 +133,7 @@ static qzo_outcome retried_outcome(const char *name) {
 
 int qzo_cmd_run(const qzo_options *options) {
     qzo_status status = QZO_OK;
+    double started_at = qzo_clock_seconds();
     qzo_comm *world = NULL;
     qzo_backend *backend = NULL;
     qzo_run_report report;
@@ -157,6 +157,7 @@ int qzo_cmd_run(const qzo_options *options) {
                                  .thread_count = threads,
                                  .memory_limit_bytes = options->memory_limit_bytes,
                                  .transport = options->transport,
+                                 .started_at = started_at,
                                  .should_park = should_park,
                                  .tick = table ? draw : NULL,
                                  .tick_context = &shown};

@@ -1,5 +1,6 @@
 #include "cli/live.h"
 
+#include "base/clock.h"
 #include "sweep/results.h"
 
 #include <inttypes.h>
@@ -8,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -33,16 +33,10 @@ struct qzo_live {
     int printed_lines;
 };
 
-static double now_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 /* --- reading --- */
 
 static void update_paces(qzo_live *live) {
-    double now = now_seconds();
+    double now = qzo_clock_seconds();
     for (int64_t i = 0; i < live->results->row_count; i++) {
         const qzo_result_row *row = &live->results->rows[i];
         pace *p = &live->paces[i];

@@ -209,6 +209,12 @@ void qzo_table_print(FILE *stream, const qzo_results *results) {
         if (results->rows[i].summary.text != NULL && results->rows[i].summary.text[0] != '\0')
             fprintf(stream, "trial %" PRId64 " %s: %s\n", results->rows[i].number,
                     results->rows[i].status, results->rows[i].summary.text);
+    for (int64_t i = 0; i < results->row_count; i++)
+        if (results->rows[i].summary.still_steps >= QZO_STILL_STEPS_MIN)
+            fprintf(stream,
+                    "trial %" PRId64 " learns nothing: every gradient of its last %" PRId64
+                    " steps is exactly 0 (a model that has collapsed, or eps too small)\n",
+                    results->rows[i].number, results->rows[i].summary.still_steps);
     free(widths);
     free(right);
 }
@@ -228,12 +234,13 @@ static json_t *row_to_json(const qzo_results *results, const qzo_result_row *row
     const char *message = summary->text != NULL && summary->text[0] != '\0' ? summary->text : NULL;
     json_t *best_step = summary->best_step >= 0 ? json_integer(summary->best_step) : json_null();
     return json_pack(
-        "{sI, ss, ss, sI, so, so, so, so, so, so, ss*, so}", "trial", (json_int_t)row->number, "id",
-        row->id, "status", row->status, "steps", (json_int_t)summary->steps, "best_step", best_step,
-        "zero_shot_dev", number_or_null(summary->zero_shot_dev), "dev_score",
-        number_or_null(summary->dev_score), "dev_loss", number_or_null(summary->dev_loss),
-        "test_score", number_or_null(summary->test_score), "test_loss",
-        number_or_null(summary->test_loss), "message", message, "parameters", parameters);
+        "{sI, ss, ss, sI, sI, so, so, so, so, so, so, ss*, so}", "trial", (json_int_t)row->number,
+        "id", row->id, "status", row->status, "steps", (json_int_t)summary->steps, "still_steps",
+        (json_int_t)summary->still_steps, "best_step", best_step, "zero_shot_dev",
+        number_or_null(summary->zero_shot_dev), "dev_score", number_or_null(summary->dev_score),
+        "dev_loss", number_or_null(summary->dev_loss), "test_score",
+        number_or_null(summary->test_score), "test_loss", number_or_null(summary->test_loss),
+        "message", message, "parameters", parameters);
 }
 
 qzo_status qzo_table_print_json(const qzo_results *results) {

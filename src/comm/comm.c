@@ -1,19 +1,14 @@
 /* What all transports share: counters, statuses, places on a host. */
 #include "comm/comm.h"
 
+#include "base/clock.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { HOST_NAME_BYTES = 256, STATUS_TEXT_BYTES = 1024 };
-
-static double now_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 const qzo_transport qzo_transports[] = {
     {"local", qzo_comm_local_open}, /* one process */
@@ -46,9 +41,9 @@ void qzo_comm_close(qzo_comm *comm) {
 }
 
 qzo_status qzo_comm_gather(qzo_comm *comm, void *all, const void *mine, size_t bytes) {
-    double start = now_seconds();
+    double start = qzo_clock_seconds();
     qzo_status status = comm->ops->gather(comm, all, mine, bytes);
-    comm->wait_seconds += now_seconds() - start;
+    comm->wait_seconds += qzo_clock_seconds() - start;
     if (comm->size > 1) comm->bytes_sent += bytes;
     return status;
 }

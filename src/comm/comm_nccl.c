@@ -9,6 +9,7 @@
 #include "comm/comm_nccl.h"
 
 #include "backend/cuda_module.h"
+#include "base/clock.h"
 
 #include <cuda_runtime_api.h>
 #include <nccl.h>
@@ -16,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* Larger gathers are rare (journals, host names) and go through the base. */
 enum { GATHER_BYTES_MAX = 1 << 16 };
@@ -55,15 +55,9 @@ static qzo_status status_from_nccl(const nccl_state *state, ncclResult_t code, c
 #define TRY_CUDA(call) QZO_TRY(status_from_cuda((call), #call))
 #define TRY_NCCL(call) QZO_TRY(status_from_nccl(state, (call), #call))
 
-static double now_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 /* Between two looks at what is waited for since `start`. */
 static qzo_status pause(const nccl_state *state, double start, const char *what) {
-    if (now_seconds() - start > state->deadline_seconds)
+    if (qzo_clock_seconds() - start > state->deadline_seconds)
         return qzo_fail(QZO_ERR_ENVIRONMENT,
                         "%s: some rank has not answered for %.0f seconds; `ncclras` on a node "
                         "shows which one is behind",
@@ -74,7 +68,7 @@ static qzo_status pause(const nccl_state *state, double start, const char *what)
 
 /* Until the last call on the communicator has taken effect. */
 static qzo_status wait_for_nccl(const nccl_state *state, const char *what) {
-    double start = now_seconds();
+    double start = qzo_clock_seconds();
     for (;;) {
         ncclResult_t found = ncclInProgress;
         ncclResult_t asked = ncclCommGetAsyncError(state->nccl, &found);
@@ -87,7 +81,7 @@ static qzo_status wait_for_nccl(const nccl_state *state, const char *what) {
 
 /* Until the stream has run what was put on it. */
 static qzo_status wait_for_stream(const nccl_state *state, const char *what) {
-    double start = now_seconds();
+    double start = qzo_clock_seconds();
     for (;;) {
         ncclResult_t found = ncclSuccess;
         cudaError_t done = cudaStreamQuery(state->stream);

@@ -132,6 +132,12 @@ static void take_result(dispatcher *d, int group, int64_t trial, qzo_status stat
     qzo_report_kind kind = QZO_REPORT_PARKED;
     qzo_status outcome = status;
     double score = (double)NAN;
+    /* What is wrong with one trial's journal concerns no other, unless they are compared by it. */
+    bool is_lost = status == QZO_ERR_FORMAT && !s->schedule->ops->has_rungs;
+    if (is_lost) kind = QZO_REPORT_ENDED;
+    if (status == QZO_ERR_FORMAT && !is_lost)
+        note_error(d, qzo_fail(status, "the journal of trial %lld cannot be taken into account",
+                               (long long)trial + 1));
     if (status == QZO_OK) {
         qzo_status read =
             qzo_schedule_score(&score, &summary, s->schedule, trial, d->leaders[group].rung);
@@ -151,7 +157,7 @@ static void take_result(dispatcher *d, int group, int64_t trial, qzo_status stat
     s->schedule->ops->report(s->schedule->state, trial, kind, score);
     qzo_trial_summary_release(&summary);
     /* Parked, or an error of the machine, which its ranks hold with its sentence: all stop. */
-    if (status != QZO_OK) start_parking(d);
+    if (status != QZO_OK && !is_lost) start_parking(d);
 }
 
 static void answer(dispatcher *d, int group, message_kind kind, int64_t trial, int64_t until) {
@@ -434,7 +440,8 @@ static qzo_status work(dispatcher *d) {
         nanosleep(&POLL_PAUSE, NULL);
     }
     if (d->worst > d->last_status) return qzo_fail(d->worst, "%s", d->worst_sentence);
-    if (d->last_status != QZO_OK) return qzo_fail(d->last_status, "%s", d->last_sentence);
+    if (d->last_status != QZO_OK && d->last_status != QZO_ERR_FORMAT)
+        return qzo_fail(d->last_status, "%s", d->last_sentence);
     const qzo_schedule *schedule = d->settings->schedule;
     if (is_world_root(d) && (d->park || d->out_of_time) && !schedule->ops->done(schedule->state))
         return qzo_fail(QZO_ERR_INTERRUPTED, "parked between trials, work is left");
@@ -534,6 +541,7 @@ qzo_status qzo_dispatch(const qzo_dispatch_settings *settings) {
     QZO_TRY(qzo_comm_worst_status(settings->world, status));
     QZO_TRY(qzo_comm_worst_status(settings->world, open_group(&d)));
     qzo_workbench_init(&d.bench, settings->backend);
+    d.bench.free_since = settings->started_at;
     status = work(&d);
     status = qzo_comm_worst_status(settings->world, status);
     if (status == QZO_OK || status == QZO_ERR_INTERRUPTED) {

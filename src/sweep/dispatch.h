@@ -31,6 +31,7 @@ typedef struct qzo_dispatch_settings {
     qzo_schedule *schedule;      /* rank 0: restored */
     int64_t end_time;            /* of the job, seconds since 1970; 0: none. No rung is started
                                     that would end later, by the slowest step so far */
+    double started_at;           /* when the program began to prepare this; base/clock.h */
     bool (*should_park)(void);   /* a signal came; NULL: never */
     void (*tick)(void *context); /* rank 0, now and then; NULL: never */
     void *tick_context;

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { PATH_BYTES = 4096, NAMED_TRIALS_MAX = 20 };
 
@@ -190,14 +191,25 @@ static void name_trial(const char *what, const qzo_digest *id, char *const *keys
     qzo_log_info("%s: %s%s", what, id_text, line);
 }
 
+/* Whether an earlier sweep file asked for it, in this folder: its journal is still there. */
+static bool has_journal(const run *r, const qzo_digest *id) {
+    struct stat found;
+    char *path = qzo_journal_path(r->settings->out_folder, id);
+    bool exists = path != NULL && stat(path, &found) == 0;
+    free(path);
+    return exists;
+}
+
 /* What a changed sweep file adds and drops; nothing of it is deleted. */
 static void report_changes(const run *r, const qzo_listing *listing) {
-    int64_t added = 0, dropped = 0;
+    int64_t added = 0, came_back = 0, dropped = 0;
     for (int64_t i = 0; i < r->grid->trial_count; i++) {
         const qzo_grid_trial *trial = &r->grid->trials[i];
-        if (listing_has(listing, &trial->id) || ++added > NAMED_TRIALS_MAX) continue;
-        name_trial("new trial", &trial->id, NULL, (const char *const *)r->grid->swept_keys,
-                   trial->values, r->grid->swept_count);
+        if (listing_has(listing, &trial->id)) continue;
+        bool is_back = has_journal(r, &trial->id);
+        if ((is_back ? ++came_back : ++added) > NAMED_TRIALS_MAX) continue;
+        name_trial(is_back ? "asked for again, results kept" : "new trial", &trial->id, NULL,
+                   (const char *const *)r->grid->swept_keys, trial->values, r->grid->swept_count);
     }
     for (int64_t i = 0; i < listing->trial_count; i++) {
         const qzo_listed_trial *trial = &listing->trials[i];
@@ -205,9 +217,11 @@ static void report_changes(const run *r, const qzo_listing *listing) {
         name_trial("no longer asked for, results kept", &trial->id, listing->swept_keys, NULL,
                    trial->values, listing->swept_count);
     }
-    if (added > 0 || dropped > 0)
-        qzo_log_info("the sweep file changed: %lld new trials, %lld no longer asked for",
-                     (long long)added, (long long)dropped);
+    if (added + came_back + dropped > 0)
+        qzo_log_info(
+            "the sweep file changed: %lld new trials, %lld asked for again, %lld no longer "
+            "asked for",
+            (long long)added, (long long)came_back, (long long)dropped);
 }
 
 static qzo_status write_sweep_copy(const run *r) {
@@ -391,6 +405,7 @@ qzo_status qzo_sweep_run(qzo_run_report *out, const qzo_run_settings *settings) 
                                           .schedule = r.schedule,
                                           .end_time = settings->end_time,
                                           .decisions = r.decisions,
+                                          .started_at = settings->started_at,
                                           .should_park = settings->should_park,
                                           .tick = settings->tick,
                                           .tick_context = settings->tick_context};

@@ -28,6 +28,7 @@ typedef struct qzo_run_settings {
     int thread_count;           /* of a rank: for the plan of its memory */
     int64_t memory_limit_bytes; /* of a rank; 0: what its device has */
     qzo_transport_choice transport;
+    double started_at; /* when the program began; base/clock.h */
     bool (*should_park)(void);
     void (*tick)(void *context); /* rank 0, often, while trials run; NULL: never */
     void *tick_context;

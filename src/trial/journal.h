@@ -112,9 +112,14 @@ typedef struct qzo_trial_summary {
     int64_t best_step;   /* -1: none yet */
     double zero_shot_dev, dev_score, dev_loss; /* the dev values of the best step; NaN: none */
     double test_score, test_loss;
-    double last_loss; /* mean of loss+ and loss- of the last step; NaN: none */
+    int64_t still_steps; /* the last steps in a row whose gradients are all exactly 0 */
+    double last_loss;    /* mean of loss+ and loss- of the last step; NaN: none */
     int64_t clipped_count, record_count;
 } qzo_trial_summary;
+
+/* From so many still steps on a trial is said to have stopped learning: its loss does not answer to
+ * any direction, as where all options have the same logits. */
+enum { QZO_STILL_STEPS_MIN = 20 };
 
 /* Which evaluation is best: settings' metric_name and metric_goal, the earliest on a tie. */
 bool qzo_evaluation_better(const qzo_evaluation *candidate, double best_score, double best_loss,

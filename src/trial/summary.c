@@ -37,11 +37,14 @@ static void take_evaluation(qzo_trial_summary *out, const qzo_evaluation *evalua
 static void take_step(qzo_trial_summary *out, const qzo_step *step) {
     out->steps = step->step;
     double sum = 0.0;
+    bool is_still = true;
     for (int64_t i = 0; i < step->record_count; i++) {
+        is_still &= step->records[i].gradient == 0.0f;
         sum += 0.5 * ((double)step->records[i].loss_plus + (double)step->records[i].loss_minus);
         out->clipped_count += (step->records[i].flags & QZO_FLAG_CLIPPED) != 0;
     }
     out->record_count += step->record_count;
+    out->still_steps = is_still ? out->still_steps + 1 : 0;
     out->last_loss = step->record_count > 0 ? sum / (double)step->record_count : (double)NAN;
 }
 

@@ -3,6 +3,7 @@
  * that nobody waits for a rank that gave up. */
 #include "trial/trial.h"
 
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "trial/batches.h"
@@ -14,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 typedef struct trial {
@@ -30,15 +30,9 @@ typedef struct trial {
     qzo_batches batches;
     qzo_qspsa *optimizer;
     double loss, dev_score, dev_loss;
-    double started_at, step_seconds, evaluation_seconds;
+    double started_at, switch_seconds, step_seconds, evaluation_seconds;
     bool repaired; /* a desync was repaired at this step */
 } trial;
-
-static double now_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 static bool leads(const trial *t) { return t->group->rank == 0; }
 
@@ -85,12 +79,13 @@ static void write_timing(const trial *t, int64_t step, const char *event) {
     if (backend->ops->memory_use(backend, &memory) != QZO_OK) memory = (qzo_memory_use){0};
     fprintf(file,
             "{\"event\": \"%s\", \"step\": %lld, \"ranks\": %d, \"seconds\": %.6f, "
-            "\"step_seconds\": %.6f, \"evaluation_seconds\": %.6f, \"wait_seconds\": %.6f, "
-            "\"bytes_sent\": %llu, \"transport\": \"%s\", \"memory_bytes\": %lld, "
-            "\"device_bytes\": %lld}\n",
-            event, (long long)step, t->group->size, now_seconds() - t->started_at, t->step_seconds,
-            t->evaluation_seconds, t->group->wait_seconds, (unsigned long long)t->group->bytes_sent,
-            t->group->ops->name, (long long)memory.peak_bytes, (long long)memory.device_used_bytes);
+            "\"switch_seconds\": %.6f, \"step_seconds\": %.6f, \"evaluation_seconds\": %.6f, "
+            "\"wait_seconds\": %.6f, \"bytes_sent\": %llu, \"transport\": \"%s\", "
+            "\"memory_bytes\": %lld, \"device_bytes\": %lld}\n",
+            event, (long long)step, t->group->size, qzo_clock_seconds() - t->started_at,
+            t->switch_seconds, t->step_seconds, t->evaluation_seconds, t->group->wait_seconds,
+            (unsigned long long)t->group->bytes_sent, t->group->ops->name,
+            (long long)memory.peak_bytes, (long long)memory.device_used_bytes);
     fclose(file);
 }
 
@@ -103,7 +98,7 @@ static void report_load(const trial *t) {
     fprintf(file,
             "{\"event\": \"load\", \"seconds\": %.6f, \"load_seconds\": %.6f, "
             "\"mapped_bytes\": %lld}\n",
-            now_seconds() - t->started_at, seconds,
+            qzo_clock_seconds() - t->started_at, seconds,
             (long long)qzo_model_dir_data_bytes(t->bench->model->dir));
     fclose(file);
 }
@@ -114,7 +109,7 @@ static void report_progress(const trial *t, int64_t step, bool evaluated) {
                                    .loss = t->loss,
                                    .dev_score = t->dev_score,
                                    .dev_loss = t->dev_loss,
-                                   .seconds = now_seconds() - t->started_at,
+                                   .seconds = qzo_clock_seconds() - t->started_at,
                                    .evaluated = evaluated};
     if (leads(t)) t->hooks->progress(t->hooks->context, &progress);
 }
@@ -215,7 +210,7 @@ cleanup:
 /* Evaluates the current masters on dev at `step`; keeps them where they are the best so far. */
 static qzo_status evaluate_dev(trial *t, int64_t step) {
     qzo_status status = QZO_OK;
-    double begin = now_seconds();
+    double begin = qzo_clock_seconds();
     qzo_evaluation evaluation = {.step = step, .split = QZO_SPLIT_DEV};
     QZO_TRY(qzo_evaluate_split(&evaluation.score, &evaluation.loss, t->bench, t->group,
                                &t->bench->task->splits[QZO_SPLIT_DEV], t->spec->eval_batch,
@@ -232,7 +227,7 @@ static qzo_status evaluate_dev(trial *t, int64_t step) {
         t->progress.best_loss = evaluation.loss;
         QZO_TRY(qzo_workbench_keep_best(t->bench));
     }
-    t->evaluation_seconds += now_seconds() - begin;
+    t->evaluation_seconds += qzo_clock_seconds() - begin;
     if (leads(t)) write_timing(t, step, "dev");
     report_progress(t, step, true);
 cleanup:
@@ -242,7 +237,7 @@ cleanup:
 /* The masters of the best step on test, once. */
 static qzo_status evaluate_test(trial *t) {
     qzo_status status = QZO_OK;
-    double begin = now_seconds();
+    double begin = qzo_clock_seconds();
     qzo_evaluation evaluation = {.step = t->progress.best_step, .split = QZO_SPLIT_TEST};
     const qzo_split *split = &t->bench->task->splits[QZO_SPLIT_TEST];
     if (t->progress.has_test || split->example_count == 0) return QZO_OK;
@@ -250,7 +245,7 @@ static qzo_status evaluate_test(trial *t) {
     QZO_TRY(qzo_evaluate_split(&evaluation.score, &evaluation.loss, t->bench, t->group, split,
                                t->spec->eval_batch, t->journal_status, t->hooks));
     if (leads(t)) t->journal_status = qzo_journal_evaluation_append(t->journal, &evaluation);
-    t->evaluation_seconds += now_seconds() - begin;
+    t->evaluation_seconds += qzo_clock_seconds() - begin;
 cleanup:
     return status;
 }
@@ -307,7 +302,7 @@ static qzo_status run_step(trial *t, int64_t step) {
     qzo_status status = QZO_OK;
     qzo_step done;
     uint32_t any_flags = 0;
-    double begin = now_seconds();
+    double begin = qzo_clock_seconds();
     QZO_TRY(inject_faults(t, step));
     uint32_t my_flags = t->hooks->should_park(t->hooks->context) ? QZO_FLAG_PARK : 0;
     status = qzo_qspsa_step(t->optimizer, step, my_flags, &done, &any_flags);
@@ -322,7 +317,7 @@ static qzo_status run_step(trial *t, int64_t step) {
     t->progress.last_step = step;
     t->progress.collapsed = qzo_step_collapsed(&done);
     t->loss = mean_loss(&done);
-    t->step_seconds += now_seconds() - begin;
+    t->step_seconds += qzo_clock_seconds() - begin;
     report_progress(t, step, false);
     if (!t->progress.collapsed && evaluates_after(t->spec, step)) QZO_TRY(evaluate_dev(t, step));
     if ((any_flags & QZO_FLAG_PARK) != 0 && step < t->spec->steps && !t->progress.collapsed) {
@@ -353,6 +348,7 @@ cleanup:
 
 static qzo_status end_trial(trial *t, qzo_outcome outcome, const char *text) {
     qzo_status status = t->journal_status;
+    t->bench->free_since = qzo_clock_seconds();
     if (leads(t) && status == QZO_OK)
         status = qzo_journal_end_append(t->journal, t->progress.last_step, outcome, text);
     if (leads(t)) write_timing(t, t->progress.last_step, qzo_outcome_name(outcome));
@@ -361,6 +357,8 @@ static qzo_status end_trial(trial *t, qzo_outcome outcome, const char *text) {
 
 static qzo_status train(trial *t, qzo_outcome *outcome) {
     qzo_status status = QZO_OK;
+    t->switch_seconds = qzo_clock_seconds() - t->bench->free_since;
+    if (leads(t)) write_timing(t, t->progress.last_step, "started");
     QZO_TRY(run_steps(t));
     if (!t->progress.collapsed && t->progress.last_step < t->spec->steps) {
         *outcome = QZO_OUTCOME_COUNT;
@@ -438,7 +436,7 @@ qzo_status qzo_trial_run(qzo_outcome *outcome, const qzo_trial_spec *spec, qzo_w
                .loss = (double)NAN,
                .dev_score = (double)NAN,
                .dev_loss = (double)NAN,
-               .started_at = now_seconds()};
+               .started_at = qzo_clock_seconds()};
     group->wait_seconds = 0.0;
     group->bytes_sent = 0;
     QZO_TRY(prepare(&t, outcome, &failed));

@@ -36,10 +36,12 @@ typedef struct qzo_trial_files {
 
 /* Runs or resumes the trial until it ends or is parked; collective over the group, same result on
  * all its ranks. QZO_OK: it ended, *outcome says how (a model or task that cannot be used ends the
- * trial as failed). QZO_ERR_INTERRUPTED: parked, work is left. Other errors concern the machine or
- * the files of the run, not the trial: nothing is recorded as failed. Where until_step came first,
- * QZO_OK and *outcome is QZO_OUTCOME_COUNT: none yet. Learning-rate schedules count the trial's own
- * steps, wherever it is told to pause: its steps are those of a run without a pause. */
+ * trial as failed). QZO_ERR_INTERRUPTED: parked, work is left. QZO_ERR_FORMAT: the journal there is
+ * another trial's, or of no kind that this program can read; it is left alone. Other errors concern
+ * the machine or the files of the run, not the trial: nothing is recorded as failed. Where
+ * until_step came first, QZO_OK and *outcome is QZO_OUTCOME_COUNT: none yet. Learning-rate
+ * schedules count the trial's own steps, wherever it is told to pause: its steps are those of a run
+ * without a pause. */
 qzo_status qzo_trial_run(qzo_outcome *outcome, const qzo_trial_spec *spec, qzo_workbench *bench,
                          qzo_comm *group, const qzo_trial_files *files,
                          const qzo_trial_hooks *hooks);

@@ -32,6 +32,7 @@ typedef struct qzo_workbench {
     const int32_t **rows; /* (options_max): one question's tokens */
     int64_t *lengths;     /* (options_max) */
     int64_t options_max;  /* of any example of the task */
+    double free_since; /* when its last trial, or what came before the first, ended; base/clock.h */
 } qzo_workbench;
 
 /* backend must outlive the workbench. */
