@@ -84,16 +84,19 @@ static void counts_are_those_of_the_pass(void **state) {
     test_model_close(&watched);
 }
 
-/* A file has 4 bits per code and its scales; masters are fp32. */
+/* Codes of 3 bits, fp32 masters of the scales. */
 static void weights_have_the_bytes_of_their_format(void **state) {
     (void)state;
-    qzo_qtensor gptq = {
-        .format = &qzo_quant_gptq, .out_features = 64, .in_features = 128, .group_count = 4};
+    qzo_qtensor gptq = {.format = &qzo_quant_gptq,
+                        .out_features = 64,
+                        .in_features = 128,
+                        .group_count = 4,
+                        .as.gptq.bits = 3};
     qzo_qtensor dense = {.format = &qzo_quant_dense,
                          .out_features = 64,
                          .in_features = 128,
                          .as.dense.dtype = QZO_DTYPE_F16};
-    assert_true(qzo_profile_weight_bytes(&gptq) == 64 * 128 / 2 + 64 * 4 * 4);
+    assert_true(qzo_profile_weight_bytes(&gptq) == 64 * 128 * 3 / 8 + 64 * 4 * 4);
     assert_true(qzo_profile_weight_bytes(&dense) == 64 * 128 * 2);
 }
 

@@ -83,6 +83,9 @@ static qzo_status profile_copy(qzo_backend *backend, void *out, const void *in, 
 
 /* --- products --- */
 
+/* Of a code of any other format. */
+static const double OTHER_BITS = 4.0;
+
 double qzo_profile_weight_bytes(const qzo_qtensor *tensor) {
     double elements = (double)tensor->out_features * (double)tensor->in_features;
     if (tensor->format == &qzo_quant_dense)
@@ -90,7 +93,9 @@ double qzo_profile_weight_bytes(const qzo_qtensor *tensor) {
                                        ? sizeof(float)
                                        : qzo_dtype_bytes(tensor->as.dense.dtype));
     double values = (double)(tensor->group_count * tensor->out_features);
-    return elements / 2.0 + values * (double)sizeof(float);
+    bool is_gptq = tensor->format == &qzo_quant_gptq;
+    double bits = is_gptq ? (double)tensor->as.gptq.bits : OTHER_BITS;
+    return elements * bits / 8.0 + values * (double)sizeof(float);
 }
 
 /* Decoding is also part of the product that follows: its own time is taken first, alone. */

@@ -43,6 +43,8 @@ typedef struct bench {
     qzo_act *x, *y, *z, *out;
     int32_t *ids, *positions, *begin, *zero;
     double *log_probs_host;
+    qzo_gain *gains_host; /* (gain_count) */
+    int64_t gain_count;
     measurement results[RESULTS_MAX];
     int result_count;
 } bench;
@@ -149,11 +151,14 @@ static qzo_status open_bench(bench *b) {
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         QZO_TRY(allocate(b, arrays[i].out, arrays[i].count, arrays[i].element_bytes));
     b->log_probs_host = calloc((size_t)b->rows, sizeof(double));
+    b->gains_host = calloc((size_t)b->gain_count, sizeof *b->gains_host);
     float *initial = malloc((size_t)(b->model->value_count + 1) * sizeof *initial);
-    if (b->log_probs_host == NULL || initial == NULL) {
+    if (b->log_probs_host == NULL || b->gains_host == NULL || initial == NULL) {
         free(initial);
         return qzo_fail(QZO_ERR_MEMORY, "out of memory for %" PRId64 " rows", b->rows);
     }
+    for (int64_t i = 0; i < b->gain_count; i++) /* k is 0: the values stay */
+        b->gains_host[i].seed = BENCH_SEED + (uint64_t)i;
     status = qzo_model_initial_values(b->model, initial);
     if (status == QZO_OK)
         status = b->backend->ops->upload(b->backend, b->masters, initial,
@@ -176,6 +181,7 @@ static void close_bench(bench *b) {
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
         b->backend->ops->release(b->backend, memory[i]);
     free(b->log_probs_host);
+    free(b->gains_host);
 }
 
 /* --- measuring --- */
@@ -274,10 +280,9 @@ static qzo_status run_log_probs(bench *b, const void *what) {
 }
 
 static qzo_status run_update(bench *b, const void *what) {
-    static const qzo_gain gain = {.seed = BENCH_SEED, .k = 0.0f}; /* the values stay */
     const qzo_directions *directions = what;
     return b->backend->ops->update(b->backend, b->masters, NULL, b->model->spans,
-                                   b->model->span_count, &gain, 1, *directions);
+                                   b->model->span_count, b->gains_host, b->gain_count, *directions);
 }
 
 static qzo_status run_digest(bench *b, const void *what) {
@@ -337,10 +342,13 @@ static qzo_status measure_all(bench *b) {
     QZO_TRY(
         measure(b, "log-probability of 1 row", 0, 4 * (double)shape->vocab, run_log_probs, NULL));
     if (values > 0) {
-        QZO_TRY(
-            measure(b, "update, 1 gaussian record", 2 * values, 8 * values, run_update, &kinds[0]));
-        QZO_TRY(measure(b, "update, 1 rademacher record", 2 * values, 8 * values, run_update,
-                        &kinds[1]));
+        for (int kind = 0; kind < QZO_DIRECTIONS_COUNT; kind++) {
+            char name[NAME_BYTES];
+            snprintf(name, sizeof name, "update, %" PRId64 " %s record%s", b->gain_count,
+                     qzo_directions_name(kind), b->gain_count > 1 ? "s" : "");
+            QZO_TRY(measure(b, name, 2 * values * (double)b->gain_count, 8 * values, run_update,
+                            &kinds[kind]));
+        }
         QZO_TRY(measure(b, "digest", 0, 4 * values, run_digest, NULL));
     }
 cleanup:
@@ -380,11 +388,12 @@ static qzo_status print_json(const bench *b, const char *arithmetic, int threads
                                   m->flops / m->seconds / b->peaks.flops_per_second,
                                   "gbytes_per_second", m->bytes / m->seconds / 1e9));
     }
-    json_t *root = json_pack(
-        "{s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:o}", "backend", b->backend->ops->name, "arithmetic",
-        arithmetic, "threads", threads, "ranks", ranks, "peak_gflops",
-        b->peaks.flops_per_second / 1e9, "peak_bf16_gflops", b->peaks.bf16_flops_per_second / 1e9,
-        "copy_gbytes_per_second", b->peaks.copy_bytes_per_second / 1e9, "operations", operations);
+    json_t *root = json_pack("{s:s, s:s, s:i, s:i, s:I, s:f, s:f, s:f, s:o}", "backend",
+                             b->backend->ops->name, "arithmetic", arithmetic, "threads", threads,
+                             "ranks", ranks, "trainable_values", (json_int_t)b->model->value_count,
+                             "peak_gflops", b->peaks.flops_per_second / 1e9, "peak_bf16_gflops",
+                             b->peaks.bf16_flops_per_second / 1e9, "copy_gbytes_per_second",
+                             b->peaks.copy_bytes_per_second / 1e9, "operations", operations);
     if (step != NULL) json_object_set_new(root, "step", qzo_bench_step_json(step, &b->peaks));
     return qzo_json_print(root);
 }
@@ -451,7 +460,8 @@ int qzo_cmd_bench(const qzo_options *options) {
     qzo_trial_spec spec = {0};
     qzo_bench_step step;
     qzo_launch launch = qzo_environment_launch();
-    bench b = {.rows = options->row_count > 0 ? options->row_count : ROWS_DEFAULT};
+    bench b = {.rows = options->row_count > 0 ? options->row_count : ROWS_DEFAULT,
+               .gain_count = options->record_count > 0 ? options->record_count : 1};
     int threads = 1;
     QZO_TRY(qzo_comm_world_open(&world, &launch));
     qzo_log_configure(options->log_level, world->rank, world->size);
