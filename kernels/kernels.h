@@ -60,13 +60,25 @@ typedef struct qzo_cuda_gain {
 
 typedef enum { QZO_CUDA_FREE, QZO_CUDA_POSITIVE, QZO_CUDA_KEEP_SIGN } qzo_cuda_constraint;
 
+/* Elements of one span per thread block of an update or a digest. */
+enum { QZO_CUDA_SPAN_BLOCK = 1024 };
+
 typedef struct qzo_cuda_span {
+    int64_t offset; /* of element 0 in the masters */
     int64_t count;
+    int64_t first_block; /* thread blocks of the spans before it */
     uint32_t tensor_id;
     qzo_cuda_constraint constraint;
     float floor;
     float rate_factor; /* of its group, times k */
 } qzo_cuda_span;
+
+/* All spans of one launch. */
+typedef struct qzo_cuda_spans {
+    const qzo_cuda_span *table; /* (count), with ascending first_block; none is empty */
+    int64_t count;
+    int64_t block_count; /* thread blocks of all */
+} qzo_cuda_spans;
 
 /* --- embed.cu --- */
 
@@ -159,13 +171,13 @@ cudaError_t qzo_cuda_log_probs(double *out, const float *logits, const int32_t *
 
 /* --- update.cu --- */
 
-/* values: the masters of this span; unit: of the same elements, or NULL */
-cudaError_t qzo_cuda_update(float *values, const float *unit, qzo_cuda_span span,
+/* unit: of the same elements as the masters, or NULL */
+cudaError_t qzo_cuda_update(float *masters, const float *unit, qzo_cuda_spans spans,
                             const qzo_cuda_gain *gains, int64_t gain_count, int rademacher,
                             cudaStream_t stream);
 
-/* *sum += qzo_digest_mix over the span; integer sums do not depend on their order. */
-cudaError_t qzo_cuda_digest(uint64_t *sum, const float *values, qzo_cuda_span span,
+/* *sum += qzo_digest_mix over the spans; integer sums do not depend on their order. */
+cudaError_t qzo_cuda_digest(uint64_t *sum, const float *masters, qzo_cuda_spans spans,
                             cudaStream_t stream);
 
 #ifdef __cplusplus

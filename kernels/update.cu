@@ -1,11 +1,12 @@
 /* One fma per record in the order of the records, then the constraint once; and the digest of the
- * masters. The arithmetic is base/update.h and base/philox.h: the bits are those of the CPU. */
+ * masters. The arithmetic is base/update.h and base/philox.h: the bits are those of the CPU. One
+ * launch serves all spans: a block finds its own in the table. */
 #include "base/update.h"
 #include "kernels/device_common.cuh"
 
 /* --- device helpers --- */
 
-constexpr int THREADS = 256;
+constexpr int THREADS = QZO_CUDA_SPAN_BLOCK / 4; /* a thread has a block of four normals */
 
 static __device__ inline float constrained(float value, float before, const qzo_cuda_span &span) {
     switch (span.constraint) {
@@ -15,24 +16,44 @@ static __device__ inline float constrained(float value, float before, const qzo_
     }
 }
 
+/* The last span whose first block is not behind this one. */
+static __device__ inline const qzo_cuda_span &span_of_block(const qzo_cuda_spans &spans) {
+    int64_t low = 0, high = spans.count;
+    while (high - low > 1) {
+        int64_t middle = (low + high) / 2;
+        if (spans.table[middle].first_block <= (int64_t)blockIdx.x)
+            low = middle;
+        else
+            high = middle;
+    }
+    return spans.table[low];
+}
+
+/* This thread's block of four elements within the span. */
+static __device__ inline int64_t four_of_thread(const qzo_cuda_span &span) {
+    return ((int64_t)blockIdx.x - span.first_block) * THREADS + threadIdx.x;
+}
+
 /* --- kernels --- */
 
-/* One thread per block of four elements, which stay in registers over all gains. */
-static __global__ void update_kernel(float *values, const float *unit, qzo_cuda_span span,
-                                     const qzo_cuda_gain *gains, int64_t gain_count,
-                                     int rademacher) {
-    int64_t block = global_thread(), first = 4 * block;
+/* The four elements stay in registers over all gains. */
+static __global__ void __launch_bounds__(THREADS)
+    update_kernel(float *masters, const float *unit, qzo_cuda_spans spans,
+                  const qzo_cuda_gain *gains, int64_t gain_count, int rademacher) {
+    const qzo_cuda_span span = span_of_block(spans);
+    int64_t four = four_of_thread(span), first = 4 * four;
     if (first >= span.count) return;
+    float *values = masters + span.offset;
     float value[4] = {}, before[4] = {}, scale[4] = {};
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         if (first + i >= span.count) continue;
         value[i] = before[i] = values[first + i];
-        if (unit != nullptr) scale[i] = unit[first + i];
+        if (unit != nullptr) scale[i] = unit[span.offset + first + i];
     }
     for (int64_t g = 0; g < gain_count; g++) {
         float z[4], k = qzo_scaled(gains[g].k, span.rate_factor);
-        draw_directions(z, gains[g].seed, (uint64_t)block, span.tensor_id, rademacher);
+        draw_directions(z, gains[g].seed, (uint64_t)four, span.tensor_id, rademacher);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             if (unit != nullptr) z[i] = qzo_scaled_direction(scale[i], z[i]);
@@ -45,32 +66,37 @@ static __global__ void update_kernel(float *values, const float *unit, qzo_cuda_
 }
 
 /* Every thread reaches the reduction, also one without an element. */
-static __global__ void digest_kernel(unsigned long long *sum, const float *values,
-                                     qzo_cuda_span span) {
-    int64_t i = global_thread();
+static __global__ void __launch_bounds__(THREADS)
+    digest_kernel(unsigned long long *sum, const float *masters, qzo_cuda_spans spans) {
+    __shared__ unsigned long long parts[THREADS / WARP];
+    const qzo_cuda_span span = span_of_block(spans);
+    int64_t first = 4 * four_of_thread(span);
     unsigned long long mixed = 0;
-    if (i < span.count) mixed = qzo_digest_mix(span.tensor_id, (uint64_t)i, values[i]);
-    mixed = warp_sum(mixed);
-    if (threadIdx.x % WARP == 0) atomicAdd(sum, mixed);
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        if (first + i < span.count)
+            mixed += qzo_digest_mix(span.tensor_id, (uint64_t)(first + i),
+                                    masters[span.offset + first + i]);
+    mixed = block_sum<THREADS>(mixed, parts);
+    if (threadIdx.x == 0) atomicAdd(sum, mixed);
 }
 
 /* --- launchers --- */
 
-extern "C" cudaError_t qzo_cuda_update(float *values, const float *unit, qzo_cuda_span span,
+extern "C" cudaError_t qzo_cuda_update(float *masters, const float *unit, qzo_cuda_spans spans,
                                        const qzo_cuda_gain *gains, int64_t gain_count,
                                        int rademacher, cudaStream_t stream) {
-    if (span.count == 0) return cudaSuccess;
-    unsigned blocks = blocks_for(span.count, 4 * THREADS);
-    update_kernel<<<blocks, THREADS, 0, stream>>>(values, unit, span, gains, gain_count,
-                                                  rademacher);
+    if (spans.block_count == 0) return cudaSuccess;
+    update_kernel<<<(unsigned)spans.block_count, THREADS, 0, stream>>>(masters, unit, spans, gains,
+                                                                       gain_count, rademacher);
     return cudaGetLastError();
 }
 
-extern "C" cudaError_t qzo_cuda_digest(uint64_t *sum, const float *values, qzo_cuda_span span,
+extern "C" cudaError_t qzo_cuda_digest(uint64_t *sum, const float *masters, qzo_cuda_spans spans,
                                        cudaStream_t stream) {
     static_assert(sizeof(unsigned long long) == sizeof(uint64_t), "one atomic word");
-    if (span.count == 0) return cudaSuccess;
-    digest_kernel<<<blocks_for(span.count, THREADS), THREADS, 0, stream>>>(
-        reinterpret_cast<unsigned long long *>(sum), values, span);
+    if (spans.block_count == 0) return cudaSuccess;
+    digest_kernel<<<(unsigned)spans.block_count, THREADS, 0, stream>>>(
+        reinterpret_cast<unsigned long long *>(sum), masters, spans);
     return cudaGetLastError();
 }

@@ -363,46 +363,103 @@ static void bad_logits_never_look_like_a_loss(void **state) {
 
 /* --- the optimizer --- */
 
+typedef struct update_case {
+    const qzo_span *spans;
+    int64_t span_count, value_count, gain_count;
+    qzo_directions directions;
+    bool is_relative;
+} update_case;
+
+/* By the reference, span for span; returns the digest. */
+static uint64_t update_on_host(float *values, const float *unit, const update_case *c,
+                               const qzo_gain *gains) {
+    uint64_t digest = 0;
+    for (int64_t s = 0; s < c->span_count; s++) {
+        const qzo_span *span = &c->spans[s];
+        bool rests = span->group != NULL && !span->group->is_active;
+        for (int64_t first = 0; first < span->count; first += CPU_UPDATE_BLOCK) {
+            int64_t left = span->count - first, offset = span->offset + first;
+            int64_t count = left < CPU_UPDATE_BLOCK ? left : CPU_UPDATE_BLOCK;
+            if (!rests)
+                qzo_cpu_ops_reference.update_block(
+                    values + offset, c->is_relative ? unit + offset : NULL, span, first, count,
+                    gains, c->gain_count, c->directions);
+            digest += qzo_cpu_ops_reference.digest_block(values + offset, span, first, count);
+        }
+    }
+    return digest;
+}
+
+static void check_update(const update_case *c) {
+    size_t size_bytes = (size_t)c->value_count * sizeof(float);
+    float *expected = test_normals(50, c->value_count, 0.01f);
+    float *drawn = test_normals(51, c->value_count, 0.02f), *actual = malloc(size_bytes);
+    float *masters = device_floats(expected, c->value_count);
+    float *unit = device_floats(drawn, c->value_count);
+    qzo_gain *gains = calloc((size_t)c->gain_count, sizeof *gains);
+    uint64_t digest = 0;
+    for (int64_t g = 0; g < c->gain_count; g++)
+        gains[g] = (qzo_gain){0x9e3779b97f4a7c15u * (uint64_t)(g + 1),
+                              (g % 2 != 0 ? 1e-3f : -1e-2f) / (float)(g + 1)};
+    uint64_t wanted = update_on_host(expected, drawn, c, gains);
+    assert_ok(backend->ops->update(backend, masters, c->is_relative ? unit : NULL, c->spans,
+                                   c->span_count, gains, c->gain_count, c->directions));
+    host_floats(actual, masters, c->value_count);
+    assert_same_floats(actual, expected, c->value_count, "update");
+    assert_ok(backend->ops->digest(backend, &digest, masters, c->spans, c->span_count));
+    assert_true(digest == wanted);
+    drop(masters), drop(unit);
+    free(expected), free(drawn), free(actual), free(gains);
+}
+
 static void updates_and_digests_have_the_promised_bits(void **state) {
     (void)state;
-    enum { COUNT = 200003, GAINS = 65 };
-    static const qzo_value_group slow = {1.0f, 0.3f, true};
+    enum { COUNT = 200003 };
+    static const qzo_value_group slow = {
+        .eps_factor = 1.0f, .rate_factor = 0.3f, .is_active = true};
     const qzo_span spans[] = {
         {"a", 11, QZO_CONSTRAINT_POSITIVE, 1e-7f, 0, 5001, NULL},
         {"b", 12, QZO_CONSTRAINT_KEEP_SIGN, 1e-3f, 5001, 1, NULL},
         {"c", 13, QZO_CONSTRAINT_FREE, 0.0f, 5002, COUNT - 6003, &slow},
         {"d", 14, QZO_CONSTRAINT_KEEP_SIGN, 1e-3f, COUNT - 1001, 1001, NULL},
     };
-    qzo_gain gains[GAINS];
-    for (int g = 0; g < GAINS; g++)
-        gains[g] = (qzo_gain){0x9e3779b97f4a7c15u * (uint64_t)(g + 1),
-                              (g % 2 != 0 ? 1e-3f : -1e-2f) / (float)(g + 1)};
-    for (int kind = 0; kind < 2 * QZO_DIRECTIONS_COUNT; kind++) {
-        int directions = kind / 2;
-        float *expected = test_normals(50, COUNT, 0.01f), *drawn = test_normals(51, COUNT, 0.02f);
-        float *masters = device_floats(expected, COUNT), *actual = malloc(COUNT * sizeof *actual);
-        float *there = device_floats(drawn, COUNT);
-        bool is_relative = kind % 2 != 0;
-        uint64_t digest = 0, wanted = 0;
-        for (size_t s = 0; s < sizeof spans / sizeof *spans; s++)
-            for (int64_t first = 0; first < spans[s].count; first += CPU_UPDATE_BLOCK) {
-                int64_t left = spans[s].count - first, offset = spans[s].offset + first;
-                int64_t count = left < CPU_UPDATE_BLOCK ? left : CPU_UPDATE_BLOCK;
-                float *at = expected + offset;
-                qzo_cpu_ops_reference.update_block(at, is_relative ? drawn + offset : NULL,
-                                                   &spans[s], first, count, gains, GAINS,
-                                                   (qzo_directions)directions);
-                wanted += qzo_cpu_ops_reference.digest_block(at, &spans[s], first, count);
-            }
-        assert_ok(backend->ops->update(backend, masters, is_relative ? there : NULL, spans, 4,
-                                       gains, GAINS, (qzo_directions)directions));
-        host_floats(actual, masters, COUNT);
-        assert_same_floats(actual, expected, COUNT, "update");
-        assert_ok(backend->ops->digest(backend, &digest, masters, spans, 4));
-        assert_true(digest == wanted);
-        drop(masters), drop(there);
-        free(expected), free(drawn), free(actual);
+    for (int kind = 0; kind < 2 * QZO_DIRECTIONS_COUNT; kind++)
+        check_update(&(update_case){.spans = spans,
+                                    .span_count = 4,
+                                    .value_count = COUNT,
+                                    .gain_count = 65,
+                                    .directions = (qzo_directions)(kind / 2),
+                                    .is_relative = kind % 2 != 0});
+}
+
+/* More spans than a device's table holds at a time, some of them empty or at rest. */
+static void many_spans_are_updated_like_few(void **state) {
+    (void)state;
+    enum { SPANS = 5000, LENGTHS = 40 };
+    static const qzo_value_group rests = {.eps_factor = 1.0f, .rate_factor = 1.0f};
+    qzo_span *spans = calloc(SPANS, sizeof *spans);
+    int64_t at = 0;
+    for (int64_t i = 0; i < SPANS; i++) {
+        spans[i] = (qzo_span){.name = "s",
+                              .tensor_id = (uint32_t)(1000 + i),
+                              .constraint = (qzo_constraint)(i % 3),
+                              .floor = 1e-3f,
+                              .offset = at,
+                              .count = i * 7 % LENGTHS,
+                              .group = i % 11 == 5 ? &rests : NULL};
+        at += spans[i].count;
     }
+    check_update(
+        &(update_case){.spans = spans, .span_count = SPANS, .value_count = at, .gain_count = 3});
+    free(spans);
+}
+
+static void ten_million_values_have_the_promised_bits(void **state) {
+    (void)state;
+    enum { COUNT = 10000019 };
+    const qzo_span span = {"all", 21, QZO_CONSTRAINT_POSITIVE, 1e-7f, 0, COUNT, NULL};
+    check_update(
+        &(update_case){.spans = &span, .span_count = 1, .value_count = COUNT, .gain_count = 4});
 }
 
 static int run(const char *name) {
@@ -415,6 +472,8 @@ static int run(const char *name) {
         cmocka_unit_test(log_probs_are_within_their_bound),
         cmocka_unit_test(bad_logits_never_look_like_a_loss),
         cmocka_unit_test(updates_and_digests_have_the_promised_bits),
+        cmocka_unit_test(many_spans_are_updated_like_few),
+        cmocka_unit_test(ten_million_values_have_the_promised_bits),
     };
     return cmocka_run_group_tests_name(name, tests, NULL, NULL);
 }

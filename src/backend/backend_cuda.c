@@ -18,13 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-_Static_assert(sizeof(qzo_cuda_gain) == CUDA_GAIN_BYTES && sizeof(qzo_gain) == CUDA_GAIN_BYTES,
-               "gains are uploaded as they are");
-_Static_assert(offsetof(qzo_cuda_gain, k) == offsetof(qzo_gain, k), "the same");
-_Static_assert((int)QZO_CUDA_FREE == QZO_CONSTRAINT_FREE &&
-                   (int)QZO_CUDA_POSITIVE == QZO_CONSTRAINT_POSITIVE &&
-                   (int)QZO_CUDA_KEEP_SIGN == QZO_CONSTRAINT_KEEP_SIGN,
-               "constraints are passed as they are");
 _Static_assert((int)QZO_CUDA_SILU == QZO_ACTIVATION_SILU &&
                    (int)QZO_CUDA_RELU == QZO_ACTIVATION_RELU &&
                    (int)QZO_CUDA_GELU_TANH == QZO_ACTIVATION_GELU_TANH &&
@@ -181,49 +174,6 @@ cleanup:
     return status;
 }
 
-/* --- the optimizer --- */
-
-static qzo_cuda_span span_of(const qzo_span *span) {
-    return (qzo_cuda_span){.count = span->count,
-                           .tensor_id = span->tensor_id,
-                           .constraint = (qzo_cuda_constraint)span->constraint,
-                           .floor = span->floor,
-                           .rate_factor = qzo_value_group_rate(span->group)};
-}
-
-static qzo_status cuda_update(qzo_backend *backend, float *masters, const float *unit,
-                              const qzo_span *spans, int64_t span_count, const qzo_gain *gains,
-                              int64_t gain_count, qzo_directions directions) {
-    qzo_status status = QZO_OK;
-    const cuda_state *state = state_of(backend);
-    if (gain_count > CUDA_GAINS_MAX)
-        return qzo_fail(QZO_ERR_LIMIT, "%lld records in a step, the CUDA backend takes %d",
-                        (long long)gain_count, CUDA_GAINS_MAX);
-    QZO_TRY(qzo_cuda_upload(backend, state->gains, gains, (size_t)gain_count * sizeof *gains));
-    for (int64_t i = 0; i < span_count; i++) {
-        if (spans[i].group != NULL && !spans[i].group->is_active) continue;
-        TRY_CUDA(qzo_cuda_update(masters + spans[i].offset,
-                                 unit == NULL ? NULL : unit + spans[i].offset, span_of(&spans[i]),
-                                 state->gains, gain_count, directions == QZO_DIRECTIONS_RADEMACHER,
-                                 state->stream));
-    }
-cleanup:
-    return status;
-}
-
-static qzo_status cuda_digest(qzo_backend *backend, uint64_t *out_host, const float *masters,
-                              const qzo_span *spans, int64_t span_count) {
-    qzo_status status = QZO_OK;
-    const cuda_state *state = state_of(backend);
-    TRY_CUDA(cudaMemsetAsync(state->digest, 0, sizeof *state->digest, state->stream));
-    for (int64_t i = 0; i < span_count; i++)
-        TRY_CUDA(qzo_cuda_digest(state->digest, masters + spans[i].offset, span_of(&spans[i]),
-                                 state->stream));
-    QZO_TRY(qzo_cuda_download(backend, out_host, state->digest, sizeof *out_host));
-cleanup:
-    return status;
-}
-
 /* --- lifetime --- */
 
 static const char *cuda_arithmetic(const qzo_backend *backend) {
@@ -236,12 +186,13 @@ static void cuda_close(qzo_backend *backend) {
     cuda_state *state = state_of(backend);
     if (state->stream != NULL) cudaStreamSynchronize(state->stream);
     if (state->cublas != NULL) cublasDestroy(state->cublas);
-    void *const buffers[] = {state->workspace, state->tile,  state->values,
-                             state->results,   state->gains, state->digest};
+    void *const buffers[] = {state->workspace, state->tile,  state->values, state->results,
+                             state->gains,     state->spans, state->digest};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         qzo_cuda_release(backend, buffers[i]);
     qzo_cuda_stage_close(state);
     qzo_ledger_release(&state->ledger);
+    free(state->spans_host);
     if (state->stream != NULL) cudaStreamDestroy(state->stream);
     free(state);
     free(backend);
@@ -281,9 +232,9 @@ static const qzo_backend_ops cuda_backend_ops = {
     .logits = qzo_cuda_logits,
     .soft_cap = cuda_soft_cap,
     .log_probs = cuda_log_probs,
-    .update = cuda_update,
+    .update = qzo_cuda_update_op,
     .measure_peaks = qzo_cuda_measure_peaks,
-    .digest = cuda_digest,
+    .digest = qzo_cuda_digest_op,
 };
 
 static qzo_status device_count(int *count) {
@@ -349,7 +300,9 @@ static qzo_status take_fixed(qzo_backend *backend, void **out, int which) {
 static qzo_status open_buffers(qzo_backend *backend) {
     qzo_status status = QZO_OK;
     cuda_state *state = state_of(backend);
-    void *results = NULL, *gains = NULL, *digest = NULL;
+    void *results = NULL, *gains = NULL, *spans = NULL, *digest = NULL;
+    state->spans_host = calloc(CUDA_SPANS_MAX, sizeof *state->spans_host);
+    if (state->spans_host == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for spans");
     TRY_CUBLAS(cublasSetStream(state->cublas, state->stream));
     QZO_TRY(take_fixed(backend, &state->workspace, CUDA_FIXED_WORKSPACE));
     TRY_CUBLAS(cublasSetWorkspace(state->cublas, state->workspace, CUDA_WORKSPACE_BYTES));
@@ -360,6 +313,8 @@ static qzo_status open_buffers(qzo_backend *backend) {
     state->results = results;
     QZO_TRY(take_fixed(backend, &gains, CUDA_FIXED_GAINS));
     state->gains = gains;
+    QZO_TRY(take_fixed(backend, &spans, CUDA_FIXED_SPANS));
+    state->spans = spans;
     QZO_TRY(take_fixed(backend, &digest, CUDA_FIXED_DIGEST));
     state->digest = digest;
 cleanup:

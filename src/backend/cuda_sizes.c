@@ -9,6 +9,7 @@ const size_t qzo_cuda_fixed_bytes[CUDA_FIXED_COUNT] = {
     [CUDA_FIXED_WORKSPACE] = CUDA_WORKSPACE_BYTES,
     [CUDA_FIXED_RESULTS] = CUDA_TARGETS_PER_LAUNCH * sizeof(double),
     [CUDA_FIXED_GAINS] = (size_t)CUDA_GAINS_MAX * CUDA_GAIN_BYTES,
+    [CUDA_FIXED_SPANS] = (size_t)CUDA_SPANS_MAX * CUDA_SPAN_BYTES,
     [CUDA_FIXED_DIGEST] = sizeof(uint64_t),
 };
 

@@ -13,7 +13,9 @@ enum {
     CUDA_WORKSPACE_BYTES = 32 << 20,   /* of cuBLAS */
     CUDA_TARGETS_PER_LAUNCH = 1 << 16, /* log-probabilities that the results hold at a time */
     CUDA_GAINS_MAX = 1 << 16,          /* records of a step */
-    CUDA_GAIN_BYTES = 16
+    CUDA_GAIN_BYTES = 16,
+    CUDA_SPANS_MAX = 4096, /* of one launch; more take several */
+    CUDA_SPAN_BYTES = 40
 };
 
 /* Allocated when the backend opens. */
@@ -21,6 +23,7 @@ enum {
     CUDA_FIXED_WORKSPACE, /* of cuBLAS */
     CUDA_FIXED_RESULTS,   /* of log_probs */
     CUDA_FIXED_GAINS,
+    CUDA_FIXED_SPANS,
     CUDA_FIXED_DIGEST,
     CUDA_FIXED_COUNT
 };

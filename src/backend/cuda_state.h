@@ -30,8 +30,9 @@ typedef struct cuda_state {
     size_t tile_bytes;
     float *values; /* perturbed trainable values of one weight */
     size_t values_bytes;
-    double *results;      /* (TARGETS_PER_LAUNCH) */
-    qzo_cuda_gain *gains; /* (GAINS_MAX) */
+    double *results;                   /* (TARGETS_PER_LAUNCH) */
+    qzo_cuda_gain *gains;              /* (GAINS_MAX) */
+    qzo_cuda_span *spans, *spans_host; /* (CUDA_SPANS_MAX) */
     uint64_t *digest;
     /* Pinned memory between files and the device, filled while the other half travels. */
     void *stage[CUDA_STAGE_COUNT];
@@ -102,6 +103,13 @@ qzo_status qzo_cuda_logits(qzo_backend *backend, float *out, const qzo_act *x,
                            const qzo_perturbation *perturbation, int64_t rows);
 qzo_status qzo_cuda_decode(qzo_backend *backend, const qzo_weight *weight, const float *masters,
                            const qzo_perturbation *perturbation, int64_t rows);
+
+/* src/backend/cuda_update.c */
+qzo_status qzo_cuda_update_op(qzo_backend *backend, float *masters, const float *unit,
+                              const qzo_span *spans, int64_t span_count, const qzo_gain *gains,
+                              int64_t gain_count, qzo_directions directions);
+qzo_status qzo_cuda_digest_op(qzo_backend *backend, uint64_t *out_host, const float *masters,
+                              const qzo_span *spans, int64_t span_count);
 
 /* src/backend/cuda_peaks.c */
 qzo_status qzo_cuda_measure_peaks(qzo_backend *backend, qzo_peaks *out_host);
