@@ -56,7 +56,7 @@ static qzo_status status_from_nccl(const nccl_state *state, ncclResult_t code, c
 #define TRY_NCCL(call) QZO_TRY(status_from_nccl(state, (call), #call))
 
 /* Between two looks at what is waited for since `start`. */
-static qzo_status pause(const nccl_state *state, double start, const char *what) {
+static qzo_status wait_briefly(const nccl_state *state, double start, const char *what) {
     if (qzo_clock_seconds() - start > state->deadline_seconds)
         return qzo_fail(QZO_ERR_ENVIRONMENT,
                         "%s: some rank has not answered for %.0f seconds; `ncclras` on a node "
@@ -74,7 +74,7 @@ static qzo_status wait_for_nccl(const nccl_state *state, const char *what) {
         ncclResult_t asked = ncclCommGetAsyncError(state->nccl, &found);
         if (asked != ncclSuccess) return status_from_nccl(state, asked, what);
         if (found != ncclInProgress) return status_from_nccl(state, found, what);
-        qzo_status status = pause(state, start, what);
+        qzo_status status = wait_briefly(state, start, what);
         if (status != QZO_OK) return status;
     }
 }
@@ -90,7 +90,7 @@ static qzo_status wait_for_stream(const nccl_state *state, const char *what) {
         if (asked == ncclSuccess) asked = found;
         if (asked != ncclSuccess && asked != ncclInProgress)
             return status_from_nccl(state, asked, what);
-        qzo_status status = pause(state, start, what);
+        qzo_status status = wait_briefly(state, start, what);
         if (status != QZO_OK) return status;
     }
 }

@@ -1,5 +1,6 @@
 #include "sweep/retry.h"
 
+#include "base/check.h"
 #include "base/file_io.h"
 
 #include <errno.h>
@@ -13,6 +14,7 @@ enum { RETRIES_MAX = 9999 };
 
 /* link and unlink, since rename would replace a journal that was set aside before. */
 static qzo_status set_aside(const char *path) {
+    QZO_ASSERT(path != NULL); /* which gcc cannot see where it looks for undefined behaviour */
     char kept[PATH_MAX];
     for (int number = 1; number <= RETRIES_MAX; number++) {
         snprintf(kept, sizeof kept, "%s.%d", path, number);
