@@ -52,7 +52,21 @@ for model in "$fixtures"/arch/*; do
 done
 ((count >= 14 && tuned >= 4)) || fail "only $count models, $tuned of them with scales"
 
+# inspected NAME PATTERN: a line of `qzo inspect` on that fixture.
+inspected() {
+    run 0 "$QZO" inspect "$fixtures/arch/$1"
+    says stdout "$2"
+}
+inspected gpt2 '^positions +learned$'
+inspected llama3-rope-tied-biases '^positions +rotary, llama3 scaling$'
+inspected llama-linear-rope '^positions +rotary, linear scaling$'
+inspected qwen2 '^sliding window +7 rows in 1 of 2 layers$'
+inspected gemma2 '^soft caps +scores 4, logits 3 '
+says stdout '^sliding window +6 rows in 1 of 2 layers$'
+inspected opt '^positions +learned$'
+says_not stdout '^(sliding window|soft caps)'
+
 run 0 "$QZO" bench "$fixtures/arch/gpt2-gptq" --rows 8 --threads 1
 says stdout 'linear 96 x 32 gptq'
 says_not stdout '^rope'
-printf '%d architectures inspected, scored, continued; %d tuned\n' "$count" "$tuned"
+printf '%d models inspected, scored, continued; %d tuned\n' "$count" "$tuned"

@@ -157,6 +157,32 @@ static void print_modules(const inspection *in) {
     }
 }
 
+static int64_t windowed_layers(const qzo_shape *shape) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < shape->layer_count; i++) count += qzo_shape_is_windowed(shape, i);
+    return count;
+}
+
+static const char *positions_text(const inspection *in) {
+    static const char *const rotary[] = {[QZO_ROPE_DEFAULT] = "rotary",
+                                         [QZO_ROPE_LINEAR] = "rotary, linear scaling",
+                                         [QZO_ROPE_LLAMA3] = "rotary, llama3 scaling"};
+    return in->arch->positions != NULL ? "learned" : rotary[in->sizes.shape.rope.kind];
+}
+
+/* What only some architectures have. */
+static void print_variants(const inspection *in) {
+    const qzo_shape *shape = &in->sizes.shape;
+    int64_t windowed = windowed_layers(shape);
+    printf("positions         %s\n", positions_text(in));
+    if (windowed > 0)
+        printf("sliding window    %" PRId64 " rows in %" PRId64 " of %" PRId64 " layers\n",
+               shape->window, windowed, shape->layer_count);
+    if (shape->score_cap > 0.0f || shape->logit_cap > 0.0f)
+        printf("soft caps         scores %g, logits %g (0: none)\n", (double)shape->score_cap,
+               (double)shape->logit_cap);
+}
+
 static void print_sizes(const inspection *in) {
     const qzo_shape *shape = &in->sizes.shape;
     char text[QZO_BYTES_TEXT_BYTES];
@@ -166,6 +192,7 @@ static void print_sizes(const inspection *in) {
            shape->head_dim, shape->kv_head_count);
     printf("vocabulary        %" PRId64 " tokens, %" PRId64 " positions%s\n", shape->vocab,
            shape->positions_max, shape->tied_head ? ", head tied to the embedding" : "");
+    print_variants(in);
     printf("trainable values  %" PRId64 "%s\n", in->sizes.value_count,
            in->sizes.value_count == 0 ? ": none of the linear layers is quantized" : "");
     printf("memory per rank   mapped %s (shared by the ranks of a host)",
@@ -215,13 +242,17 @@ static json_t *modules_to_json(const inspection *in) {
     return modules;
 }
 
-static json_t *shape_to_json(const qzo_shape *shape) {
-    return json_pack("{sI, sI, sI, sI, sI, sI, sI, sI, sb}", "layers",
+static json_t *shape_to_json(const inspection *in) {
+    const qzo_shape *shape = &in->sizes.shape;
+    return json_pack("{sI, sI, sI, sI, sI, sI, sI, sI, sb, ss, sI, sI, sf, sf}", "layers",
                      (json_int_t)shape->layer_count, "width", (json_int_t)shape->width, "ffn_width",
                      (json_int_t)shape->ffn_width, "heads", (json_int_t)shape->head_count,
                      "kv_heads", (json_int_t)shape->kv_head_count, "head_dim",
                      (json_int_t)shape->head_dim, "vocabulary", (json_int_t)shape->vocab,
-                     "positions", (json_int_t)shape->positions_max, "tied_head", shape->tied_head);
+                     "positions", (json_int_t)shape->positions_max, "tied_head", shape->tied_head,
+                     "positions_kind", positions_text(in), "window", (json_int_t)shape->window,
+                     "windowed_layers", (json_int_t)windowed_layers(shape), "score_cap",
+                     (double)shape->score_cap, "logit_cap", (double)shape->logit_cap);
 }
 
 static qzo_status print_json(const inspection *in) {
@@ -230,10 +261,10 @@ static qzo_status print_json(const inspection *in) {
                              "modules", modules_to_json(in));
     if (in->arch != NULL) {
         json_t *sizes = json_pack(
-            "{ss, so, sI, sI, sI, sI}", "architecture", in->arch->name, "shape",
-            shape_to_json(&in->sizes.shape), "values", (json_int_t)in->sizes.value_count,
-            "mapped_bytes", (json_int_t)in->sizes.mapped_bytes, "loaded_bytes",
-            (json_int_t)in->sizes.loaded_bytes, "scales_bytes", (json_int_t)master_bytes(in));
+            "{ss, so, sI, sI, sI, sI}", "architecture", in->arch->name, "shape", shape_to_json(in),
+            "values", (json_int_t)in->sizes.value_count, "mapped_bytes",
+            (json_int_t)in->sizes.mapped_bytes, "loaded_bytes", (json_int_t)in->sizes.loaded_bytes,
+            "scales_bytes", (json_int_t)master_bytes(in));
         json_object_update(root, sizes);
         json_decref(sizes);
     }
