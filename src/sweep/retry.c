@@ -16,6 +16,7 @@ enum { RETRIES_MAX = 9999 };
 static qzo_status set_aside(const char *path) {
     QZO_ASSERT(path != NULL); /* which gcc cannot see where it looks for undefined behaviour */
     char kept[PATH_MAX];
+    QZO_ASSERT(path != NULL); /* gcc, watched by its sanitizer, fears for %s */
     for (int number = 1; number <= RETRIES_MAX; number++) {
         snprintf(kept, sizeof kept, "%s.%d", path, number);
         if (link(path, kept) == 0)
