@@ -167,7 +167,7 @@ static void embed_and_gather_copy_rows(void **state) {
 static void trained_rows_have_the_promised_bits(void **state) {
     (void)state;
     enum { UNEVEN = 13, COUNT = 50 * UNEVEN };
-    static const qzo_value_group wide = {8.0f, 1.0f, true};
+    static const qzo_value_group wide = {8.0f, 1.0f, true, 0, 0};
     test_weight table = test_weight_trained(50, UNEVEN);
     qzo_weight *loaded = NULL;
     float found[ROWS * UNEVEN] = {0};

@@ -334,7 +334,8 @@ static void row_operations_over_the_backend(void) {
 /* Rows of a table that trains, and the first of them as a vector, in groups with an eps of their
  * own. */
 static void trained_rows_over_the_backend(void) {
-    static const qzo_value_group wide = {8.0f, 1.0f, true}, at_rest = {8.0f, 1.0f, false};
+    static const qzo_value_group wide = {8.0f, 1.0f, true, 0, 0},
+                                 at_rest = {8.0f, 1.0f, false, 0, 0};
     test_weight table_of_rows = test_weight_trained(50, WIDTH);
     qzo_weight *loaded = NULL;
     float out[ROWS * WIDTH];
@@ -426,7 +427,8 @@ static void element_operations_over_the_backend(void) {
 
 /* A whole span as one block after the other: pieces must tile it without a seam. */
 static void optimizer_over_the_backend(const float *unit) {
-    static const qzo_value_group slow = {1.0f, 0.3f, true}, at_rest = {1.0f, 1.0f, false};
+    static const qzo_value_group slow = {1.0f, 0.3f, true, 0, 0},
+                                 at_rest = {1.0f, 1.0f, false, 0, 0};
     const qzo_span spans[] = {
         {"a", 11, QZO_CONSTRAINT_POSITIVE, 1e-7f, 0, 5001, NULL},
         {"b", 12, QZO_CONSTRAINT_KEEP_SIGN, 1e-3f, 5001, 1, NULL},

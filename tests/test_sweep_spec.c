@@ -89,15 +89,6 @@ static void a_score_is_maximized_unless_the_file_says_otherwise(void **state) {
     qzo_sweep_spec_free(sweep);
 }
 
-static void model_and_task_may_be_swept(void **state) {
-    (void)state;
-    qzo_sweep_spec *sweep = NULL;
-    assert_ok(parse(&sweep, "parameters: { model: { values: [a, b] }, task: { value: t } }"));
-    assert_string_equal(sweep->spaces[0].parameters[0].values[1], "b");
-    assert_null(sweep->base.model_path);
-    qzo_sweep_spec_free(sweep);
-}
-
 typedef struct refusal {
     const char *text, *message;
 } refusal;
@@ -108,6 +99,41 @@ static void assert_refused(const refusal *cases, size_t count) {
         assert_fails(parse(&sweep, cases[i].text), QZO_ERR_CONFIG, cases[i].message);
         assert_null(sweep);
     }
+}
+
+static void groups_are_read_from_a_mapping_a_list_or_a_text(void **state) {
+    (void)state;
+    static const char *const files[] = {
+        HEAD "train: { groups: { weights: , scales: { exclude: [q_proj, '*.up_proj.*'] } } }\n",
+        HEAD "train: { groups: [weights, scales], groups.scales.exclude: q_proj+*.up_proj.* }\n",
+        HEAD "train: { groups: weights+scales, groups.scales.exclude: q_proj+*.up_proj.* }\n",
+    };
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        qzo_sweep_spec *sweep = NULL;
+        assert_ok(parse(&sweep, files[i]));
+        assert_string_equal(sweep->base.groups, "scales+weights");
+        assert_string_equal(sweep->base.group[QZO_GROUP_SCALES].exclude, "q_proj+*.up_proj.*");
+        qzo_sweep_spec_free(sweep);
+    }
+    static const refusal cases[] = {
+        {HEAD "train: { groups: {} }\n", "groups: expected one or more of scales, unquantized"},
+        {HEAD "train: { groups: [scales, scales] }\n", "dir/s.yaml:3:18: groups: expected one or"},
+        {HEAD "train: { groups: { scales: { eps: 0 } } }\n",
+         "groups.scales.eps: expected a number"},
+        {HEAD "train: { groups: { scales: 5 } }\n", "scales: expected a mapping, found \"5\""},
+        {HEAD "train: { groups: { scales: {} }, groups: scales }\n",
+         "expected groups in one place"},
+    };
+    assert_refused(cases, sizeof cases / sizeof *cases);
+}
+
+static void model_and_task_may_be_swept(void **state) {
+    (void)state;
+    qzo_sweep_spec *sweep = NULL;
+    assert_ok(parse(&sweep, "parameters: { model: { values: [a, b] }, task: { value: t } }"));
+    assert_string_equal(sweep->spaces[0].parameters[0].values[1], "b");
+    assert_null(sweep->base.model_path);
+    qzo_sweep_spec_free(sweep);
 }
 
 static void wrong_keys_are_refused_with_their_place(void **state) {
@@ -362,6 +388,7 @@ int main(void) {
         cmocka_unit_test(the_smallest_file_has_the_defaults),
         cmocka_unit_test(a_score_is_maximized_unless_the_file_says_otherwise),
         cmocka_unit_test(model_and_task_may_be_swept),
+        cmocka_unit_test(groups_are_read_from_a_mapping_a_list_or_a_text),
         cmocka_unit_test(wrong_keys_are_refused_with_their_place),
         cmocka_unit_test(wrong_values_are_refused_with_their_place),
         cmocka_unit_test(yaml_that_is_not_plain_is_refused),

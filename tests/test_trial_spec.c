@@ -208,12 +208,20 @@ static void identity_holds_what_changes_a_journal_and_nothing_else(void **state)
                                              {"data_seed", "1"},
                                              {"noise_seed", "1"},
                                              {"metric_name", "dev_score"},
+                                             {"groups", "scales+weights"},
+                                             {"groups.scales.eps", "2e-3"},
+                                             {"groups.scales.until", "100"},
+                                             {"groups.scales.exclude", "q_proj"},
                                              {"learning_rate", "1.0000000000000002e-7"}};
     static const char *const same[][2] = {{"learning_rate", "0.0000001"},
                                           {"micro_batch", "16"},
                                           {"data_seed", "0"},
                                           {"noise_seed", "0"},
                                           {"model", "a/b"},
+                                          {"groups", "scales"},
+                                          {"groups.scales.eps", "0.001"},
+                                          {"groups.scales.until", "20000"},
+                                          {"groups.weights.eps", "5"},
                                           {"task", "c"}};
     qzo_trial_spec plain = spec_with(NULL, NULL);
     for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {

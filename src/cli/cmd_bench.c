@@ -227,9 +227,9 @@ static qzo_status run_embed(bench *b, const void *what) {
 
 static qzo_status run_norm(bench *b, const void *what) {
     const qzo_norm *norm = what;
-    return b->backend->ops->norm(b->backend, b->out, b->residual, norm->gain, norm->bias, b->rows,
-                                 b->model->shape.width, b->model->arch->norm,
-                                 b->model->shape.norm_epsilon);
+    return b->backend->ops->norm(b->backend, b->out, b->residual, norm->gain.values,
+                                 norm->bias.values, b->rows, b->model->shape.width,
+                                 b->model->arch->norm, b->model->shape.norm_epsilon);
 }
 
 static qzo_status run_linear(bench *b, const void *what) {

@@ -16,7 +16,7 @@ static qzo_status replay(const qzo_journal_file *file, const qzo_trial_spec *spe
     int64_t until = options->step >= 0 ? options->step : INT64_MAX;
     QZO_TRY(qzo_backend_open(&backend, options->backend_name, &backend_options));
     qzo_workbench_init(&bench, backend);
-    QZO_TRY(qzo_workbench_load_model(&bench, spec->model_path));
+    QZO_TRY(qzo_workbench_load_for(&bench, spec));
     QZO_TRY(qzo_replay(&progress, &bench, NULL, file, spec, until));
     if (options->step >= 0 && progress.last_step < options->step) {
         status = qzo_fail(QZO_ERR_USAGE, "--step %" PRId64 ": the journal ends at step %" PRId64,

@@ -23,6 +23,7 @@ typedef struct buffers {
     float *widened;       /* (rows, width): activations in fp32, for norms of them */
     float *logits;        /* (min(gathers, LOGITS_CHUNK_ROWS), vocab) */
     float *rope_table;    /* (context, head_dim / 2, {cos, sin}) */
+    float *vectors[2];    /* (vector_width): a norm's gain and bias where they train */
     /* positions: rows of the table of learned positions where the model has one */
     int32_t *ids, *positions, *prefix_begin, *prefix_end, *own_begin; /* (rows) */
     int32_t *gather_rows, *gather_positions;                          /* (gathers) */
@@ -52,6 +53,12 @@ static int64_t kv_width_of(const qzo_shape *shape) {
 }
 static int64_t qkv_width_of(const qzo_shape *shape) {
     return q_width_of(shape) + 2 * kv_width_of(shape);
+}
+
+/* No norm and no bias is longer. */
+static int64_t vector_width(const qzo_shape *shape) {
+    return widest(widest(shape->width, shape->embed_width),
+                  widest(qkv_width_of(shape), 2 * shape->ffn_width));
 }
 
 static int64_t wide_width(const qzo_arch *arch, const qzo_shape *shape) {
@@ -86,6 +93,8 @@ static void slice(buffers *at, qzo_arena *arena, const qzo_arch *arch, const qzo
     at->widened = qzo_arena_reserve(arena, rows * widened_width(arch, shape), sizeof(float));
     at->logits = qzo_arena_reserve(arena, chunk_rows(limits) * shape->vocab, sizeof(float));
     at->rope_table = qzo_arena_reserve(arena, angles, sizeof(float));
+    for (int i = 0; i < 2; i++)
+        at->vectors[i] = qzo_arena_reserve(arena, vector_width(shape), sizeof(float));
     int32_t **const row_arrays[] = {&at->ids, &at->positions, &at->prefix_begin, &at->prefix_end,
                                     &at->own_begin};
     for (size_t i = 0; i < sizeof row_arrays / sizeof *row_arrays; i++)
@@ -209,22 +218,43 @@ cleanup:
     return status;
 }
 
+/* A vector as this pass sees it: the model's own, or perturbed in scratch where it trains. */
+static qzo_status vector_values(const pass *p, const float **out, const qzo_vector *vector,
+                                float *scratch) {
+    qzo_backend *backend = p->forward->model->backend;
+    *out = vector->values;
+    if (vector->tensor.group_count == 0) return QZO_OK;
+    *out = scratch;
+    return backend->ops->perturb(backend, scratch, &vector->tensor, p->masters, p->perturbation);
+}
+
 /* out (rows, out_features) = x W^T + bias */
 static qzo_status linear(const pass *p, const qzo_layer *layer, qzo_linear_kind kind, qzo_act *out,
                          const qzo_act *x, int64_t rows) {
     qzo_backend *backend = p->forward->model->backend;
-    qzo_status status = backend->ops->linear(backend, out, x, layer->weights[kind], p->masters,
-                                             p->perturbation, rows);
-    if (status != QZO_OK || layer->biases[kind] == NULL) return status;
-    return backend->ops->add_bias(backend, out, layer->biases[kind], rows,
-                                  layer->tensors[kind].out_features);
+    qzo_status status = QZO_OK;
+    const float *bias = NULL;
+    QZO_TRY(backend->ops->linear(backend, out, x, layer->weights[kind], p->masters, p->perturbation,
+                                 rows));
+    if (layer->biases[kind].values == NULL) goto cleanup;
+    QZO_TRY(vector_values(p, &bias, &layer->biases[kind], p->forward->at.vectors[0]));
+    QZO_TRY(backend->ops->add_bias(backend, out, bias, rows, layer->tensors[kind].out_features));
+cleanup:
+    return status;
 }
 
 static qzo_status norm(const pass *p, qzo_act *out, const float *in, const qzo_norm *with,
                        int64_t rows, int64_t width) {
+    qzo_status status = QZO_OK;
     const qzo_model *model = p->forward->model;
-    return model->backend->ops->norm(model->backend, out, in, with->gain, with->bias, rows, width,
-                                     model->arch->norm, model->shape.norm_epsilon);
+    float *const *scratch = p->forward->at.vectors;
+    const float *gain = NULL, *bias = NULL;
+    QZO_TRY(vector_values(p, &gain, &with->gain, scratch[0]));
+    QZO_TRY(vector_values(p, &bias, &with->bias, scratch[1]));
+    QZO_TRY(model->backend->ops->norm(model->backend, out, in, gain, bias, rows, width,
+                                      model->arch->norm, model->shape.norm_epsilon));
+cleanup:
+    return status;
 }
 
 /* x (rows, width) = what a block reads of the residual stream */
@@ -241,7 +271,7 @@ static qzo_status norm_in_place(const pass *p, qzo_act *x, const qzo_norm *with,
                                 int64_t width) {
     qzo_backend *backend = p->forward->model->backend;
     float *widened = p->forward->at.widened;
-    if (with->gain == NULL) return QZO_OK;
+    if (with->gain.values == NULL) return QZO_OK;
     qzo_status status = backend->ops->widen(backend, widened, x, rows * width);
     return status == QZO_OK ? norm(p, x, widened, with, rows, width) : status;
 }

@@ -12,6 +12,12 @@ enum { NAME_BYTES = QZO_MODULE_NAME_BYTES };
 /* The smallest value of a positive scale (the paper's code clamps there). */
 static const float SCALE_FLOOR = 1e-7f;
 
+/* Tensors that may train: linear layers and their biases, norms with gain and bias; what is outside
+ * the layers. */
+enum { LAYER_PARTS_MAX = 2 * QZO_LINEAR_COUNT + 2 * QZO_PLACE_COUNT, END_PARTS_MAX = 16 };
+
+static const qzo_value_group at_rest = {0};
+
 /* Checkpoints of a model without its head omit the base of all names. */
 static const char *stored_name(const qzo_model_dir *dir, const qzo_arch *arch, const char *name) {
     char tensor[NAME_BYTES];
@@ -50,9 +56,46 @@ static void linear_shape(int64_t *out_features, int64_t *in_features, const qzo_
     }
 }
 
+/* Gives the tensor its span where its values train; a collision of ids is refused. kind: of a
+ * tensor that is not quantized. */
+static qzo_status add_values(qzo_model *model, qzo_qtensor *tensor, qzo_group_kind kind,
+                             const char *suffix, float base) {
+    bool is_dense = tensor->group_count == 0;
+    char name[NAME_BYTES + 32];
+    tensor->span = QZO_SPAN_NONE;
+    if (!is_dense) kind = QZO_GROUP_SCALES;
+    snprintf(name, sizeof name, "%s.%s", tensor->name, suffix);
+    if (!qzo_training_has(model->training, kind, name)) return QZO_OK;
+    if (is_dense) tensor->group_count = tensor->in_features;
+    int64_t index = model->span_count++;
+    qzo_span *span = &model->spans[index];
+    qzo_constraint own = is_dense ? QZO_CONSTRAINT_FREE : tensor->format->constraint;
+    *span = (qzo_span){.tensor_id = qzo_tensor_id(name),
+                       .constraint = qzo_training_constraint(model->training, kind, own),
+                       .floor = SCALE_FLOOR,
+                       .offset = model->value_count,
+                       .count = tensor->out_features * tensor->group_count,
+                       .group = &model->groups[kind]};
+    model->span_names[index] = strdup(name);
+    if (model->span_names[index] == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: no memory", name);
+    span->name = model->span_names[index];
+    tensor->span = (int)index;
+    tensor->span_offset = span->offset;
+    tensor->tensor_id = span->tensor_id;
+    tensor->group = span->group;
+    model->value_count += span->count;
+    model->parts[model->part_count++] = (qzo_part){tensor, base, kind};
+    for (int64_t i = 0; i < index; i++)
+        if (model->spans[i].tensor_id == tensor->tensor_id)
+            return qzo_fail(QZO_ERR_UNSUPPORTED,
+                            "%s and %s have the same 32-bit id: their noise would be equal",
+                            model->spans[i].name, name);
+    return QZO_OK;
+}
+
 /* (count) values of MODULE.SUFFIX plus `base` in fp32, in the backend's memory. */
-static qzo_status load_vector(float **out, qzo_model *model, const char *module, const char *suffix,
-                              int64_t count, float base) {
+static qzo_status load_vector(qzo_vector *out, qzo_model *model, const char *module,
+                              const char *suffix, int64_t count, float base) {
     qzo_status status = QZO_OK;
     float *host = NULL;
     char name[NAME_BYTES];
@@ -68,9 +111,21 @@ static qzo_status load_vector(float **out, qzo_model *model, const char *module,
     }
     for (int64_t i = 0; i < count; i++) host[i] = base + qzo_tensor_float_at(view, i);
     QZO_TRY(model->backend->ops->allocate(model->backend, &memory, size_bytes));
-    *out = memory;
+    out->values = memory;
     model->loaded_bytes += (int64_t)size_bytes;
     QZO_TRY(model->backend->ops->upload(model->backend, memory, host, size_bytes));
+    out->name = strdup(module);
+    if (out->name == NULL) {
+        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %s", name);
+        goto cleanup;
+    }
+    out->base = base;
+    out->tensor = (qzo_qtensor){.format = &qzo_quant_dense,
+                                .name = out->name,
+                                .out_features = 1,
+                                .in_features = count,
+                                .as.dense = *view};
+    QZO_TRY(add_values(model, &out->tensor, QZO_GROUP_UNQUANTIZED, suffix, base));
 cleanup:
     free(host);
     return status;
@@ -130,34 +185,6 @@ void qzo_rope_table_fill(float *host, const qzo_shape *shape, int64_t positions)
     }
 }
 
-/* Gives the tensor its span where it has trainable values; a collision of ids is refused. */
-static qzo_status add_span(qzo_model *model, qzo_qtensor *tensor) {
-    tensor->span = QZO_SPAN_NONE;
-    if (tensor->group_count == 0) return QZO_OK;
-    size_t name_bytes = strlen(tensor->name) + strlen(tensor->format->value_suffix) + 2;
-    char *name = malloc(name_bytes);
-    if (name == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for %s", tensor->name);
-    snprintf(name, name_bytes, "%s.%s", tensor->name, tensor->format->value_suffix);
-    int64_t index = model->span_count++;
-    model->span_names[index] = name;
-    model->spans[index] = (qzo_span){.name = name,
-                                     .tensor_id = qzo_tensor_id(name),
-                                     .constraint = tensor->format->constraint,
-                                     .floor = SCALE_FLOOR,
-                                     .offset = model->value_count,
-                                     .count = tensor->out_features * tensor->group_count};
-    tensor->span = (int)index;
-    tensor->span_offset = model->value_count;
-    tensor->tensor_id = model->spans[index].tensor_id;
-    model->value_count += model->spans[index].count;
-    for (int64_t i = 0; i < index; i++)
-        if (model->spans[i].tensor_id == tensor->tensor_id)
-            return qzo_fail(QZO_ERR_UNSUPPORTED,
-                            "%s and %s have the same 32-bit id: their noise would be equal",
-                            model->spans[i].name, name);
-    return QZO_OK;
-}
-
 static bool is_transposed_copy(const qzo_arch *arch, const qzo_qtensor *tensor) {
     return arch->transposed_linears && tensor->format == &qzo_quant_dense;
 }
@@ -171,7 +198,7 @@ static qzo_status load_linear(qzo_model *model, int64_t index, qzo_linear_kind k
         qzo_model_bind_linear(tensor, module, model->dir, model->arch, &model->shape, index, kind));
     tensor->name = layer->names[kind] = strdup(module);
     if (tensor->name == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: no memory", module);
-    QZO_TRY(add_span(model, tensor));
+    QZO_TRY(add_values(model, tensor, QZO_GROUP_WEIGHTS, tensor->format->value_suffix, 0.0f));
     if (is_transposed_copy(model->arch, tensor))
         model->loaded_bytes += (int64_t)tensor->as.dense.size_bytes;
     QZO_TRY(model->backend->ops->weight_load(model->backend, &layer->weights[kind], tensor));
@@ -214,6 +241,7 @@ static qzo_status load_end(qzo_weight **out, qzo_qtensor *tensor, qzo_model *mod
                           qzo_model_dir_path(model->dir), name);
         goto cleanup;
     }
+    QZO_TRY(add_values(model, tensor, QZO_GROUP_UNQUANTIZED, "weight", 0.0f));
     QZO_TRY(model->backend->ops->weight_load(model->backend, out, tensor));
 cleanup:
     return status;
@@ -253,7 +281,26 @@ cleanup:
     return status;
 }
 
+/* Scales that do not train lie behind the spans. */
+static void place_the_rest(qzo_model *model) {
+    model->master_count = model->value_count;
+    for (int64_t i = 0; i < model->shape.layer_count; i++)
+        for (int kind = 0; kind < QZO_LINEAR_COUNT; kind++) {
+            qzo_qtensor *tensor = &model->layers[i].tensors[kind];
+            if (tensor->group_count == 0 || tensor->span != QZO_SPAN_NONE) continue;
+            tensor->span_offset = model->master_count;
+            tensor->group = &at_rest;
+            model->master_count += tensor->out_features * tensor->group_count;
+            model->parts[model->part_count++] = (qzo_part){.tensor = tensor};
+        }
+}
+
 qzo_status qzo_model_load(qzo_model **out, qzo_model_dir *dir, qzo_backend *backend) {
+    return qzo_model_load_for(out, dir, backend, &qzo_training_default);
+}
+
+qzo_status qzo_model_load_for(qzo_model **out, qzo_model_dir *dir, qzo_backend *backend,
+                              const qzo_training *training) {
     qzo_status status = QZO_OK;
     qzo_model *model = calloc(1, sizeof *model);
     if (model == NULL) {
@@ -265,16 +312,24 @@ qzo_status qzo_model_load(qzo_model **out, qzo_model_dir *dir, qzo_backend *back
     model->backend = backend;
     QZO_TRY(qzo_arch_find(&model->arch, qzo_model_dir_config(dir), path));
     QZO_TRY(model->arch->read_shape(&model->shape, qzo_model_dir_config(dir), path));
-    size_t layers = (size_t)model->shape.layer_count, spans = layers * QZO_LINEAR_COUNT;
+    model->training = training;
+    for (int kind = 0; kind < QZO_GROUP_COUNT; kind++)
+        model->groups[kind] = (qzo_value_group){1.0f, 1.0f, true, 0, 0};
+    size_t layers = (size_t)model->shape.layer_count;
+    size_t spans = layers * LAYER_PARTS_MAX + END_PARTS_MAX;
     model->layers = calloc(layers, sizeof *model->layers);
     model->spans = calloc(spans, sizeof *model->spans);
     model->span_names = calloc(spans, sizeof *model->span_names);
-    if (model->layers == NULL || model->spans == NULL || model->span_names == NULL) {
+    model->parts = calloc(spans, sizeof *model->parts);
+    if (model->layers == NULL || model->spans == NULL || model->span_names == NULL ||
+        model->parts == NULL) {
         status = qzo_fail(QZO_ERR_MEMORY, "%s: out of memory for %zu layers", path, layers);
         goto cleanup;
     }
     for (int64_t i = 0; i < model->shape.layer_count; i++) QZO_TRY(load_layer(model, i));
     QZO_TRY(load_ends(model));
+    place_the_rest(model);
+    model->training = NULL; /* borrowed for this call */
     *out = model;
     model = NULL;
 cleanup:
@@ -282,9 +337,14 @@ cleanup:
     return status;
 }
 
+static void release_vector(qzo_backend *backend, qzo_vector *vector) {
+    backend->ops->release(backend, vector->values);
+    free(vector->name);
+}
+
 static void release_norm(qzo_backend *backend, qzo_norm *norm) {
-    backend->ops->release(backend, norm->gain);
-    backend->ops->release(backend, norm->bias);
+    release_vector(backend, &norm->gain);
+    release_vector(backend, &norm->bias);
 }
 
 static void release_layer(qzo_backend *backend, qzo_layer *layer) {
@@ -292,7 +352,7 @@ static void release_layer(qzo_backend *backend, qzo_layer *layer) {
         release_norm(backend, &layer->norms[place]);
     for (int kind = 0; kind < QZO_LINEAR_COUNT; kind++) {
         backend->ops->weight_free(backend, layer->weights[kind]);
-        backend->ops->release(backend, layer->biases[kind]);
+        release_vector(backend, &layer->biases[kind]);
         qzo_qtensor_release(&layer->tensors[kind]);
         free(layer->names[kind]);
     }
@@ -317,34 +377,47 @@ void qzo_model_free(qzo_model *model) {
     for (int64_t i = 0; i < model->span_count; i++) free(model->span_names[i]);
     free(model->span_names);
     free(model->spans);
+    free(model->parts);
     free(model->layers);
     qzo_model_dir_close(model->dir);
     free(model);
 }
 
 qzo_status qzo_model_initial_values(const qzo_model *model, float *masters_host) {
-    for (int64_t i = 0; i < model->shape.layer_count; i++)
-        for (int kind = 0; kind < QZO_LINEAR_COUNT; kind++) {
-            const qzo_qtensor *tensor = &model->layers[i].tensors[kind];
-            if (tensor->group_count == 0) continue;
-            qzo_status status =
-                tensor->format->read_values(masters_host + tensor->span_offset, tensor);
-            if (status != QZO_OK) return status;
-        }
+    for (int64_t i = 0; i < model->part_count; i++) {
+        const qzo_part *part = &model->parts[i];
+        float *out = masters_host + part->tensor->span_offset;
+        qzo_status status = part->tensor->format->read_values(out, part->tensor);
+        if (status != QZO_OK) return status;
+        for (int64_t j = 0; part->base != 0.0f && j < part->tensor->in_features; j++)
+            out[j] = part->base + out[j];
+    }
     return QZO_OK;
+}
+
+/* A vector's values without the base that the file's lack. */
+static qzo_status write_vector(qzo_tensor_changes *out, const qzo_part *part, const float *values) {
+    int64_t count = part->tensor->in_features;
+    float *stored = malloc((size_t)count * sizeof *stored);
+    if (stored == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: no memory", part->tensor->name);
+    for (int64_t i = 0; i < count; i++) stored[i] = values[i] - part->base;
+    qzo_status status = part->tensor->format->write_values(out, part->tensor, stored);
+    free(stored);
+    return status;
 }
 
 qzo_status qzo_model_changes(qzo_tensor_changes *out, const qzo_model *model,
                              const float *masters_host) {
     *out = (qzo_tensor_changes){0};
-    for (int64_t i = 0; i < model->shape.layer_count; i++)
-        for (int kind = 0; kind < QZO_LINEAR_COUNT; kind++) {
-            const qzo_qtensor *tensor = &model->layers[i].tensors[kind];
-            if (tensor->group_count == 0) continue;
-            qzo_status status =
-                tensor->format->write_values(out, tensor, masters_host + tensor->span_offset);
-            if (status != QZO_OK) return status;
-        }
+    for (int64_t i = 0; i < model->part_count; i++) {
+        const qzo_part *part = &model->parts[i];
+        const float *values = masters_host + part->tensor->span_offset;
+        if (part->tensor->span == QZO_SPAN_NONE) continue;
+        qzo_status status = part->base != 0.0f
+                                ? write_vector(out, part, values)
+                                : part->tensor->format->write_values(out, part->tensor, values);
+        if (status != QZO_OK) return status;
+    }
     return QZO_OK;
 }
 

@@ -5,22 +5,38 @@
 #define QZO_MODEL_MODEL_H
 
 #include "model/arch.h"
+#include "model/groups.h"
 #include "weights/model_dir.h"
 #include "weights/tensor_changes.h"
 
 #include <stdint.h>
 
+/* A norm's gain or bias, a linear layer's bias. */
+typedef struct qzo_vector {
+    float *values;      /* in fp32, in the backend's memory; NULL: there is none */
+    qzo_qtensor tensor; /* one row; group_count > 0 where it trains and lies in the masters */
+    char *name;         /* module; the tensor borrows it */
+    float base;         /* added to what the file has */
+} qzo_vector;
+
 typedef struct qzo_norm {
-    float *gain; /* NULL: there is no norm */
-    float *bias; /* NULL where the architecture's norm has none */
+    qzo_vector gain; /* without values: there is no norm */
+    qzo_vector bias; /* the same where the architecture's norm has none */
 } qzo_norm;
+
+/* A tensor with values in the masters. */
+typedef struct qzo_part {
+    const qzo_qtensor *tensor;
+    float base; /* of a vector */
+    qzo_group_kind kind;
+} qzo_part;
 
 /* What the architecture lacks is NULL and zero. */
 typedef struct qzo_layer {
-    qzo_norm norms[QZO_PLACE_COUNT]; /* (width), of q and k (head_dim) */
-    float *biases[QZO_LINEAR_COUNT]; /* (out_features) */
-    int64_t window;                  /* 0: none */
-    char *names[QZO_LINEAR_COUNT];   /* modules; the tensors borrow them */
+    qzo_norm norms[QZO_PLACE_COUNT];     /* (width), of q and k (head_dim) */
+    qzo_vector biases[QZO_LINEAR_COUNT]; /* (out_features) */
+    int64_t window;                      /* 0: none */
+    char *names[QZO_LINEAR_COUNT];       /* modules; the tensors borrow them */
     qzo_qtensor tensors[QZO_LINEAR_COUNT];
     qzo_weight *weights[QZO_LINEAR_COUNT];
 } qzo_layer;
@@ -39,19 +55,25 @@ typedef struct qzo_model {
     qzo_weight *positions; /* (positions_max + position_offset, width) */
     qzo_weight *project_in, *project_out;
     qzo_norm final_norm; /* (width) */
-    qzo_span *spans;     /* trainable values, in the order of the layers and of qzo_linear_kind */
+    qzo_span *spans;     /* trainable values, in the order in which the model is loaded */
     char **span_names;
-    int64_t span_count;
-    int64_t value_count;  /* masters */
-    int64_t loaded_bytes; /* own copies: norms, biases, transposed weights */
-    int64_t ends_bytes;   /* of embedding and head, where the backend copies weights */
+    qzo_part *parts; /* those of the spans, in their order, then scales that do not train */
+    qzo_value_group groups[QZO_GROUP_COUNT]; /* factors of 1, active, until somebody sets them */
+    int64_t span_count, part_count;
+    int64_t value_count;          /* of the spans */
+    int64_t master_count;         /* value_count and the scales that do not train */
+    const qzo_training *training; /* while it is loaded */
+    int64_t loaded_bytes;         /* own copies: norms, biases, transposed weights */
+    int64_t ends_bytes;           /* of embedding and head, where the backend copies weights */
 } qzo_model;
 
-/* Takes ownership of dir, also on failure. */
+/* Takes ownership of dir, also on failure. qzo_model_load is for a training of the scales alone. */
+qzo_status qzo_model_load_for(qzo_model **out, qzo_model_dir *dir, qzo_backend *backend,
+                              const qzo_training *training);
 qzo_status qzo_model_load(qzo_model **out, qzo_model_dir *dir, qzo_backend *backend);
 void qzo_model_free(qzo_model *model); /* NULL is fine */
 
-/* The initial masters (value_count), in host memory. */
+/* The initial masters (master_count), in host memory. */
 qzo_status qzo_model_initial_values(const qzo_model *model, float *masters_host);
 
 /* The tensors of the folder that hold the trainable values, with those of masters_host

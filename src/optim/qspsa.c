@@ -261,6 +261,7 @@ qzo_status qzo_qspsa_step(qzo_qspsa *optimizer, int64_t step, uint32_t my_flags,
     qzo_status status = QZO_OK;
     const qzo_qspsa_settings *settings = &optimizer->settings;
     optimizer->bound = qzo_rule_bound(optimizer->rule);
+    qzo_value_groups_enter(optimizer->trainable.groups, optimizer->trainable.group_count, step);
     qzo_status evaluated = evaluate_units(optimizer, step);
     /* Read again after the losses: a value that changed since the update is found before anything
      * computed from it is applied. */

@@ -51,6 +51,8 @@ typedef struct qzo_trainable {
     const float *unit; /* what z is multiplied with, element by element; NULL: 1 */
     const qzo_span *spans;
     int64_t span_count;
+    qzo_value_group *groups; /* of the spans: each step says which of them are active; or NULL */
+    int64_t group_count;
 } qzo_trainable;
 
 /* One finished step; arrays (samples_per_step) in order of samples, owned by the optimizer. */

@@ -156,7 +156,8 @@ static int parse_word(parser *p) {
     if (setting == NULL)
         return add(p, begin, (node){NODE_TEXT, TYPE_TEXT, NONE, NONE, 0.0, text, NULL});
     free(text);
-    bool is_text = setting->kind == QZO_SETTING_CHOICE || setting->kind == QZO_SETTING_PATH;
+    bool is_text = setting->kind == QZO_SETTING_CHOICE || setting->kind == QZO_SETTING_PATH ||
+                   setting->kind == QZO_SETTING_WORDS;
     return add(
         p, begin,
         (node){NODE_SETTING, is_text ? TYPE_TEXT : TYPE_NUMBER, NONE, NONE, 0.0, NULL, setting});
@@ -345,6 +346,7 @@ static double number_of_setting(const qzo_setting *setting, const qzo_trial_spec
     case QZO_SETTING_SEED: return (double)*(const uint64_t *)field;
     case QZO_SETTING_NUMBER: return *(const double *)field;
     case QZO_SETTING_CHOICE:
+    case QZO_SETTING_WORDS:
     case QZO_SETTING_PATH: break;
     }
     return (double)NAN;

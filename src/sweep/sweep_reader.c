@@ -149,11 +149,32 @@ qzo_status qzo_reader_claim(qzo_reader *r, const qzo_setting *setting, const qzo
     return QZO_OK;
 }
 
+/* A list of words is what its words joined by '+' are. */
+static qzo_status read_list(const qzo_reader *r, qzo_trial_spec *spec, const qzo_setting *setting,
+                            const qzo_yaml_node *list) {
+    char text[QZO_LIST_BYTES] = "", expected[QZO_SETTING_EXPECTED_BYTES];
+    size_t used = 0;
+    qzo_setting_expected(expected, setting);
+    for (const qzo_yaml_node *word = list->first; word; word = word->next) {
+        if (word->kind != QZO_YAML_SCALAR || used + strlen(word->text) + 2 > sizeof text)
+            return qzo_reader_fail_expected(r, word, setting->key, expected);
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s%s", used > 0 ? "+" : "",
+                                 word->text);
+    }
+    qzo_status status = qzo_setting_read(spec, setting, text);
+    if (status == QZO_OK) return QZO_OK;
+    return qzo_fail_context(status, "%s:%" PRId64 ":%" PRId64 ": %s", r->name, list->line,
+                            list->column, setting->key);
+}
+
 /* Reads one value into spec: the type of the YAML node first, then the setting's own check. */
 qzo_status qzo_reader_value(const qzo_reader *r, qzo_trial_spec *spec, const qzo_setting *setting,
                             const qzo_yaml_node *value) {
     char expected[QZO_SETTING_EXPECTED_BYTES];
-    bool takes_text = setting->kind == QZO_SETTING_CHOICE || setting->kind == QZO_SETTING_PATH;
+    bool takes_text = setting->kind == QZO_SETTING_CHOICE || setting->kind == QZO_SETTING_PATH ||
+                      setting->kind == QZO_SETTING_WORDS;
+    if (setting->kind == QZO_SETTING_WORDS && value->kind == QZO_YAML_SEQUENCE)
+        return read_list(r, spec, setting, value);
     qzo_setting_expected(expected, setting);
     if (value->kind != QZO_YAML_SCALAR || qzo_yaml_is_nothing(value) ||
         (!takes_text && !value->is_plain))

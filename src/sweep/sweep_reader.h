@@ -6,7 +6,7 @@
 #include "sweep/sweep_spec.h"
 #include "sweep/yaml_tree.h"
 
-enum { QZO_WORDS_MAX = 64, QZO_LIST_BYTES = 1024, QZO_FOUND_BYTES = 96 };
+enum { QZO_WORDS_MAX = 128, QZO_LIST_BYTES = 1024, QZO_FOUND_BYTES = 96 };
 
 typedef struct qzo_reader {
     qzo_sweep_spec *sweep;

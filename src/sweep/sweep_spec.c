@@ -16,6 +16,44 @@ const char *const qzo_sweep_methods[QZO_METHOD_COUNT] = {"grid", "random", "list
 
 /* --- settings --------------------------------------------------------------------------------- */
 
+/* groups: { NAME: { KEY: VALUE, ... }, ... }: the groups that are named train, and each KEY is the
+ * setting groups.NAME.KEY. */
+static qzo_status read_groups(qzo_reader *r, const qzo_yaml_node *groups) {
+    qzo_status status = QZO_OK;
+    char names[QZO_LIST_BYTES] = "", key_text[QZO_LIST_BYTES];
+    size_t used = 0;
+    qzo_word_list known = {.count = 0}, all = qzo_reader_settings(true, false);
+    while (qzo_group_name((int)known.count)) {
+        known.words[known.count] = qzo_group_name((int)known.count);
+        known.count++;
+    }
+    for (const qzo_yaml_node *name = groups->first; name; name = name->next->next) {
+        const qzo_yaml_node *body = name->next;
+        size_t i = 0;
+        QZO_TRY(qzo_reader_expect_key(r, name, "groups"));
+        while (i < known.count && strcmp(known.words[i], name->text) != 0) i++;
+        if (i == known.count) return qzo_reader_fail_unknown(r, name, "groups", &known);
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", used > 0 ? "+" : "",
+                                 known.words[i]);
+        if (qzo_yaml_is_nothing(body)) continue;
+        QZO_TRY(qzo_reader_expect_mapping(r, body, name->text));
+        for (const qzo_yaml_node *key = body->first; key; key = key->next->next) {
+            QZO_TRY(qzo_reader_expect_key(r, key, name->text));
+            snprintf(key_text, sizeof key_text, "groups.%s.%.100s", name->text, key->text);
+            const qzo_setting *setting = qzo_setting_find(key_text);
+            if (!setting) return qzo_reader_fail_unknown(r, key, name->text, &all);
+            QZO_TRY(qzo_reader_claim(r, setting, key));
+            QZO_TRY(qzo_reader_value(r, &r->sweep->base, setting, key->next));
+        }
+    }
+    status = qzo_setting_read(&r->sweep->base, qzo_setting_find("groups"), names);
+    if (status != QZO_OK)
+        status = qzo_fail_context(status, "%s:%" PRId64 ":%" PRId64 ": groups", r->name,
+                                  groups->line, groups->column);
+cleanup:
+    return status;
+}
+
 static qzo_status read_train(qzo_reader *r, const qzo_yaml_node *train) {
     qzo_status status = QZO_OK;
     qzo_word_list list = qzo_reader_settings(true, false);
@@ -26,7 +64,10 @@ static qzo_status read_train(qzo_reader *r, const qzo_yaml_node *train) {
         if (!setting || setting->section != QZO_SECTION_TRAIN)
             return qzo_reader_fail_unknown(r, key, "train", &list);
         QZO_TRY(qzo_reader_claim(r, setting, key));
-        QZO_TRY(qzo_reader_value(r, &r->sweep->base, setting, key->next));
+        if (strcmp(setting->key, "groups") == 0 && key->next->kind == QZO_YAML_MAPPING)
+            QZO_TRY(read_groups(r, key->next));
+        else
+            QZO_TRY(qzo_reader_value(r, &r->sweep->base, setting, key->next));
     }
 cleanup:
     return status;

@@ -153,7 +153,7 @@ qzo_status qzo_export_write(qzo_export_report *out, qzo_workbench *bench,
     if (request->evaluate)
         QZO_TRY(qzo_workbench_prepare(bench, spec));
     else
-        QZO_TRY(qzo_workbench_load_model(bench, spec->model_path));
+        QZO_TRY(qzo_workbench_load_for(bench, spec));
     QZO_TRY(check_base(bench, request->base_digest));
     QZO_TRY(rebuild(out, bench, file, spec, request->step));
     QZO_TRY(values_allocate(&v, bench->model->value_count));

@@ -7,12 +7,12 @@ static qzo_status count(qzo_memory_plan *out, qzo_workbench *bench, const qzo_tr
     qzo_status status = QZO_OK;
     const qzo_backend *backend = bench->backend;
     qzo_memory_use loaded, all;
-    QZO_TRY(qzo_workbench_load_model(bench, spec->model_path));
+    QZO_TRY(qzo_workbench_load_for(bench, spec));
     QZO_TRY(backend->ops->memory_use(backend, &loaded));
     QZO_TRY(qzo_workbench_prepare(bench, spec));
     QZO_TRY(qzo_workbench_check_trainable(bench->model->value_count, spec->model_path));
     QZO_TRY(backend->ops->memory_use(backend, &all));
-    int64_t values_bytes = bench->model->value_count * (int64_t)sizeof(float);
+    int64_t values_bytes = bench->model->master_count * (int64_t)sizeof(float);
     out->mapped_bytes = qzo_model_dir_data_bytes(bench->model->dir);
     out->value_count = bench->model->value_count;
     out->row_max = bench->limits.rows;

@@ -84,6 +84,7 @@ static qzo_status take_step(replay *r, const qzo_frame *frame, int64_t until_ste
                           (long long)step.step, (long long)r->progress->last_step);
         goto cleanup;
     }
+    qzo_value_groups_enter(r->bench->trainable.groups, r->bench->trainable.group_count, step.step);
     QZO_TRY(qzo_qspsa_apply(&r->bench->trainable, r->gains, step.records, step.k, step.record_count,
                             r->directions));
     if (r->rule != NULL) qzo_rule_observe(r->rule, step.records, step.record_count);

@@ -11,6 +11,7 @@
 #include "base/suggest.h"
 #include "optim/lr_schedule.h"
 #include "optim/rules.h"
+#include "trial/group_settings.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -19,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FOUND_BYTES = 64, SETTING_TEXT_BYTES = 64, CHOICES_MAX = 32, CANONICAL_BYTES_MAX = 4096 };
+enum { FOUND_BYTES = 64, SETTING_TEXT_BYTES = 64, CHOICES_MAX = 32, CANONICAL_BYTES_MAX = 8192 };
 
 /* Ample for any sensible trial, small enough that products of two stay far from overflow. */
 #define STEPS_MAX   1e9
@@ -71,6 +72,86 @@ static const char *metric_goal_choice(int index) {
 #field, NULL, QZO_SECTION_TRAIN, QZO_SETTING_SEED, AT(field), 0, 0, false, default_text, NULL, \
         in_identity, "", .help = what
 
+#define WORDS(key, field, default_text, choice, what)                                              \
+    key, NULL, QZO_SECTION_TRAIN, QZO_SETTING_WORDS, AT(field), 0, 0, false, default_text, choice, \
+        true, "", .help = what, .is_later = true
+#define GROUP(name, kind)                                                                          \
+    {"groups." name ".learning_rate",                                                              \
+     NULL,                                                                                         \
+     QZO_SECTION_TRAIN,                                                                            \
+     QZO_SETTING_NUMBER,                                                                           \
+     AT(group[kind].learning_rate),                                                                \
+     0,                                                                                            \
+     NUMBER_MAX,                                                                                   \
+     true,                                                                                         \
+     "=learning_rate",                                                                             \
+     NULL,                                                                                         \
+     true,                                                                                         \
+     "",                                                                                           \
+     .help = "of the group " name,                                                                 \
+     .is_later = true},                                                                            \
+        {"groups." name ".eps",                                                                    \
+         NULL,                                                                                     \
+         QZO_SECTION_TRAIN,                                                                        \
+         QZO_SETTING_NUMBER,                                                                       \
+         AT(group[kind].eps),                                                                      \
+         0,                                                                                        \
+         NUMBER_MAX,                                                                               \
+         true,                                                                                     \
+         "=eps",                                                                                   \
+         NULL,                                                                                     \
+         true,                                                                                     \
+         "",                                                                                       \
+         .help = "of the group " name,                                                             \
+         .is_later = true},                                                                        \
+        {"groups." name ".after",                                                                  \
+         NULL,                                                                                     \
+         QZO_SECTION_TRAIN,                                                                        \
+         QZO_SETTING_INT,                                                                          \
+         AT(group[kind].after),                                                                    \
+         0,                                                                                        \
+         STEPS_MAX,                                                                                \
+         false,                                                                                    \
+         "0",                                                                                      \
+         NULL,                                                                                     \
+         true,                                                                                     \
+         "steps",                                                                                  \
+         .help = name " rest up to this step",                                                     \
+         .is_later = true},                                                                        \
+        {"groups." name ".until",                                                                  \
+         NULL,                                                                                     \
+         QZO_SECTION_TRAIN,                                                                        \
+         QZO_SETTING_INT,                                                                          \
+         AT(group[kind].until),                                                                    \
+         0,                                                                                        \
+         STEPS_MAX,                                                                                \
+         false,                                                                                    \
+         "0",                                                                                      \
+         NULL,                                                                                     \
+         true,                                                                                     \
+         "steps",                                                                                  \
+         .help = name " rest after this step; 0: never",                                           \
+         .is_later = true},                                                                        \
+        {"groups." name ".constraint",                                                             \
+         NULL,                                                                                     \
+         QZO_SECTION_TRAIN,                                                                        \
+         QZO_SETTING_CHOICE,                                                                       \
+         AT(group[kind].constraint),                                                               \
+         0,                                                                                        \
+         0,                                                                                        \
+         false,                                                                                    \
+         "auto",                                                                                   \
+         qzo_keep_name,                                                                            \
+         true,                                                                                     \
+         "",                                                                                       \
+         .help = "what an update keeps; auto: signs of scales, by format",                         \
+         .is_later = true},                                                                        \
+        {WORDS("groups." name ".include", group[kind].include, "", NULL,                           \
+               "which " name " train: parts of names, or patterns")},                              \
+    {                                                                                              \
+        WORDS("groups." name ".exclude", group[kind].exclude, "", NULL, "which " name " do not")   \
+    }
+
 const qzo_setting qzo_settings[] = {
     {PATH("model", model_path, "folder of the quantized model")},
     {PATH("task", task_path, "prepared task file (*.qzt)")},
@@ -108,11 +189,14 @@ const qzo_setting qzo_settings[] = {
             "what tells the best step")},
     {CHOICE(metric_goal, QZO_SECTION_METRIC, "minimize", metric_goal_choice,
             "which way it is better")},
+    {WORDS("groups", groups, "scales", qzo_group_name, "what trains")},
+    GROUP("scales", QZO_GROUP_SCALES),
+    GROUP("unquantized", QZO_GROUP_UNQUANTIZED),
+    GROUP("weights", QZO_GROUP_WEIGHTS),
     {0},
 };
 
-_Static_assert(sizeof qzo_settings / sizeof qzo_settings[0] <= 64,
-               "read_canonical_line keeps a bit per setting");
+enum { SETTING_COUNT = sizeof qzo_settings / sizeof qzo_settings[0] };
 
 const qzo_setting *qzo_setting_find(const char *key) {
     for (const qzo_setting *s = qzo_settings; s->key; s++)
@@ -151,6 +235,13 @@ void qzo_setting_expected(char out[QZO_SETTING_EXPECTED_BYTES], const qzo_settin
             const char *before = i == 0 ? "" : setting->choice(i + 1) ? ", " : " or ";
             used += (size_t)snprintf(out + used, size - used, "%s%s", before, setting->choice(i));
         }
+        break;
+    case QZO_SETTING_WORDS:
+        used = (size_t)snprintf(out, size, "%s", setting->choice ? "one or more of" : "words");
+        for (int i = 0; setting->choice && setting->choice(i) && used < size; i++)
+            used += (size_t)snprintf(out + used, size - used, "%s %s", i > 0 ? "," : "",
+                                     setting->choice(i));
+        if (used < size) snprintf(out + used, size - used, ", joined by +");
         break;
     case QZO_SETTING_PATH: snprintf(out, size, "a path"); break;
     }
@@ -237,6 +328,18 @@ static bool read_number(double *out, const qzo_setting *setting, const char *tex
     return true;
 }
 
+static qzo_status read_words(const char **field, const qzo_setting *setting, const char *text) {
+    char ordered[QZO_WORDS_BYTES_MAX];
+    if (strlen(text) >= QZO_WORDS_BYTES_MAX || strpbrk(text, "\n=, "))
+        return fail_found(setting, text);
+    if (setting->choice && !qzo_words_order(ordered, setting, text))
+        return fail_found(setting, text);
+    const char *copy = qzo_text_intern(setting->choice ? ordered : text);
+    if (!copy) return qzo_fail(QZO_ERR_MEMORY, "no memory for a setting");
+    *field = copy;
+    return QZO_OK;
+}
+
 static qzo_status read_path(char **field, const qzo_setting *setting, const char *text) {
     if (text[0] == '\0') return fail_found(setting, text);
     char *copy = strdup(text);
@@ -271,6 +374,7 @@ qzo_status qzo_setting_read(qzo_trial_spec *spec, const qzo_setting *setting, co
                 return QZO_OK;
             }
         return fail_found(setting, text);
+    case QZO_SETTING_WORDS: return read_words(field, setting, text);
     case QZO_SETTING_PATH: return read_path(field, setting, text);
     }
     return qzo_fail(QZO_ERR_CONFIG, "the setting %s has no known kind", setting->key);
@@ -288,6 +392,7 @@ static char *text_of(const qzo_trial_spec *spec, const qzo_setting *setting, int
         snprintf(text, sizeof text, "%.*g", digits, *(const double *)field);
         break;
     case QZO_SETTING_CHOICE: /* a path's field holds a pointer to text as well */
+    case QZO_SETTING_WORDS:
     case QZO_SETTING_PATH: name = *(const char *const *)field; return strdup(name ? name : "");
     }
     return strdup(text);
@@ -324,6 +429,8 @@ qzo_status qzo_trial_spec_complete(qzo_trial_spec *spec) {
                         "expected warmup_steps < steps, found warmup_steps %" PRId64
                         " and steps %" PRId64,
                         spec->warmup_steps, spec->steps);
+    qzo_status status = qzo_trial_spec_complete_groups(spec);
+    if (status != QZO_OK) return status;
     if (strcmp(spec->metric_name, "dev_loss") == 0 && strcmp(spec->metric_goal, "maximize") == 0)
         return qzo_fail(QZO_ERR_CONFIG, "expected goal minimize with metric dev_loss, found "
                                         "maximize: the best step would be the worst one");
@@ -390,18 +497,17 @@ static qzo_status read_digest(qzo_digest *out, const char *text) {
     return QZO_OK;
 }
 
-/* One line, already split at its '='; is_seen has a bit per setting. */
+/* One line, already split at its '='; is_seen has a place per setting. */
 static qzo_status read_canonical_line(qzo_trial_spec *spec, const char *key, const char *value,
-                                      uint64_t *is_seen) {
+                                      bool is_seen[SETTING_COUNT]) {
     const qzo_setting *setting = qzo_setting_find(key);
     bool is_model = strcmp(key, "model") == 0, is_task = strcmp(key, "task") == 0;
     if (!setting || (!setting->in_identity && !is_model && !is_task) ||
         strcmp(setting->key, key) != 0)
         return qzo_fail(QZO_ERR_CONFIG, "settings of a trial: unknown key \"%.40s\"", key);
-    uint64_t bit = UINT64_C(1) << (setting - qzo_settings);
-    if (*is_seen & bit)
-        return qzo_fail(QZO_ERR_CONFIG, "settings of a trial: %s stands there twice", key);
-    *is_seen |= bit;
+    bool *seen = &is_seen[setting - qzo_settings];
+    if (*seen) return qzo_fail(QZO_ERR_CONFIG, "settings of a trial: %s stands there twice", key);
+    *seen = true;
     qzo_status status = is_model  ? read_digest(&spec->model_digest, value)
                         : is_task ? read_digest(&spec->task_digest, value)
                                   : qzo_setting_read(spec, setting, value);
@@ -411,7 +517,7 @@ static qzo_status read_canonical_line(qzo_trial_spec *spec, const char *key, con
 qzo_status qzo_trial_spec_parse(qzo_trial_spec *out, const char *canonical) {
     qzo_status status = QZO_OK;
     qzo_trial_spec spec;
-    uint64_t is_seen = 0;
+    bool is_seen[SETTING_COUNT] = {false};
     qzo_trial_spec_defaults(&spec);
     char *text = strdup(canonical);
     if (!text) return qzo_fail(QZO_ERR_MEMORY, "no memory for the settings of a trial");
@@ -424,12 +530,12 @@ qzo_status qzo_trial_spec_parse(qzo_trial_spec *out, const char *canonical) {
             goto cleanup;
         }
         *end = *equals = '\0';
-        QZO_TRY(read_canonical_line(&spec, line, equals + 1, &is_seen));
+        QZO_TRY(read_canonical_line(&spec, line, equals + 1, is_seen));
         line = end + 1;
     }
     for (const qzo_setting *s = qzo_settings; s->key; s++) {
         bool is_needed = (s->in_identity && !s->is_later) || s->kind == QZO_SETTING_PATH;
-        if (is_needed && !(is_seen & (UINT64_C(1) << (s - qzo_settings)))) {
+        if (is_needed && !is_seen[s - qzo_settings]) {
             status = qzo_fail(QZO_ERR_CONFIG, "settings of a trial: %s is missing", s->key);
             goto cleanup;
         }

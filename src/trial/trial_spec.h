@@ -9,10 +9,19 @@
 
 #include "base/digest.h"
 #include "base/status.h"
+#include "model/groups.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* Of one group of trainable values; the defaults where the group is not used. */
+typedef struct qzo_group_settings {
+    double learning_rate, eps;     /* 0: the trial's */
+    int64_t after, until;          /* trains in steps after + 1 .. until; until 0: to the last */
+    const char *constraint;        /* qzo_keep_name */
+    const char *include, *exclude; /* patterns, see qzo_group_choice; interned */
+} qzo_group_settings;
 
 typedef struct qzo_trial_spec {
     char *model_path;        /* resolved; not part of the identity */
@@ -41,6 +50,8 @@ typedef struct qzo_trial_spec {
     uint64_t seed;           /* data and noise, unless overridden */
     uint64_t data_seed;
     uint64_t noise_seed;
+    const char *groups; /* what trains: names of groups joined by '+'; interned */
+    qzo_group_settings group[QZO_GROUP_COUNT];
     bool has_data_seed; /* false: data_seed = seed */
     bool has_noise_seed;
 } qzo_trial_spec;
@@ -50,6 +61,7 @@ typedef enum {
     QZO_SETTING_SEED,   /* uint64_t */
     QZO_SETTING_NUMBER, /* double in [min, max]; INFINITY (".inf", "none") only where max is it */
     QZO_SETTING_CHOICE, /* const char *: one of a registry's names */
+    QZO_SETTING_WORDS,  /* const char *: words joined by '+'; of `choice` where there is one */
     QZO_SETTING_PATH    /* char *: relative to the sweep file */
 } qzo_setting_kind;
 
@@ -69,7 +81,7 @@ typedef struct qzo_setting {
     double min, max; /* of INT and NUMBER; min_exclusive where 0 itself makes no sense */
     bool min_exclusive;
     const char *default_text; /* NULL: required; "=KEY": as KEY, by qzo_trial_spec_complete */
-    const char *(*choice)(int index); /* of CHOICE; NULL past the last */
+    const char *(*choice)(int index); /* of CHOICE and WORDS; NULL past the last */
     bool in_identity;                 /* stands in the canonical text */
     const char *unit;                 /* "steps", "examples", "" */
     const char *help;                 /* one line */
@@ -102,6 +114,14 @@ void qzo_trial_spec_defaults(qzo_trial_spec *out);
 /* Fills what follows from other settings (micro_batch, evaluate_every, seeds) and checks what two
  * settings say together (micro_batch <= batch, warmup_steps < steps). */
 qzo_status qzo_trial_spec_complete(qzo_trial_spec *spec);
+
+/* Groups of trainable values (group_settings.c): whether one trains, what the model is loaded for,
+ * and how each goes beside the others. With an eps of its own a group's share of the loss
+ * difference over twice that eps is its gradient; the clip bounds the difference over twice the
+ * trial's. */
+bool qzo_trial_spec_trains(const qzo_trial_spec *spec, qzo_group_kind kind);
+qzo_training qzo_trial_spec_training(const qzo_trial_spec *spec);
+void qzo_trial_spec_rates(qzo_value_group out[QZO_GROUP_COUNT], const qzo_trial_spec *spec);
 
 qzo_status qzo_trial_spec_copy(qzo_trial_spec *out, const qzo_trial_spec *spec);
 void qzo_trial_spec_release(qzo_trial_spec *spec); /* safe on a zeroed spec */

@@ -6,7 +6,7 @@
 #include <string.h>
 
 void qzo_workbench_init(qzo_workbench *out, qzo_backend *backend) {
-    *out = (qzo_workbench){.backend = backend};
+    *out = (qzo_workbench){.backend = backend, .training = qzo_training_default};
 }
 
 /* --- sizes --- */
@@ -110,8 +110,9 @@ cleanup:
 qzo_status qzo_workbench_check_trainable(int64_t value_count, const char *model_path) {
     if (value_count > 0) return QZO_OK;
     return qzo_fail(QZO_ERR_CONFIG,
-                    "%s: the model has nothing to train: none of its weights is quantized "
-                    "(tools/quantize_gptq.py makes a GPTQ folder of it)",
+                    "%s: the model has nothing to train: none of its weights is quantized, or the "
+                    "trial's groups have none of its tensors (tools/quantize_gptq.py makes a GPTQ "
+                    "folder; groups: weights trains what is not quantized)",
                     model_path);
 }
 
@@ -193,6 +194,8 @@ static qzo_status load_initial(qzo_workbench *bench, size_t size_bytes) {
     if (host == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for %zu bytes", size_bytes);
     QZO_TRY(qzo_model_initial_values(bench->model, host));
     QZO_TRY(bench->backend->ops->upload(bench->backend, bench->initial, host, size_bytes));
+    /* What lies behind the values that train stays as it is. */
+    QZO_TRY(bench->backend->ops->upload(bench->backend, bench->masters, host, size_bytes));
     bench->best_host = host; /* of the same size */
     host = NULL;
 cleanup:
@@ -203,7 +206,7 @@ cleanup:
 static qzo_status load_masters(qzo_workbench *bench) {
     qzo_status status = QZO_OK;
     qzo_backend *backend = bench->backend;
-    size_t size_bytes = (size_t)bench->model->value_count * sizeof(float);
+    size_t size_bytes = (size_t)bench->model->master_count * sizeof(float);
     float **const arrays[] = {&bench->initial, &bench->masters};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
         void *memory = NULL;
@@ -220,7 +223,9 @@ static qzo_status load_masters(qzo_workbench *bench) {
     bench->trainable = (qzo_trainable){.backend = backend,
                                        .masters = bench->masters,
                                        .spans = bench->spans,
-                                       .span_count = bench->model->span_count};
+                                       .span_count = bench->model->span_count,
+                                       .groups = bench->model->groups,
+                                       .group_count = QZO_GROUP_COUNT};
 cleanup:
     return status;
 }
@@ -235,7 +240,7 @@ qzo_status qzo_workbench_take_model(qzo_workbench *bench, qzo_model_dir *dir) {
         qzo_model_dir_close(dir);
         return status;
     }
-    QZO_TRY(qzo_model_load(&bench->model, dir, bench->backend));
+    QZO_TRY(qzo_model_load_for(&bench->model, dir, bench->backend, &bench->training));
     QZO_TRY(load_masters(bench));
     bench->load_seconds = qzo_clock_seconds() - begin;
 cleanup:
@@ -259,18 +264,32 @@ void qzo_workbench_log_load(qzo_workbench *bench, qzo_log_level level) {
                 bench->model_path, mapped, seconds);
 }
 
-qzo_status qzo_workbench_load_model(qzo_workbench *bench, const char *path) {
+/* The model at path, for that training. */
+static qzo_status load_for(qzo_workbench *bench, const char *path, const qzo_training *training) {
     qzo_model_dir *dir = NULL;
-    if (bench->model != NULL && strcmp(bench->model_path, path) == 0) return QZO_OK;
+    if (bench->model != NULL && strcmp(bench->model_path, path) == 0 &&
+        qzo_training_equal(&bench->training, training))
+        return QZO_OK;
     qzo_status status = qzo_model_dir_open(&dir, path);
+    bench->training = *training;
     if (status == QZO_OK) return qzo_workbench_take_model(bench, dir);
     drop_model(bench);
     return status;
 }
 
+qzo_status qzo_workbench_load_model(qzo_workbench *bench, const char *path) {
+    return load_for(bench, path, &qzo_training_default);
+}
+
+qzo_status qzo_workbench_load_for(qzo_workbench *bench, const qzo_trial_spec *spec) {
+    const qzo_training training = qzo_trial_spec_training(spec);
+    return load_for(bench, spec->model_path, &training);
+}
+
 qzo_status qzo_workbench_reset(qzo_workbench *bench, const qzo_trial_spec *spec) {
     for (int64_t i = 0; i < bench->model->span_count; i++)
         bench->spans[i].floor = (float)spec->floor;
+    qzo_trial_spec_rates(bench->model->groups, spec);
     bool is_relative = qzo_perturbation_kind_find(spec->perturbation)->is_relative;
     bench->trainable.unit = is_relative ? bench->initial : NULL;
     return bench->backend->ops->copy(bench->backend, bench->masters, bench->initial,
@@ -330,7 +349,7 @@ void qzo_workbench_drop_model(qzo_workbench *bench) {
 }
 
 qzo_status qzo_workbench_prepare(qzo_workbench *bench, const qzo_trial_spec *spec) {
-    qzo_status status = qzo_workbench_load_model(bench, spec->model_path);
+    qzo_status status = qzo_workbench_load_for(bench, spec);
     return status == QZO_OK ? qzo_workbench_prepare_task(bench, spec) : status;
 }
 

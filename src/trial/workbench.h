@@ -15,7 +15,8 @@ typedef struct qzo_workbench {
     qzo_backend *backend; /* borrowed */
     qzo_model *model;
     char *model_path;
-    double load_seconds; /* of the model, until qzo_workbench_log_load has told it; 0: told */
+    double load_seconds;   /* of the model, until qzo_workbench_log_load has told it; 0: told */
+    qzo_training training; /* that the model is loaded for; texts are interned */
     qzo_task *task;
     char *task_path;
     const qzo_loss *loss;
@@ -52,7 +53,9 @@ void qzo_workbench_drop_model(qzo_workbench *bench);
 /* QZO_ERR_CONFIG where the model has no trainable value. */
 qzo_status qzo_workbench_check_trainable(int64_t value_count, const char *model_path);
 
-/* The model and its masters alone: enough to replay a journal. */
+/* The model and its masters alone: for the trial's groups, enough to replay its journal; or for a
+ * training of the scales alone. */
+qzo_status qzo_workbench_load_for(qzo_workbench *bench, const qzo_trial_spec *spec);
 qzo_status qzo_workbench_load_model(qzo_workbench *bench, const char *path);
 
 /* The same of a folder that is open already, in place of the model that was there; takes dir over,

@@ -27,10 +27,17 @@ typedef enum {
 
 /* How a group of spans trains, relative to the trial. */
 typedef struct qzo_value_group {
-    float eps_factor;  /* its eps over the trial's */
-    float rate_factor; /* times k: its learning rate over the trial's, over eps_factor */
-    bool is_active;    /* in this step; else neither perturbed nor updated */
+    float eps_factor;     /* its eps over the trial's */
+    float rate_factor;    /* times k: its learning rate over the trial's, over eps_factor */
+    bool is_active;       /* in this step; else neither perturbed nor updated */
+    int64_t after, until; /* active in steps after + 1 .. until; until 0: to the last */
 } qzo_value_group;
+
+static inline void qzo_value_groups_enter(qzo_value_group *groups, int64_t count, int64_t step) {
+    for (int64_t i = 0; i < count; i++)
+        groups[i].is_active =
+            step > groups[i].after && (groups[i].until == 0 || step <= groups[i].until);
+}
 
 /* c and k of a group's values; NULL is a group with factors of 1. */
 static inline float qzo_value_group_c(const qzo_value_group *group, float c) {

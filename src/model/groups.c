@@ -1,0 +1,72 @@
+#include "model/groups.h"
+
+#include <fnmatch.h>
+#include <stddef.h>
+#include <string.h>
+
+enum { PATTERN_BYTES = 512 };
+
+static const char *const group_names[] = {"scales", "unquantized", "weights"};
+static const char *const keep_names[] = {"auto", "free", "positive", "keep_sign"};
+
+const char *qzo_group_name(int kind) { return kind < QZO_GROUP_COUNT ? group_names[kind] : NULL; }
+
+const char *qzo_keep_name(int keep) { return keep <= QZO_KEEP_SIGN ? keep_names[keep] : NULL; }
+
+const qzo_training qzo_training_default = {
+    .groups = {[QZO_GROUP_SCALES] = {true, QZO_KEEP_AUTO, "", ""},
+               [QZO_GROUP_UNQUANTIZED] = {false, QZO_KEEP_AUTO, "", ""},
+               [QZO_GROUP_WEIGHTS] = {false, QZO_KEEP_AUTO, "", ""}}};
+
+bool qzo_training_equal(const qzo_training *a, const qzo_training *b) {
+    for (int kind = 0; kind < QZO_GROUP_COUNT; kind++) {
+        const qzo_group_choice *x = &a->groups[kind], *y = &b->groups[kind];
+        if (x->is_used != y->is_used) return false;
+        if (x->is_used && (x->keep != y->keep || strcmp(x->include, y->include) != 0 ||
+                           strcmp(x->exclude, y->exclude) != 0))
+            return false;
+    }
+    return true;
+}
+
+/* Whether a dot-separated part of name is the word. */
+static bool has_part(const char *name, const char *word) {
+    size_t length = strlen(word);
+    for (const char *part = name;; part++) {
+        size_t part_length = strcspn(part, ".");
+        if (part_length == length && strncmp(part, word, length) == 0) return true;
+        part += part_length;
+        if (*part == '\0') return false;
+    }
+}
+
+static bool matches(const char *patterns, const char *name) {
+    for (const char *at = patterns; *at != '\0';) {
+        char pattern[PATTERN_BYTES];
+        size_t length = strcspn(at, "+");
+        if (length > 0 && length < sizeof pattern) {
+            memcpy(pattern, at, length);
+            pattern[length] = '\0';
+            bool is_glob = strpbrk(pattern, "*?[") != NULL;
+            if (is_glob ? fnmatch(pattern, name, 0) == 0 : has_part(name, pattern)) return true;
+        }
+        at += length + (at[length] == '+');
+    }
+    return false;
+}
+
+bool qzo_training_has(const qzo_training *training, qzo_group_kind kind, const char *name) {
+    const qzo_group_choice *group = &training->groups[kind];
+    return group->is_used && (group->include[0] == '\0' || matches(group->include, name)) &&
+           !matches(group->exclude, name);
+}
+
+qzo_constraint qzo_training_constraint(const qzo_training *training, qzo_group_kind kind,
+                                       qzo_constraint own) {
+    switch (training->groups[kind].keep) {
+    case QZO_KEEP_FREE: return QZO_CONSTRAINT_FREE;
+    case QZO_KEEP_POSITIVE: return QZO_CONSTRAINT_POSITIVE;
+    case QZO_KEEP_SIGN: return QZO_CONSTRAINT_KEEP_SIGN;
+    default: return own;
+    }
+}
