@@ -50,6 +50,26 @@ for ranks in 1 3; do
     same_journals hyperband "ranks-$ranks" "hyperband's journals on $ranks ranks"
 done
 
+# Survivors get the ranks of those that were stopped: 4 x 1, then 3 of 1, then 1 of 4.
+run 0 mpirun -n 4 "$QZO" run hyperband.yaml --out grown --threads 1
+says stderr '4 ranks per trial from here on'
+run 0 "$QZO" report grown --csv
+same hyperband.csv stdout "hyperband's table with groups that grow"
+same_journals hyperband grown "hyperband's journals with groups that grow"
+id=$(awk -F, '$3 == "finished" { print $2 }' hyperband.csv)
+ranks=$(grep -o '"ranks": [0-9]*' "grown/timing/$id.jsonl" | sort -u | tr -dc '0-9\n')
+[[ $ranks == $'1\n4' ]] || fail "the last trial's ranks: $ranks"
+
+# Every rank takes the trials of one model one after another, however the table mixes them.
+for model in a b; do cp -r "$QZO_SOURCE/tests/fixtures/tiny-llama" $model; done
+sed -i '1s/{/{ "note": 1,/' b/config.json # another model by its contents
+write_sweep models.yaml "steps: 2, batch: 4" \
+    "seed: { values: [0, 1, 2] }; model: { values: [a, b] }"
+sed -i '/^model:/d' models.yaml
+run 0 "$QZO" run models.yaml --out models --threads 1
+order=$(grep -oE 'trial [0-9]/6 finished' stderr | cut -c7 | tr -d '\n')
+[[ $order == 135246 ]] || fail "the order of the trials: $order"
+
 # A trial that diverges ranks last and stops nobody.
 run 1 "$QZO" run hyperband.yaml --out diverged --threads 1 --inject-fault nan-loss:0@1
 run 1 "$QZO" run hyperband.yaml --out diverged

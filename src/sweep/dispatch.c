@@ -33,6 +33,7 @@ typedef struct leader {
 typedef struct dispatcher {
     const qzo_dispatch_settings *settings;
     qzo_comm *group;
+    int64_t group_size;
     int group_index, group_count;
     qzo_workbench bench;
     bool park; /* this rank knows that the job is to stop */
@@ -62,11 +63,7 @@ int64_t qzo_dispatch_group_size(int64_t rank_count, int64_t ranks_per_trial) {
                                                                             : ranks_per_trial;
 }
 
-static int64_t group_size(const dispatcher *d) {
-    return qzo_dispatch_group_size(d->settings->world->size, d->settings->ranks_per_trial);
-}
-
-static int leader_rank(const dispatcher *d, int group) { return (int)(group * group_size(d)); }
+static int leader_rank(const dispatcher *d, int group) { return (int)(group * d->group_size); }
 
 static qzo_message message_of(message_kind kind, int64_t trial, int64_t until, qzo_status status) {
     qzo_message message = {{0}};
@@ -230,8 +227,25 @@ static void stop_trial(dispatcher *d, const qzo_action *action) {
     if (d->worst != QZO_OK) start_parking(d);
 }
 
+/* Where all groups wait and fewer trials do: the size of groups that serves just these; else 0. */
+static int64_t larger_group_size(const dispatcher *d) {
+    const qzo_schedule *schedule = d->settings->schedule;
+    if (d->park || d->out_of_time || schedule->ops->waiting == NULL) return 0;
+    for (int group = 0; group < d->group_count; group++)
+        if (d->leaders[group].state != LEADER_WAITING) return 0;
+    int64_t waiting = schedule->ops->waiting(schedule->state);
+    int64_t size = waiting > 0 ? d->settings->world->size / waiting : 0;
+    return size > d->group_size ? size : 0;
+}
+
 static void assign_waiting(dispatcher *d) {
     const qzo_schedule *schedule = d->settings->schedule;
+    int64_t larger = larger_group_size(d);
+    if (larger > 0) {
+        for (int group = 0; group < d->group_count; group++)
+            answer(d, group, KIND_STOP, NO_TRIAL, larger);
+        return;
+    }
     for (int group = 0; group < d->group_count; group++) {
         qzo_action action;
         while (d->leaders[group].state == LEADER_WAITING) {
@@ -258,7 +272,7 @@ static void serve(dispatcher *d) {
         if (!received) break;
         uint32_t kind = qzo_get_u32(message.bytes);
         int64_t trial = (int64_t)qzo_get_u64(message.bytes + 4);
-        int group = (int)(from / group_size(d));
+        int group = (int)(from / d->group_size);
         if (kind == KIND_PARK) start_parking(d);
         if (kind != KIND_WANT) continue;
         d->leaders[group].state = LEADER_WAITING;
@@ -423,7 +437,8 @@ static message_kind next_work(dispatcher *d, int64_t last, work_item *next) {
     return kind;
 }
 
-static qzo_status work(dispatcher *d) {
+/* *larger: the size of groups to go on with; 0: nothing is left to do. */
+static qzo_status work(dispatcher *d, int64_t *larger) {
     int64_t last = NO_TRIAL;
     work_item next = {NO_TRIAL, 0};
     while (next_work(d, last, &next) == KIND_RUN) {
@@ -431,6 +446,7 @@ static qzo_status work(dispatcher *d) {
         d->last_status = run_trial(d, &next);
         snprintf(d->last_sentence, sizeof d->last_sentence, "%.1000s", qzo_error_message());
     }
+    *larger = next.until;
     while (is_world_root(d)) { /* the other groups still work */
         bool all_stopped = true;
         for (int group = 0; group < d->group_count; group++)
@@ -448,7 +464,7 @@ static qzo_status work(dispatcher *d) {
     return QZO_OK;
 }
 
-/* This rank's group, kept for all its trials. */
+/* This rank's group, kept until larger ones are formed. */
 static qzo_status open_group(dispatcher *d) {
     qzo_status status = QZO_OK;
     const qzo_dispatch_settings *s = d->settings;
@@ -529,21 +545,40 @@ cleanup:
     return status;
 }
 
+/* Groups of d->group_size ranks work until nothing is left, or larger ones are to be formed. */
+static qzo_status work_in_groups(dispatcher *d, int64_t *larger) {
+    qzo_status status = QZO_OK;
+    qzo_comm *world = d->settings->world;
+    d->group_index = (int)(world->rank / d->group_size);
+    d->group_count = (int)((world->size + d->group_size - 1) / d->group_size);
+    memset(d->leaders, 0, (size_t)d->group_count * sizeof *d->leaders);
+    qzo_comm_close(d->group);
+    d->group = NULL;
+    *larger = 0;
+    QZO_TRY(qzo_comm_worst_status(world, open_group(d)));
+    status = work(d, larger);
+    status = qzo_comm_worst_status(world, status);
+cleanup:
+    return status;
+}
+
 qzo_status qzo_dispatch(const qzo_dispatch_settings *settings) {
     qzo_status status = QZO_OK;
+    qzo_comm *world = settings->world;
     dispatcher d = {.settings = settings, .trial = NO_TRIAL};
-    int64_t size = group_size(&d);
-    d.group_index = (int)(settings->world->rank / size);
-    d.group_count = (int)((settings->world->size + size - 1) / size);
-    d.leaders = calloc((size_t)d.group_count, sizeof *d.leaders);
+    int64_t larger = qzo_dispatch_group_size(world->size, settings->ranks_per_trial);
+    d.leaders = calloc((size_t)world->size, sizeof *d.leaders);
     if (d.leaders == NULL)
-        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %d groups", d.group_count);
-    QZO_TRY(qzo_comm_worst_status(settings->world, status));
-    QZO_TRY(qzo_comm_worst_status(settings->world, open_group(&d)));
+        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %d groups", world->size);
+    QZO_TRY(qzo_comm_worst_status(world, status));
     qzo_workbench_init(&d.bench, settings->backend);
     d.bench.free_since = settings->started_at;
-    status = work(&d);
-    status = qzo_comm_worst_status(settings->world, status);
+    while (status == QZO_OK && larger > 0) {
+        d.group_size = larger;
+        if (is_world_root(&d) && d.group != NULL)
+            qzo_log_info("%lld ranks per trial from here on", (long long)larger);
+        status = work_in_groups(&d, &larger);
+    }
     if (status == QZO_OK || status == QZO_ERR_INTERRUPTED) {
         qzo_status reported = report_use(&d);
         if (reported != QZO_OK) status = reported;

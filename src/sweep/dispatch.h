@@ -4,7 +4,8 @@
  * Control messages (qzo_message) between rank 0 and the leaders (rank 0) of the other groups:
  *   WANT  leader to 0: the group is free; carries how its last trial ended
  *   PARK  leader to 0: a signal asks this job to stop; 0 to leader: stop at the next boundary
- *   RUN   0 to leader: this trial, up to this step     STOP  0 to leader: no more work
+ *   RUN   0 to leader: this trial, up to this step     STOP  0 to leader: no more work,
+ *                                                      or larger groups are formed
  * Within a group the leader broadcasts what it was told. Every decision is in decisions.qzj before
  * it is sent. */
 #ifndef QZO_SWEEP_DISPATCH_H

@@ -86,6 +86,15 @@ static void decide_rung(qzo_rung_table *table, int64_t bracket, int64_t rung) {
     free(ranks);
 }
 
+/* Survivors of a rung are fewer than its trials: they get all the ranks. */
+static int64_t hyperband_waiting(const void *state) {
+    const qzo_rung_table *table = state;
+    int64_t count = 0;
+    for (int64_t i = 0; i < table->settings->trial_count; i++)
+        count += table->trials[i].state == QZO_RUNG_WAITING;
+    return count;
+}
+
 static void hyperband_report(void *state, int64_t trial, qzo_report_kind kind, double score) {
     qzo_rung_table *table = state;
     const qzo_rung_trial *t = &table->trials[trial];
@@ -102,4 +111,5 @@ const qzo_scheduler_ops qzo_sched_hyperband = {
     .next = hyperband_next,
     .report = hyperband_report,
     .done = qzo_rung_table_done,
+    .waiting = hyperband_waiting,
 };

@@ -63,6 +63,10 @@ typedef struct qzo_scheduler_ops {
 
     /* True once every trial has ended. */
     bool (*done)(const void *state);
+
+    /* How many trials wait to be run while none runs: then groups may grow to serve so few, and the
+     * trials' results do not change with it. NULL: they never do. */
+    int64_t (*waiting)(const void *state);
 } qzo_scheduler_ops;
 
 extern const qzo_scheduler_ops qzo_sched_fifo;
