@@ -50,6 +50,9 @@ for rule in $(choices update_rule); do
     case $rule in
     mean_clip) check "$rule" "update_rule: $rule, clip_factor: 1.5, clip_memory: 10, \
 learning_rate: 2e-4" ;;
+    quantile_clip) check "$rule" "update_rule: $rule, clip_quantile: 0.5, clip_memory: 10, \
+learning_rate: 2e-4" ;;
+    meazo) check "$rule" "update_rule: $rule, moment_memory: 5, learning_rate: 5e-4" ;;
     *) check "$rule" "update_rule: $rule, learning_rate: 1e-4" ;;
     esac
 done
@@ -72,4 +75,19 @@ for first in range(0, len(rows), 4):
         seen = min(seen + 1, 10)
         mean += (size - mean) / seen
 assert len(rows) == 120 and 30 <= clipped <= 90, (len(rows), clipped)
+PY
+
+run 0 "$QZO" journal meazo-alone 1 --csv
+python3 - <<'PY' || fail "the journal of meazo"
+import csv, math, statistics
+rows = list(csv.DictReader(open("stdout", newline="")))
+decay, moment = 1 - 1 / 5, 0.0
+for number, first in enumerate(range(0, len(rows), 4), start=1):
+    gradients = [max(-100.0, min(100.0, float(row["gradient"]))) for row in rows[first:first + 4]]
+    moment = decay * moment + (1 - decay) * statistics.mean(gradients) ** 2
+    root = math.sqrt(moment / (1 - decay ** number)) + 1e-8
+    for row, gradient in zip(rows[first:first + 4], gradients):
+        expected = 5e-4 / 4 * gradient / root
+        assert abs(float(row["k"]) - expected) <= 1e-6 * abs(expected), (row, expected)
+assert len(rows) == 120, len(rows)
 PY

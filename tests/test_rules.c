@@ -56,10 +56,15 @@ static void infinite_gradient_is_clipped(void **state) {
     assert_true(k[1] == -k[0]);
 }
 
-/* Of every rule, before its first step: a bound of 10 in force, and the same factors. */
+/* Of every rule, before its first step: a bound of 10 in force, and the same factors (meazo, whose
+ * mean gradient is 1 here, divides by 1 + 1e-8). */
 static void losses_that_are_not_finite_are_never_applied(void **state) {
     (void)state;
-    const qzo_rule_settings settings = {.clip = 10.0, .clip_factor = 3.0, .clip_memory = 5};
+    const qzo_rule_settings settings = {.clip = 10.0,
+                                        .clip_factor = 3.0,
+                                        .clip_memory = 5,
+                                        .clip_quantile = 0.5,
+                                        .moment_memory = 1};
     qzo_record records[COUNT] = {0};
     float k[COUNT];
     for (int i = 0; i < COUNT; i++) records[i].gradient = 1.0f;
@@ -72,7 +77,8 @@ static void losses_that_are_not_finite_are_never_applied(void **state) {
         qzo_rule *rule = open_rule(qzo_update_rules[r]->name, settings);
         qzo_rule_factors(k, rule, records, COUNT, 1.0);
         for (int i = 0; i < COUNT; i++)
-            assert_true(k[i] == (i == 1 || i == 3 ? 0.0f : (float)(1.0 / COUNT)));
+            assert_true(k[i] == (i == 1 || i == 3 ? 0.0f : (float)(1.0 / COUNT)) ||
+                        (i != 1 && i != 3 && k[i] == (float)(1.0 / COUNT / (1.0 + 1e-8))));
         qzo_rule_close(rule);
     }
 }
@@ -91,7 +97,8 @@ static void observe(qzo_rule *rule, const float *gradients, int64_t count) {
 /* By hand: factor 3, the mean remembers 4. */
 static void mean_clip_follows_the_running_mean(void **state) {
     (void)state;
-    qzo_rule *rule = open_rule("mean_clip", (qzo_rule_settings){100.0, 3.0, 4});
+    qzo_rule *rule = open_rule(
+        "mean_clip", (qzo_rule_settings){.clip = 100.0, .clip_factor = 3.0, .clip_memory = 4});
     float k[2];
     assert_true(qzo_rule_bound(rule) == 100.0); /* nothing known yet */
     observe(rule, (const float[]){2.0f, -4.0f}, 2);
@@ -108,7 +115,8 @@ static void mean_clip_follows_the_running_mean(void **state) {
 
 static void mean_clip_is_not_poisoned(void **state) {
     (void)state;
-    qzo_rule *rule = open_rule("mean_clip", (qzo_rule_settings){INFINITY, 3.0, 4});
+    qzo_rule *rule = open_rule(
+        "mean_clip", (qzo_rule_settings){.clip = INFINITY, .clip_factor = 3.0, .clip_memory = 4});
     observe(rule, (const float[]){NAN, INFINITY, 0.0f}, 3);
     assert_true(isinf(qzo_rule_bound(rule))); /* still nothing known */
     observe(rule, (const float[]){0.0f, 1.0f, NAN, -1.0f, 0.0f}, 5);
@@ -123,7 +131,8 @@ static void mean_clip_is_not_poisoned(void **state) {
 /* The fixed clip stays the outer bound. */
 static void mean_clip_never_exceeds_clip(void **state) {
     (void)state;
-    qzo_rule *rule = open_rule("mean_clip", (qzo_rule_settings){5.0, 3.0, 10});
+    qzo_rule *rule = open_rule(
+        "mean_clip", (qzo_rule_settings){.clip = 5.0, .clip_factor = 3.0, .clip_memory = 10});
     observe(rule, (const float[]){40.0f}, 1); /* counts as 5 */
     assert_true(qzo_rule_bound(rule) == 5.0);
     observe(rule, (const float[]){0.1f, 0.1f, 0.1f, 0.1f, 0.1f}, 5);
@@ -131,10 +140,55 @@ static void mean_clip_never_exceeds_clip(void **state) {
     qzo_rule_close(rule);
 }
 
+/* --- quantile_clip, meazo --- */
+
+/* By hand: the third smallest of the last four; nothing that is not measured enters. */
+static void quantile_clip_follows_the_last_sizes(void **state) {
+    (void)state;
+    qzo_rule *rule =
+        open_rule("quantile_clip",
+                  (qzo_rule_settings){.clip = 100.0, .clip_memory = 4, .clip_quantile = 0.75});
+    assert_true(qzo_rule_bound(rule) == 100.0);
+    observe(rule, (const float[]){2.0f, NAN, 0.0f, INFINITY}, 4);
+    assert_true(qzo_rule_bound(rule) == 2.0);
+    observe(rule, (const float[]){-8.0f, 4.0f, 6.0f}, 3); /* 2 4 6 8 */
+    assert_true(qzo_rule_bound(rule) == 6.0);
+    observe(rule, (const float[]){-1000.0f, 500.0f}, 2); /* 4 6 500 1000 */
+    assert_true(qzo_rule_bound(rule) == 100.0);
+    observe(rule, (const float[]){1.0f, -3.0f}, 2); /* 1 3 500 1000 */
+    assert_true(qzo_rule_bound(rule) == 100.0);
+    observe(rule, (const float[]){2.0f, 2.0f}, 2); /* 1 2 2 3 */
+    assert_true(qzo_rule_bound(rule) == 2.0);
+    qzo_rule_close(rule);
+}
+
+/* Two steps by hand: b = 3/4; v = 9/4, corrected 9; then v = 27/16 + 1/4 = 31/16, corrected by
+ * 1 - 9/16. */
+static void meazo_divides_by_one_moment(void **state) {
+    (void)state;
+    float k[2];
+    qzo_rule *rule = open_rule("meazo", (qzo_rule_settings){.clip = INFINITY, .moment_memory = 4});
+    const qzo_record one[2] = {{.gradient = 4.0f}, {.gradient = 2.0f}};  /* mean 3 */
+    const qzo_record two[2] = {{.gradient = -5.0f}, {.gradient = 3.0f}}; /* mean -1 */
+    qzo_rule_factors(k, rule, one, 2, 0.5);
+    assert_true(k[0] == (float)(0.25 * 4.0 / (3.0 + 1e-8)));
+    assert_true(k[1] == (float)(0.25 * 2.0 / (3.0 + 1e-8)));
+    qzo_rule_observe(rule, one, 2);
+    observe(rule, (const float[]){NAN, NAN}, 2); /* a step of which nothing is known */
+    qzo_rule_factors(k, rule, two, 2, 0.5);
+    double root = sqrt(31.0 / 16.0 / (1.0 - 9.0 / 16.0)) + 1e-8;
+    assert_true(k[0] == (float)(0.25 * -5.0 / root) && k[1] == (float)(0.25 * 3.0 / root));
+    qzo_rule_close(rule);
+}
+
 /* Of every rule: its state comes from records alone, and reset forgets them. */
 static void told_the_same_records_a_rule_is_the_same(void **state) {
     (void)state;
-    const qzo_rule_settings settings = {.clip = 10.0, .clip_factor = 2.0, .clip_memory = 3};
+    const qzo_rule_settings settings = {.clip = 10.0,
+                                        .clip_factor = 2.0,
+                                        .clip_memory = 3,
+                                        .clip_quantile = 0.5,
+                                        .moment_memory = 4};
     for (int r = 0; qzo_update_rules[r] != NULL; r++) {
         qzo_rule *lived = open_rule(qzo_update_rules[r]->name, settings);
         qzo_rule *told = open_rule(qzo_update_rules[r]->name, settings);
@@ -183,6 +237,8 @@ int main(void) {
         cmocka_unit_test(mean_clip_follows_the_running_mean),
         cmocka_unit_test(mean_clip_is_not_poisoned),
         cmocka_unit_test(mean_clip_never_exceeds_clip),
+        cmocka_unit_test(quantile_clip_follows_the_last_sizes),
+        cmocka_unit_test(meazo_divides_by_one_moment),
         cmocka_unit_test(told_the_same_records_a_rule_is_the_same),
         cmocka_unit_test(rules_and_perturbations_have_names),
         cmocka_unit_test(record_is_32_bytes_without_padding),

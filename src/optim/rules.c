@@ -8,8 +8,12 @@
 struct qzo_rule {
     const qzo_update_rule *kind;
     qzo_rule_settings settings;
-    int64_t seen; /* gradients that the mean was taken over */
-    double mean;  /* of |gradient|, each at most the bound of its step */
+    int64_t seen;            /* gradients that the mean was taken over */
+    double mean;             /* of |gradient|, each at most the bound of its step */
+    double *window, *sorted; /* (clip_memory): the last |gradient|, in a ring; scratch */
+    int64_t window_next;     /* where the next one goes */
+    double moment;           /* running mean of squares */
+    double forgotten;        /* weight of the zero that `moment` began with */
 };
 
 static bool is_finite(const qzo_record *record) {
@@ -37,7 +41,8 @@ static void clipped_factors(float *k, const qzo_rule *rule, const qzo_record *re
     }
 }
 
-static const qzo_update_rule plain = {"plain", plain_bound, clipped_factors, NULL};
+static const qzo_update_rule plain = {
+    .name = "plain", .bound = plain_bound, .factors = clipped_factors};
 
 /* --- mean_clip: a bound in units of what this model's gradients are ---
  *
@@ -64,12 +69,102 @@ static void mean_clip_observe(qzo_rule *rule, const qzo_record *records, int64_t
     }
 }
 
-static const qzo_update_rule mean_clip = {"mean_clip", mean_clip_bound, clipped_factors,
-                                          mean_clip_observe};
+static const qzo_update_rule mean_clip = {.name = "mean_clip",
+                                          .bound = mean_clip_bound,
+                                          .factors = clipped_factors,
+                                          .observe = mean_clip_observe};
+
+/* --- quantile_clip (after AutoClip, arXiv 2007.14469, which takes norms of whole gradients) ---
+ *
+ * C = min(clip, the ceil(clip_quantile n)-th smallest of the last n <= clip_memory sizes
+ * |gradient|); before the first record C = clip. Sizes enter as they were measured, those of
+ * exactly 0 do not (see mean_clip). State: the sizes. */
+
+static int ascending(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double quantile_clip_bound(const qzo_rule *rule) {
+    if (rule->seen == 0) return rule->settings.clip;
+    size_t count = (size_t)rule->seen;
+    memcpy(rule->sorted, rule->window, count * sizeof(double));
+    qsort(rule->sorted, count, sizeof(double), ascending);
+    double rank = ceil(rule->settings.clip_quantile * (double)rule->seen);
+    return fmin(rule->settings.clip, rule->sorted[rank < 1.0 ? 0 : (int64_t)rank - 1]);
+}
+
+static void quantile_clip_observe(qzo_rule *rule, const qzo_record *records, int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        double size = fabs((double)records[i].gradient);
+        if (!is_finite(&records[i]) || !(size > 0.0)) continue;
+        rule->window[rule->window_next] = size;
+        rule->window_next = (rule->window_next + 1) % rule->settings.clip_memory;
+        if (rule->seen < rule->settings.clip_memory) rule->seen++;
+    }
+}
+
+static const qzo_update_rule quantile_clip = {.name = "quantile_clip",
+                                              .bound = quantile_clip_bound,
+                                              .factors = clipped_factors,
+                                              .observe = quantile_clip_observe,
+                                              .has_window = true};
+
+/* --- meazo (MEAZO: Dbouk et al., On Adaptivity in Zeroth-Order Optimization, arXiv 2605.03869) ---
+ *
+ * Known to us from a summary that gives its formulas; the bias is corrected as in Adam. One scalar
+ * second moment for all values: g = mean over the step's samples of clip(gradient, C),
+ * v = b v + (1 - b) g^2, k = fp32((rate / samples) clip(gradient, C) / (sqrt(v / (1 - b^t)) +
+ * 1e-8)) with b = 1 - 1 / moment_memory and t the steps so far, this one included: the learning
+ * rate is then about the length of a step along z. State: v and b^t. C = clip; none is the
+ * published rule. */
+
+static const double MEAZO_SMALLEST = 1e-8;
+
+typedef struct meazo_moment {
+    double value, forgotten;
+} meazo_moment;
+
+static meazo_moment meazo_next(const qzo_rule *rule, const qzo_record *records, int64_t count) {
+    meazo_moment next = {rule->moment, rule->forgotten};
+    double sum = 0.0, weight = 1.0 / (double)rule->settings.moment_memory;
+    int64_t finite = 0;
+    for (int64_t i = 0; i < count; i++) {
+        if (!is_finite(&records[i])) continue;
+        sum += clipped((double)records[i].gradient, rule->settings.clip);
+        finite++;
+    }
+    if (finite == 0 || !isfinite(sum)) return next;
+    double mean = sum / (double)finite;
+    next.value += (mean * mean - next.value) * weight;
+    next.forgotten *= 1.0 - weight;
+    return next;
+}
+
+static void meazo_factors(float *k, const qzo_rule *rule, const qzo_record *records, int64_t count,
+                          double rate) {
+    meazo_moment moment = meazo_next(rule, records, count);
+    double root = moment.forgotten < 1.0 ? sqrt(moment.value / (1.0 - moment.forgotten)) : 0.0;
+    for (int64_t i = 0; i < count; i++) {
+        double gradient = clipped((double)records[i].gradient, rule->settings.clip);
+        bool applies = is_finite(&records[i]) && isfinite(gradient);
+        k[i] = applies ? (float)(rate / (double)count * gradient / (root + MEAZO_SMALLEST)) : 0.0f;
+    }
+}
+
+static void meazo_observe(qzo_rule *rule, const qzo_record *records, int64_t count) {
+    meazo_moment moment = meazo_next(rule, records, count);
+    rule->moment = moment.value;
+    rule->forgotten = moment.forgotten;
+}
+
+static const qzo_update_rule meazo = {
+    .name = "meazo", .bound = plain_bound, .factors = meazo_factors, .observe = meazo_observe};
 
 /* --- the registry --- */
 
-const qzo_update_rule *const qzo_update_rules[] = {&plain, &mean_clip, NULL};
+const qzo_update_rule *const qzo_update_rules[] = {&plain, &mean_clip, &quantile_clip, &meazo,
+                                                   NULL};
 
 const qzo_update_rule *qzo_update_rule_find(const char *name) {
     for (int i = 0; qzo_update_rules[i] != NULL; i++)
@@ -83,15 +178,31 @@ qzo_status qzo_rule_open(qzo_rule **out, const qzo_update_rule *kind,
     if (rule == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for an update rule");
     rule->kind = kind;
     rule->settings = *settings;
+    if (kind->has_window) {
+        rule->window = calloc((size_t)settings->clip_memory, sizeof(double));
+        rule->sorted = calloc((size_t)settings->clip_memory, sizeof(double));
+        if (rule->window == NULL || rule->sorted == NULL) {
+            qzo_rule_close(rule);
+            return qzo_fail(QZO_ERR_MEMORY, "out of memory for the last %lld gradients",
+                            (long long)settings->clip_memory);
+        }
+    }
+    qzo_rule_reset(rule);
     *out = rule;
     return QZO_OK;
 }
 
-void qzo_rule_close(qzo_rule *rule) { free(rule); }
+void qzo_rule_close(qzo_rule *rule) {
+    if (rule == NULL) return;
+    free(rule->window);
+    free(rule->sorted);
+    free(rule);
+}
 
 void qzo_rule_reset(qzo_rule *rule) {
-    rule->seen = 0;
-    rule->mean = 0.0;
+    rule->seen = rule->window_next = 0;
+    rule->mean = rule->moment = 0.0;
+    rule->forgotten = 1.0;
 }
 
 double qzo_rule_bound(const qzo_rule *rule) { return rule->kind->bound(rule); }

@@ -36,9 +36,11 @@ typedef enum {
 
 /* Those of a trial's settings that rules read. */
 typedef struct qzo_rule_settings {
-    double clip;         /* bound on |gradient|; INFINITY: none */
-    double clip_factor;  /* mean_clip: the bound as a multiple of the mean |gradient| */
-    int64_t clip_memory; /* mean_clip: records that the mean remembers */
+    double clip;           /* bound on |gradient|; INFINITY: none */
+    double clip_factor;    /* mean_clip: the bound as a multiple of the mean |gradient| */
+    int64_t clip_memory;   /* mean_clip, quantile_clip: records that they remember */
+    double clip_quantile;  /* quantile_clip: the bound among the remembered |gradient|, in (0, 1] */
+    int64_t moment_memory; /* meazo: steps that the second moment remembers */
 } qzo_rule_settings;
 
 /* A rule with its state. */
@@ -53,9 +55,10 @@ typedef struct qzo_update_rule {
     void (*factors)(float *k, const qzo_rule *rule, const qzo_record *records, int64_t count,
                     double rate);
     void (*observe)(qzo_rule *rule, const qzo_record *records, int64_t count); /* NULL: no state */
+    bool has_window; /* remembers clip_memory single gradients */
 } qzo_update_rule;
 
-/* NULL-terminated: plain (the paper's), mean_clip. */
+/* NULL-terminated: plain (the paper's), mean_clip, quantile_clip, meazo. */
 extern const qzo_update_rule *const qzo_update_rules[];
 const qzo_update_rule *qzo_update_rule_find(const char *name);
 

@@ -68,6 +68,8 @@ qzo_qspsa_settings qzo_batches_settings(const qzo_trial_spec *spec) {
                                 .rule = qzo_update_rule_find(spec->update_rule),
                                 .rule_settings = {.clip = spec->clip,
                                                   .clip_factor = spec->clip_factor,
-                                                  .clip_memory = spec->clip_memory},
+                                                  .clip_memory = spec->clip_memory,
+                                                  .clip_quantile = spec->clip_quantile,
+                                                  .moment_memory = spec->moment_memory},
                                 .schedule = qzo_lr_schedule_find(spec->schedule)};
 }

@@ -39,7 +39,9 @@ typedef struct qzo_trial_spec {
     double eps;
     double clip;            /* INFINITY: none */
     double clip_factor;     /* of the mean |gradient|, with mean_clip */
-    int64_t clip_memory;    /* records that this mean remembers */
+    int64_t clip_memory;    /* records that this mean, or quantile_clip, remembers */
+    double clip_quantile;   /* of the remembered |gradient|, with quantile_clip */
+    int64_t moment_memory;  /* steps that meazo's second moment remembers */
     double floor;           /* smallest value of a positive scale */
     const char *directions; /* names of registries; static strings */
     const char *perturbation;
