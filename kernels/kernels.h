@@ -7,6 +7,8 @@
 #ifndef QZO_KERNELS_KERNELS_H
 #define QZO_KERNELS_KERNELS_H
 
+#include "weights/aqlm_decode.h"
+
 #include <cuda_runtime_api.h>
 #include <stdint.h>
 
@@ -27,6 +29,20 @@ typedef struct qzo_cuda_gptq {
     int64_t in_features;
     int64_t group_count;
 } qzo_cuda_gptq;
+
+/* bitsandbytes 4-bit, laid out as in weights/bnb_decode.h. */
+typedef struct qzo_cuda_bnb {
+    const uint8_t *codes; /* (out_features, in_features / 2) */
+    float levels[16];
+    int64_t block; /* inputs, a power of two from 32 on */
+    int64_t in_features;
+} qzo_cuda_bnb;
+
+/* AQLM; weights/aqlm_decode.h with device pointers. */
+typedef struct qzo_cuda_aqlm {
+    qzo_aqlm_layout layout;
+    int64_t in_features;
+} qzo_cuda_aqlm;
 
 /* backend.h qzo_perturbation and the span that it perturbs. */
 typedef struct qzo_cuda_noise {
@@ -115,6 +131,12 @@ cudaError_t qzo_cuda_perturb(float *values, const float *masters, const float *u
 /* tile (output_count, in_features) fp16 = rows first_output .. of W, given the trainable values
  * (out_features, group_count); finite values stay finite. tile is aligned to 16 bytes. */
 cudaError_t qzo_cuda_decode_gptq(uint16_t *tile, qzo_cuda_gptq weight, const float *values,
+                                 int64_t first_output, int64_t output_count, cudaStream_t stream);
+
+/* The same of bitsandbytes and AQLM weights: dequantize_blocks.cu. */
+cudaError_t qzo_cuda_decode_bnb(uint16_t *tile, qzo_cuda_bnb weight, const float *values,
+                                int64_t first_output, int64_t output_count, cudaStream_t stream);
+cudaError_t qzo_cuda_decode_aqlm(uint16_t *tile, qzo_cuda_aqlm weight, const float *values,
                                  int64_t first_output, int64_t output_count, cudaStream_t stream);
 
 /* tile (count) fp16 = elements first .. of a dense weight; finite values stay finite. */

@@ -9,6 +9,8 @@
 #include "base/half.h"
 #include "base/philox.h"
 #include "base/update.h"
+#include "weights/aqlm_decode.h"
+#include "weights/bnb_decode.h"
 #include "weights/gptq_decode.h"
 
 #include <stdio.h>
@@ -158,6 +160,56 @@ static inline float *test_trained_values(const test_weight *weight,
     return out;
 }
 
+/* bitsandbytes: drawn codes and levels, absmax of both signs. */
+static inline test_weight test_weight_bnb(int64_t out_features, int64_t in_features,
+                                          int64_t block) {
+    int64_t values = TEST_SPAN_OFFSET + out_features * (in_features / block);
+    test_weight out = {.masters = test_normals(4, values, 0.01f),
+                       .unit = test_normals(9, values, 0.02f),
+                       .first = test_words(11, out_features * in_features / 8)};
+    out.tensor = (qzo_qtensor){.format = &qzo_quant_bnb,
+                               .name = "bnb",
+                               .out_features = out_features,
+                               .in_features = in_features,
+                               .group_count = in_features / block,
+                               .span_offset = TEST_SPAN_OFFSET,
+                               .tensor_id = 0xabcdef03u,
+                               .as.bnb = {.codes = out.first, .block = block}};
+    float *levels = test_normals(12, QZO_BNB_LEVELS, 0.5f);
+    memcpy(out.tensor.as.bnb.levels, levels, sizeof out.tensor.as.bnb.levels);
+    free(levels);
+    return out;
+}
+
+/* AQLM: drawn codes and codebooks, scales of both signs. */
+static inline test_weight test_weight_aqlm(int code_bits, int codebooks, bool is_bf16,
+                                           int64_t out_features, int64_t in_features) {
+    int64_t codes = out_features * (in_features / QZO_AQLM_GROUP) * codebooks;
+    int64_t entries = ((int64_t)codebooks << code_bits) * QZO_AQLM_GROUP;
+    float *drawn = test_normals(13, entries, 1.0f);
+    uint16_t *halves = malloc((size_t)entries * sizeof *halves);
+    for (int64_t i = 0; i < entries; i++)
+        halves[i] = is_bf16 ? qzo_float_to_bf16(drawn[i]) : qzo_float_to_fp16(drawn[i]);
+    free(drawn);
+    test_weight out = {.masters = test_normals(4, TEST_SPAN_OFFSET + out_features, 0.1f),
+                       .unit = test_normals(9, TEST_SPAN_OFFSET + out_features, 0.02f),
+                       .first = test_words(14, codes),
+                       .second = halves};
+    out.tensor = (qzo_qtensor){.format = &qzo_quant_aqlm,
+                               .name = "aqlm",
+                               .out_features = out_features,
+                               .in_features = in_features,
+                               .group_count = 1,
+                               .span_offset = TEST_SPAN_OFFSET,
+                               .tensor_id = 0xabcdef04u,
+                               .as.aqlm.layout = {.codes = out.first,
+                                                  .codebooks = halves,
+                                                  .code_bits = code_bits,
+                                                  .codebook_count = codebooks,
+                                                  .is_bf16 = is_bf16}};
+    return out;
+}
+
 typedef void test_weight_visit(const test_weight *weight, const char *name);
 
 static inline void test_weights_visit_gptq(test_weight_visit *visit) {
@@ -203,9 +255,38 @@ static inline void test_weights_visit_dense(test_weight_visit *visit) {
     }
 }
 
+static inline void test_weights_visit_blocks(test_weight_visit *visit) {
+    static const int64_t bnb_shapes[][3] = {{1, 32, 32}, {70, 320, 64}, {128, 512, 256}};
+    static const struct {
+        int code_bits, codebooks;
+        bool is_bf16;
+        int64_t out_features, in_features;
+    } aqlm_shapes[] = {{8, 2, false, 1, 8}, {8, 2, true, 70, 328}, {16, 1, false, 128, 520}};
+    char name[128];
+    for (size_t i = 0; i < sizeof bnb_shapes / sizeof *bnb_shapes; i++) {
+        const int64_t *shape = bnb_shapes[i];
+        test_weight weight = test_weight_bnb(shape[0], shape[1], shape[2]);
+        snprintf(name, sizeof name, "bnb (%d, %d) blocks of %d", (int)shape[0], (int)shape[1],
+                 (int)shape[2]);
+        visit(&weight, name);
+        test_weight_release(&weight);
+    }
+    for (size_t i = 0; i < sizeof aqlm_shapes / sizeof *aqlm_shapes; i++) {
+        test_weight weight = test_weight_aqlm(aqlm_shapes[i].code_bits, aqlm_shapes[i].codebooks,
+                                              aqlm_shapes[i].is_bf16, aqlm_shapes[i].out_features,
+                                              aqlm_shapes[i].in_features);
+        snprintf(name, sizeof name, "aqlm %dx%d (%d, %d)", aqlm_shapes[i].codebooks,
+                 aqlm_shapes[i].code_bits, (int)aqlm_shapes[i].out_features,
+                 (int)aqlm_shapes[i].in_features);
+        visit(&weight, name);
+        test_weight_release(&weight);
+    }
+}
+
 /* Every kind of weight over shapes around the tiles (16, 64 outputs; 256 inputs). */
 static inline void test_weights_visit(test_weight_visit *visit) {
     test_weights_visit_gptq(visit);
+    test_weights_visit_blocks(visit);
     test_weights_visit_dense(visit);
 }
 

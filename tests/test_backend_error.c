@@ -32,6 +32,32 @@ static uint32_t zero_at(const uint32_t *zeros, int64_t output, int bits, bool v1
     return field_at(&word, 1, output % (32 / bits), bits);
 }
 
+/* W[output][input] of bitsandbytes and AQLM in double. */
+static double block_value(const test_weight *weight, int64_t output, int64_t input,
+                          const qzo_perturbation *perturbation, const float *z) {
+    const qzo_qtensor *tensor = &weight->tensor;
+    bool is_bnb = tensor->format == &qzo_quant_bnb;
+    int64_t element = output * tensor->group_count + (is_bnb ? input / tensor->as.bnb.block : 0);
+    int64_t index = output * tensor->in_features + input;
+    double level = 0.0;
+    if (is_bnb) {
+        int byte = tensor->as.bnb.codes[index / 2];
+        level = (double)tensor->as.bnb.levels[index % 2 == 0 ? byte / 16 : byte % 16];
+    } else {
+        const qzo_aqlm_layout *layout = &tensor->as.aqlm.layout;
+        int entries = 1 << layout->code_bits;
+        for (int c = 0; c < layout->codebook_count; c++) {
+            int64_t place = index / 8 * layout->codebook_count + c;
+            int code = layout->code_bits == 8 ? ((const uint8_t *)layout->codes)[place]
+                                              : ((const uint16_t *)layout->codes)[place];
+            uint16_t half = layout->codebooks[(c * entries + code) * 8 + input % 8];
+            level += (double)(layout->is_bf16 ? qzo_bf16_to_float(half) : qzo_fp16_to_float(half));
+        }
+    }
+    double value = (double)weight->masters[TEST_SPAN_OFFSET + element];
+    return (value + (double)perturbation->c * (double)z[element]) * level;
+}
+
 /* W[output][input] in double by the format's definition, from the file's words. */
 static double weight_value(const test_weight *weight, int64_t output, int64_t input,
                            const qzo_perturbation *perturbation, const float *z) {
@@ -54,6 +80,8 @@ static double weight_value(const test_weight *weight, int64_t output, int64_t in
         return (double)weight->masters[TEST_SPAN_OFFSET + element] +
                (double)perturbation->c * (double)z[element];
     }
+    if (tensor->format != &qzo_quant_gptq)
+        return block_value(weight, output, input, perturbation, z);
     const qzo_gptq_tensor *gptq = &tensor->as.gptq;
     int64_t group = gptq->group_of_input[input];
     int64_t element = output * tensor->group_count + group;
@@ -65,7 +93,7 @@ static double weight_value(const test_weight *weight, int64_t output, int64_t in
     return scale * ((double)code - (double)zero);
 }
 
-/* Two roundings make a weight, one ends each fma. */
+/* Two roundings make a weight, three that of two codebooks; one ends each fma. */
 static void linear_case(const test_weight *weight, const char *name) {
     enum { ROWS = 2 };
     const qzo_qtensor *tensor = &weight->tensor;
@@ -86,7 +114,8 @@ static void linear_case(const test_weight *weight, const char *name) {
                     sum += term;
                     magnitude += fabs(term);
                 }
-                double limit = gamma_of((double)tensor->in_features + 2.0) * magnitude;
+                double roundings = tensor->format == &qzo_quant_aqlm ? 3.0 : 2.0;
+                double limit = gamma_of((double)tensor->in_features + roundings) * magnitude;
                 qzo_test_assert_close((double)actual[t * tensor->out_features + o], sum, limit,
                                       name);
             }

@@ -40,6 +40,11 @@ static const char *const models[] = {
     "gptq/v1-asym-3bit",
     "gptq/v2-asym-3bit-desc-act",
     "gptq/v1-asym-8bit-g16",
+    "bnb/nf4",
+    "bnb/nf4-nested",
+    "bnb/fp4",
+    "bnb/fp4-nested",
+    "aqlm/2x8",
 };
 enum { MODEL_COUNT = sizeof models / sizeof *models };
 

@@ -109,6 +109,20 @@ static void gptq_fixtures_decode_bit_for_bit(void **state) {
     assert_in_range(folders, 6, 100); /* v1, v2, asym, desc_act, groups, shards, ties */
 }
 
+static void decoders_of_the_owning_libraries_agree(void **state) {
+    (void)state;
+    static const struct {
+        const char *folder, *format;
+    } cases[] = {{"bnb/nf4", "bnb"},
+                 {"bnb/nf4-nested", "bnb"},
+                 {"bnb/fp4", "bnb"},
+                 {"bnb/fp4-nested", "bnb"},
+                 {"aqlm/2x8", "aqlm"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(check_fixture(cases[i].folder, "expected.safetensors", cases[i].format),
+                         3);
+}
+
 static void dense_fixture_decodes_to_itself(void **state) {
     (void)state;
     assert_int_equal(check_fixture("tiny-llama-fp32", "model.safetensors", "dense"), 14);
@@ -438,6 +452,7 @@ static void every_format_is_complete(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gptq_fixtures_decode_bit_for_bit),
+        cmocka_unit_test(decoders_of_the_owning_libraries_agree),
         cmocka_unit_test(dense_fixture_decodes_to_itself),
         folder_test(values_follow_the_definition),
         folder_test(first_version_stores_zeros_minus_one),

@@ -43,7 +43,7 @@ static qzo_status cuda_embed(qzo_backend *backend, float *residual, const qzo_we
                              const float *masters, const qzo_perturbation *perturbation,
                              const int32_t *ids, int64_t rows, float scale, bool add) {
     const qzo_qtensor *tensor = table->tensor;
-    QZO_ASSERT(!table->is_gptq);
+    QZO_ASSERT(table->tensor->format == &qzo_quant_dense);
     if (tensor->group_count > 0)
         return qzo_status_from_cuda(qzo_cuda_embed_values(residual, masters + tensor->span_offset,
                                                           unit_of(tensor, perturbation), ids, rows,
@@ -52,8 +52,8 @@ static qzo_status cuda_embed(qzo_backend *backend, float *residual, const qzo_we
                                                           add, state_of(backend)->stream),
                                     "embed");
     return qzo_status_from_cuda(qzo_cuda_embed(residual, table->memory, ids, rows,
-                                               table->tensor->in_features, table->dtype, scale, add,
-                                               state_of(backend)->stream),
+                                               table->tensor->in_features, table->as.dtype, scale,
+                                               add, state_of(backend)->stream),
                                 "embed");
 }
 

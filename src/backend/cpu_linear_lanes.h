@@ -109,9 +109,22 @@ static inline void dense_panel(const cpu_linear *job, const linear_tile_data *ti
     }
 }
 
+/* A format that decodes runs of a row: values as they are, (output, group). */
+static inline void parts_panel(const cpu_linear *job, const linear_tile_data *tile, int64_t k0,
+                               int64_t k_count) {
+    const qzo_qtensor *weight = job->weight;
+    float part[CPU_LINEAR_K_BLOCK];
+    for (int64_t j = 0; j < tile->output_count; j++) {
+        weight->format->decode_part(part, weight, tile->first_output + j, k0, k_count,
+                                    tile->values + j * weight->group_count);
+        for (int64_t k = 0; k < k_count; k++) tile->panel[k * TILE + j] = part[k];
+    }
+}
+
 /* Whether tile_decode knows the format. */
 static inline bool tile_has_panel(const qzo_qtensor *weight) {
-    return weight->format == &qzo_quant_gptq || weight->format == &qzo_quant_dense;
+    return weight->format == &qzo_quant_gptq || weight->format == &qzo_quant_dense ||
+           weight->format->decode_part != NULL;
 }
 
 /* Room for a tile's values. A weight that is not quantized may come to train after it was loaded.
@@ -134,6 +147,9 @@ static inline linear_tile_data tile_open(const cpu_linear *job, int64_t first_ou
         tile.zeros = tile.values + weight->group_count * TILE;
         tile_values(job, &tile, tile.zeros + weight->group_count * TILE);
         tile_gptq_zeros(job, &tile);
+    } else if (weight->format->decode_part != NULL) {
+        perturbed_values(tile.values, job, first_output * weight->group_count,
+                         tile.output_count * weight->group_count);
     }
     /* Outputs past the last one: their products are computed and dropped, so they must be finite.
      */
@@ -146,6 +162,8 @@ static inline void tile_decode(const cpu_linear *job, const linear_tile_data *ti
                                int64_t k_count) {
     if (job->weight->format == &qzo_quant_dense)
         dense_panel(job, tile, k0, k_count);
+    else if (job->weight->format->decode_part != NULL)
+        parts_panel(job, tile, k0, k_count);
     else if (tile->output_count == TILE)
         gptq_panel(job, tile, k0, k_count, TILE);
     else

@@ -48,6 +48,24 @@ cleanup:
     return status;
 }
 
+static bool is_dense(const qzo_weight *weight) {
+    return weight->tensor->format == &qzo_quant_dense;
+}
+
+static bool is_gptq(const qzo_weight *weight) { return weight->tensor->format == &qzo_quant_gptq; }
+
+/* Outputs first .. first + count - 1 of a quantized weight, given its perturbed values. */
+static cudaError_t decode_tile(const cuda_state *state, const qzo_weight *weight,
+                               const float *values, int64_t first, int64_t count) {
+    if (is_gptq(weight))
+        return qzo_cuda_decode_gptq(state->tile, weight->as.gptq, values, first, count,
+                                    state->stream);
+    if (weight->tensor->format == &qzo_quant_bnb)
+        return qzo_cuda_decode_bnb(state->tile, weight->as.bnb, values, first, count,
+                                   state->stream);
+    return qzo_cuda_decode_aqlm(state->tile, weight->as.aqlm, values, first, count, state->stream);
+}
+
 static qzo_status multiply_tiles(const cuda_state *state, const product *p, const float *values,
                                  const qzo_perturbation *perturbation) {
     qzo_status status = QZO_OK;
@@ -58,15 +76,14 @@ static qzo_status multiply_tiles(const cuda_state *state, const product *p, cons
     int64_t outputs = cuda_plan_tile_outputs(state->plan, in_features);
     for (int64_t first = 0; first < out_features; first += outputs) {
         int64_t left = out_features - first, count = left < outputs ? left : outputs;
-        if (weight->is_gptq)
-            TRY_CUDA(qzo_cuda_decode_gptq(state->tile, weight->gptq, values, first, count,
-                                          state->stream));
+        if (!is_dense(weight))
+            TRY_CUDA(decode_tile(state, weight, values, first, count));
         else if (values != NULL)
             TRY_CUDA(qzo_cuda_decode_values(state->tile, values, unit, first * in_features,
                                             count * in_features, noise, state->stream));
         else
             TRY_CUDA(qzo_cuda_decode_dense(state->tile, weight->memory, first * in_features,
-                                           count * in_features, weight->dtype, state->stream));
+                                           count * in_features, weight->as.dtype, state->stream));
         if (p->x != NULL) QZO_TRY(multiply(state, p, state->tile, first, count));
     }
 cleanup:
@@ -83,17 +100,17 @@ static qzo_status run_product(const cuda_state *state, const product *p, const f
         return qzo_fail(QZO_ERR_LIMIT, "%lld rows, cuBLAS takes at most %d", (long long)p->rows,
                         INT_MAX);
     bool in_masters = weight->tensor->group_count > 0;
-    if (!in_masters && weight->dtype == QZO_CUDA_F16)
+    if (!in_masters && weight->as.dtype == QZO_CUDA_F16)
         return p->x == NULL ? QZO_OK
                             : multiply(state, p, weight->memory, 0, weight->tensor->out_features);
-    if (weight->is_gptq)
+    if (!is_dense(weight))
         QZO_TRY(perturbed_values(state, &values, weight->tensor, masters, perturbation));
     else if (in_masters)
         values = masters + weight->tensor->span_offset;
-    if (!weight->is_gptq || cuda_plan_linear(state->plan, p->rows) == CUDA_LINEAR_TILES)
+    if (!is_gptq(weight) || cuda_plan_linear(state->plan, p->rows) == CUDA_LINEAR_TILES)
         QZO_TRY(multiply_tiles(state, p, values, perturbation));
     else if (p->x != NULL)
-        TRY_CUDA(qzo_cuda_linear_gptq_few(p->out, p->x, weight->gptq, values, p->rows, p->wide,
+        TRY_CUDA(qzo_cuda_linear_gptq_few(p->out, p->x, weight->as.gptq, values, p->rows, p->wide,
                                           state->stream));
 cleanup:
     return status;

@@ -165,14 +165,38 @@ static qzo_status load_gptq(qzo_backend *backend, qzo_weight *weight,
     QZO_TRY(upload_mapped(backend, codes, tensor->as.gptq.codes, layout->codes_bytes));
     QZO_TRY(upload_mapped(backend, zeros, tensor->as.gptq.zeros, layout->zeros_bytes));
     QZO_TRY(upload_mapped(backend, groups, tensor->as.gptq.group_of_input, layout->groups_bytes));
-    weight->gptq = (qzo_cuda_gptq){.bits = tensor->as.gptq.bits,
-                                   .codes = (const void *)codes,
-                                   .zeros = (const void *)zeros,
-                                   .group_of_input = (const void *)groups,
-                                   .zero_correction = tensor->as.gptq.zero_correction,
-                                   .out_features = tensor->out_features,
-                                   .in_features = tensor->in_features,
-                                   .group_count = tensor->group_count};
+    weight->as.gptq = (qzo_cuda_gptq){.bits = tensor->as.gptq.bits,
+                                      .codes = (const void *)codes,
+                                      .zeros = (const void *)zeros,
+                                      .group_of_input = (const void *)groups,
+                                      .zero_correction = tensor->as.gptq.zero_correction,
+                                      .out_features = tensor->out_features,
+                                      .in_features = tensor->in_features,
+                                      .group_count = tensor->group_count};
+cleanup:
+    return status;
+}
+
+static qzo_status load_bnb(qzo_backend *backend, qzo_weight *weight,
+                           const qzo_cuda_layout *layout) {
+    const qzo_qtensor *tensor = weight->tensor;
+    const qzo_bnb_tensor *bnb = &tensor->as.bnb;
+    weight->as.bnb = (qzo_cuda_bnb){
+        .codes = weight->memory, .block = bnb->block, .in_features = tensor->in_features};
+    memcpy(weight->as.bnb.levels, bnb->levels, sizeof bnb->levels);
+    return upload_mapped(backend, weight->memory, bnb->codes, layout->codes_bytes);
+}
+
+static qzo_status load_aqlm(qzo_backend *backend, qzo_weight *weight,
+                            const qzo_cuda_layout *layout) {
+    qzo_status status = QZO_OK;
+    const qzo_aqlm_layout *aqlm = &weight->tensor->as.aqlm.layout;
+    uint8_t *codes = weight->memory, *codebooks = codes + layout->codebooks_at;
+    QZO_TRY(upload_mapped(backend, codes, aqlm->codes, layout->codes_bytes));
+    QZO_TRY(upload_mapped(backend, codebooks, aqlm->codebooks, layout->codebooks_bytes));
+    weight->as.aqlm = (qzo_cuda_aqlm){.layout = *aqlm, .in_features = weight->tensor->in_features};
+    weight->as.aqlm.layout.codes = codes;
+    weight->as.aqlm.layout.codebooks = (const void *)codebooks;
 cleanup:
     return status;
 }
@@ -181,14 +205,23 @@ static qzo_status load_dense(qzo_backend *backend, qzo_weight *weight) {
     const qzo_tensor_view *view = &weight->tensor->as.dense;
     if (weight->tensor->group_count > 0) return QZO_OK; /* the masters hold every element */
     switch (view->dtype) {
-    case QZO_DTYPE_F32: weight->dtype = QZO_CUDA_F32; break;
-    case QZO_DTYPE_F16: weight->dtype = QZO_CUDA_F16; break;
-    case QZO_DTYPE_BF16: weight->dtype = QZO_CUDA_BF16; break;
+    case QZO_DTYPE_F32: weight->as.dtype = QZO_CUDA_F32; break;
+    case QZO_DTYPE_F16: weight->as.dtype = QZO_CUDA_F16; break;
+    case QZO_DTYPE_BF16: weight->as.dtype = QZO_CUDA_BF16; break;
     default:
         return qzo_fail(QZO_ERR_UNSUPPORTED, "%s: the CUDA backend takes no %s", view->name,
                         qzo_dtype_name(view->dtype));
     }
     return upload_mapped(backend, weight->memory, view->data, view->size_bytes);
+}
+
+static qzo_status load_parts(qzo_backend *backend, qzo_weight *weight,
+                             const qzo_cuda_layout *layout) {
+    const qzo_quant_format *format = weight->tensor->format;
+    if (format == &qzo_quant_gptq) return load_gptq(backend, weight, layout);
+    if (format == &qzo_quant_bnb) return load_bnb(backend, weight, layout);
+    if (format == &qzo_quant_aqlm) return load_aqlm(backend, weight, layout);
+    return load_dense(backend, weight);
 }
 
 /* Buffers of the state that this weight's product will need. */
@@ -219,9 +252,8 @@ qzo_status qzo_cuda_weight_load(qzo_backend *backend, qzo_weight **out, const qz
     if (weight == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for a weight");
     QZO_TRY(qzo_cuda_layout_of(&layout, tensor));
     weight->tensor = tensor;
-    weight->is_gptq = layout.is_gptq;
     QZO_TRY(qzo_cuda_take(backend, &weight->memory, layout.total_bytes, QZO_MEMORY_WEIGHTS));
-    QZO_TRY(layout.is_gptq ? load_gptq(backend, weight, &layout) : load_dense(backend, weight));
+    QZO_TRY(load_parts(backend, weight, &layout));
     QZO_TRY(reserve_product(backend, &layout));
     *out = weight;
     weight = NULL;

@@ -27,7 +27,7 @@ static size_t padded(size_t size_bytes) {
 
 static void lay_out_gptq(qzo_cuda_layout *out, const qzo_qtensor *tensor) {
     size_t out_features = (size_t)tensor->out_features, in_features = (size_t)tensor->in_features;
-    out->is_gptq = out->is_decoded = true;
+    out->is_decoded = true;
     size_t bits = (size_t)tensor->as.gptq.bits;
     out->codes_bytes = in_features * bits / 32 * out_features * sizeof(uint32_t);
     out->zeros_bytes = (size_t)tensor->group_count * (out_features * bits / 32) * sizeof(uint32_t);
@@ -35,6 +35,24 @@ static void lay_out_gptq(qzo_cuda_layout *out, const qzo_qtensor *tensor) {
     out->zeros_at = padded(out->codes_bytes);
     out->groups_at = out->zeros_at + padded(out->zeros_bytes);
     out->total_bytes = out->groups_at + out->groups_bytes;
+}
+
+static void lay_out_bnb(qzo_cuda_layout *out, const qzo_qtensor *tensor) {
+    out->is_decoded = true;
+    out->codes_bytes = (size_t)(tensor->out_features * (tensor->in_features / 2));
+    out->total_bytes = out->codes_bytes;
+}
+
+static void lay_out_aqlm(qzo_cuda_layout *out, const qzo_qtensor *tensor) {
+    const qzo_aqlm_layout *aqlm = &tensor->as.aqlm.layout;
+    size_t groups = (size_t)(tensor->out_features * (tensor->in_features / QZO_AQLM_GROUP));
+    size_t codebooks = (size_t)aqlm->codebook_count;
+    out->is_decoded = true;
+    out->codes_bytes = groups * codebooks * (size_t)aqlm->code_bits / 8;
+    out->codebooks_bytes =
+        (codebooks << aqlm->code_bits) * QZO_AQLM_GROUP * sizeof *aqlm->codebooks;
+    out->codebooks_at = padded(out->codes_bytes);
+    out->total_bytes = out->codebooks_at + out->codebooks_bytes;
 }
 
 qzo_status qzo_cuda_layout_of(qzo_cuda_layout *out, const qzo_qtensor *tensor) {
@@ -46,6 +64,12 @@ qzo_status qzo_cuda_layout_of(qzo_cuda_layout *out, const qzo_qtensor *tensor) {
                         (long long)tensor->out_features, (long long)tensor->in_features, INT_MAX);
     if (tensor->format == &qzo_quant_gptq) {
         lay_out_gptq(out, tensor);
+        out->values_bytes = values * sizeof(float);
+    } else if (tensor->format == &qzo_quant_bnb) {
+        lay_out_bnb(out, tensor);
+        out->values_bytes = values * sizeof(float);
+    } else if (tensor->format == &qzo_quant_aqlm) {
+        lay_out_aqlm(out, tensor);
         out->values_bytes = values * sizeof(float);
     } else if (values > 0 && tensor->format == &qzo_quant_dense) {
         out->is_decoded = true; /* from the masters, which hold every element */

@@ -31,9 +31,9 @@ extern const size_t qzo_cuda_fixed_bytes[CUDA_FIXED_COUNT];
 
 /* A weight's one allocation and the scratch that its product needs. */
 typedef struct qzo_cuda_layout {
-    bool is_gptq;
-    size_t codes_bytes, zeros_bytes, groups_bytes; /* the parts of GPTQ */
+    size_t codes_bytes, zeros_bytes, groups_bytes; /* the parts of GPTQ; AQLM: codes alone */
     size_t zeros_at, groups_at;
+    size_t codebooks_bytes, codebooks_at; /* of AQLM */
     size_t total_bytes;
     size_t values_bytes;    /* scratch: its perturbed trainable values */
     bool is_decoded;        /* scratch: a tile of decoded weights */

@@ -45,9 +45,12 @@ typedef struct cuda_state {
 struct qzo_weight {
     const qzo_qtensor *tensor;
     void *memory; /* one allocation for all parts */
-    bool is_gptq;
-    qzo_cuda_gptq gptq;
-    qzo_cuda_dtype dtype; /* of a dense weight, whose data is `memory` */
+    union {       /* by tensor->format */
+        qzo_cuda_gptq gptq;
+        qzo_cuda_bnb bnb;
+        qzo_cuda_aqlm aqlm;
+        qzo_cuda_dtype dtype; /* of a dense weight, whose data is `memory` */
+    } as;
 };
 
 /* Foreign codes to ours, with the call in the message. */

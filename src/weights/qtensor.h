@@ -10,6 +10,7 @@
 #define QZO_WEIGHTS_QTENSOR_H
 
 #include "base/update.h"
+#include "weights/aqlm_decode.h"
 #include "weights/safetensors.h"
 
 #include <stdbool.h>
@@ -73,6 +74,24 @@ typedef struct qzo_gptq_tensor {
     qzo_tensor_view scales;        /* (group_count, out_features), the initial values */
 } qzo_gptq_tensor;
 
+/* bitsandbytes 4-bit; bnb_decode.h has the layout. */
+typedef struct qzo_bnb_tensor {
+    const uint8_t *codes; /* (out_features, in_features / 2) */
+    float levels[16];     /* what a code stands for */
+    int64_t block;        /* inputs that share an absmax; divides in_features */
+    /* Initial absmax in logical order: F32; or U8 codes into nested_levels (256), with one
+     * nested_absmax per nested_block of them and an offset. */
+    qzo_tensor_view absmax, nested_absmax, nested_levels;
+    int64_t nested_block; /* 0: absmax is not quantized */
+    float nested_offset;
+    const qzo_tensor_view *state; /* the settings beside the codes, as the file has them */
+} qzo_bnb_tensor;
+
+typedef struct qzo_aqlm_tensor {
+    qzo_aqlm_layout layout;
+    qzo_tensor_view codes, codebooks, scales; /* scales (out_features): the initial values */
+} qzo_aqlm_tensor;
+
 typedef struct qzo_qtensor {
     const qzo_quant_format *format;
     const char *name; /* module: "model.layers.0.mlp.up_proj"; borrowed */
@@ -88,6 +107,8 @@ typedef struct qzo_qtensor {
     union {
         qzo_tensor_view dense;
         qzo_gptq_tensor gptq;
+        qzo_bnb_tensor bnb;
+        qzo_aqlm_tensor aqlm;
     } as;
     void *owned; /* what the format had to copy (unaligned data, derived indices); freed with it */
 } qzo_qtensor;

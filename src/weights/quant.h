@@ -13,7 +13,7 @@
 #include <stdbool.h>
 
 struct qzo_quant_format {
-    const char *name; /* "gptq", "dense" */
+    const char *name; /* "gptq", "bnb", "aqlm", "dense" */
 
     /* Whether the module's weight is stored in this format (its tensors' names tell). */
     bool (*detect)(const qzo_model_dir *dir, const char *module);
@@ -26,6 +26,11 @@ struct qzo_quant_format {
     /* out (in_features) = row `row` of W in fp32, given that row's values (group_count), perturbed
      * or not; NULL where group_count is 0. */
     void (*decode_row)(float *out, const qzo_qtensor *weight, int64_t row, const float *values);
+
+    /* Optional (NULL): inputs first .. first + count - 1 of that row alone; first and count are
+     * multiples of 8 but for the row's end. Backends then need no loops of their own. */
+    void (*decode_part)(float *out, const qzo_qtensor *weight, int64_t row, int64_t first,
+                        int64_t count, const float *values);
 
     /* The file's values in logical order: out (out_features * group_count), or every element of a
      * weight that is not quantized. QZO_ERR_FORMAT names the first that is not finite. */
@@ -44,6 +49,8 @@ struct qzo_quant_format {
 /* NULL-terminated; the first that detects a module wins. */
 extern const qzo_quant_format *const qzo_quant_formats[];
 extern const qzo_quant_format qzo_quant_gptq;
+extern const qzo_quant_format qzo_quant_bnb;
+extern const qzo_quant_format qzo_quant_aqlm;
 extern const qzo_quant_format qzo_quant_dense;
 
 /* Finds the format of a module and binds it. The caller calls qzo_qtensor_release. */

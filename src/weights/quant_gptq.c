@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "weights/gptq_decode.h"
 #include "weights/quant.h"
+#include "weights/quant_parts.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -46,18 +47,8 @@ typedef struct parts {
     const qzo_tensor_view *g_idx; /* NULL where there is none */
 } parts;
 
-/* The tensor "MODULE.SUFFIX", NULL where there is none. */
-static const qzo_tensor_view *find_part(const qzo_model_dir *dir, const char *module,
-                                        const char *suffix) {
-    char *name = NULL;
-    if (asprintf(&name, "%s.%s", module, suffix) < 0) return NULL;
-    const qzo_tensor_view *view = qzo_model_dir_find(dir, name);
-    free(name);
-    return view;
-}
-
 static bool detect(const qzo_model_dir *dir, const char *module) {
-    return find_part(dir, module, "qweight") != NULL;
+    return qzo_quant_part_find(dir, module, "qweight") != NULL;
 }
 
 static qzo_status read_checkpoint_format(settings *out, const json_t *json, const char *place) {
@@ -131,7 +122,7 @@ static qzo_status require_int(const qzo_tensor_view **out, const qzo_model_dir *
                               const char *module, const char *suffix, int64_t rows,
                               int64_t columns) {
     const char *folder = qzo_model_dir_path(dir);
-    const qzo_tensor_view *view = find_part(dir, module, suffix);
+    const qzo_tensor_view *view = qzo_quant_part_find(dir, module, suffix);
     if (view == NULL)
         return qzo_fail(QZO_ERR_FORMAT, "%s: tensor %s.%s is missing", folder, module, suffix);
     if (view->dtype != QZO_DTYPE_I32)
@@ -249,7 +240,7 @@ static qzo_status bind(qzo_qtensor *out, const qzo_model_dir *dir, const char *m
                         out_features * chosen.bits / WORD_BITS));
     QZO_TRY(require_scales(&found.scales, dir, module, out->group_count, out_features));
     /* Without desc_act the groups are consecutive, but a file that says otherwise is believed. */
-    if (chosen.desc_act || find_part(dir, module, "g_idx") != NULL) {
+    if (chosen.desc_act || qzo_quant_part_find(dir, module, "g_idx") != NULL) {
         QZO_TRY(require_int(&found.g_idx, dir, module, "g_idx", in_features, -1));
         QZO_TRY(check_groups(found.g_idx, in_features, out->group_count, dir));
     }

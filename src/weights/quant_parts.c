@@ -1,0 +1,68 @@
+#include "weights/quant_parts.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGNMENT_BYTES = 64 };
+
+const qzo_tensor_view *qzo_quant_part_find(const qzo_model_dir *dir, const char *module,
+                                           const char *suffix) {
+    char *name = NULL;
+    if (asprintf(&name, "%s.%s", module, suffix) < 0) return NULL;
+    const qzo_tensor_view *view = qzo_model_dir_find(dir, name);
+    free(name);
+    return view;
+}
+
+qzo_status qzo_quant_part_require(const qzo_tensor_view **out, const qzo_model_dir *dir,
+                                  const char *module, const char *suffix, qzo_dtype dtype,
+                                  int64_t count) {
+    const char *folder = qzo_model_dir_path(dir);
+    const qzo_tensor_view *view = qzo_quant_part_find(dir, module, suffix);
+    if (view == NULL)
+        return qzo_fail(QZO_ERR_FORMAT, "%s: tensor %s.%s is missing", folder, module, suffix);
+    if (view->dtype != dtype)
+        return qzo_fail(QZO_ERR_FORMAT, "%s: tensor %s: expected %s, found %s", folder, view->name,
+                        qzo_dtype_name(dtype), qzo_dtype_name(view->dtype));
+    if (view->count != count)
+        return qzo_fail(QZO_ERR_FORMAT, "%s: tensor %s: expected %lld elements, found %lld", folder,
+                        view->name, (long long)count, (long long)view->count);
+    *out = view;
+    return QZO_OK;
+}
+
+static size_t padded(size_t bytes) {
+    return (bytes + ALIGNMENT_BYTES - 1) / ALIGNMENT_BYTES * ALIGNMENT_BYTES;
+}
+
+qzo_status qzo_quant_parts_align(void **owned, qzo_tensor_view *const views[], int count) {
+    size_t owned_bytes = 0;
+    *owned = NULL;
+    for (int i = 0; i < count; i++)
+        if (!qzo_tensor_aligned(views[i])) owned_bytes += padded(views[i]->size_bytes);
+    if (owned_bytes == 0) return QZO_OK;
+    uint8_t *free_at = aligned_alloc(ALIGNMENT_BYTES, owned_bytes);
+    if (free_at == NULL)
+        return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory for %zu bytes", views[0]->name,
+                        owned_bytes);
+    *owned = free_at;
+    for (int i = 0; i < count; i++) {
+        if (qzo_tensor_aligned(views[i])) continue;
+        memcpy(free_at, views[i]->data, views[i]->size_bytes);
+        views[i]->data = free_at;
+        free_at += padded(views[i]->size_bytes);
+    }
+    return QZO_OK;
+}
+
+qzo_status qzo_quant_part_check_finite(const qzo_tensor_view *view) {
+    for (int64_t i = 0; i < view->count; i++) {
+        const float value = qzo_tensor_float_at(view, i);
+        if (!isfinite(value))
+            return qzo_fail(QZO_ERR_FORMAT, "tensor %s: element %lld is not finite (%g)",
+                            view->name, (long long)i, (double)value);
+    }
+    return QZO_OK;
+}

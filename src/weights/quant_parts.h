@@ -1,0 +1,28 @@
+/* The tensors of one module, for the formats that have several. Private to quant_*.c. */
+#ifndef QZO_WEIGHTS_QUANT_PARTS_H
+#define QZO_WEIGHTS_QUANT_PARTS_H
+
+#include "base/status.h"
+#include "weights/model_dir.h"
+
+#include <stdint.h>
+
+/* The tensor "MODULE.SUFFIX"; NULL where there is none. */
+const qzo_tensor_view *qzo_quant_part_find(const qzo_model_dir *dir, const char *module,
+                                           const char *suffix);
+
+/* As find, but QZO_ERR_FORMAT with the tensor's name where it is missing, its type is another than
+ * expected, or it does not have `count` elements. What the reader walks through is the order of the
+ * elements alone, so (n) and (n, 1) are the same. */
+qzo_status qzo_quant_part_require(const qzo_tensor_view **out, const qzo_model_dir *dir,
+                                  const char *module, const char *suffix, qzo_dtype dtype,
+                                  int64_t count);
+
+/* Copies of the views that are not aligned for their types, in one block that the caller frees;
+ * the views then point there. *owned is NULL where all are aligned. */
+qzo_status qzo_quant_parts_align(void **owned, qzo_tensor_view *const views[], int count);
+
+/* The first element that is not finite: QZO_ERR_FORMAT names the tensor and the place. */
+qzo_status qzo_quant_part_check_finite(const qzo_tensor_view *view);
+
+#endif
