@@ -337,6 +337,29 @@ static void events_belong_to_their_list(void **state) {
     qzo_grid_free(grid);
 }
 
+/* A file whose list was lost, and one whose event names a trial that the list lacks. */
+static void events_without_a_trial_are_harmless(void **state) {
+    const char *folder = *state;
+    bool changed = false;
+    qzo_decisions *decisions = NULL;
+    qzo_event *events = NULL;
+    int64_t count = -1;
+    qzo_grid *grid = expand_sweep("  seed: { values: [0, 1] }\n");
+    assert_ok(qzo_decisions_open(&decisions, folder, QZO_DECISIONS_NAME));
+    assert_ok(qzo_decisions_dispatch(decisions, 7, 1, 0));
+    assert_ok(qzo_decisions_sync(decisions));
+    assert_ok(qzo_decisions_events(&events, &count, folder, QZO_DECISIONS_NAME));
+    assert_int_equal(count, 0);
+    free(events);
+    assert_ok(qzo_decisions_grid(decisions, "test", grid, &FIFO, &changed));
+    assert_ok(qzo_decisions_dispatch(decisions, 2, 1, 0));
+    assert_ok(qzo_decisions_close(decisions));
+    assert_fails(qzo_decisions_events(&events, &count, folder, QZO_DECISIONS_NAME), QZO_ERR_FORMAT,
+                 "an event of trial 3, of 2");
+    assert_null(events);
+    qzo_grid_free(grid);
+}
+
 static void damaged_schedulers_are_refused(void **state) {
     (void)state;
     static const char *const cases[][2] = {
@@ -377,6 +400,8 @@ int main(void) {
         TEST(a_folder_that_is_not_there_cannot_be_locked),
         TEST(unreadable_contents_keep_their_reason),
         cmocka_unit_test_setup_teardown(events_belong_to_their_list, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(events_without_a_trial_are_harmless, make_folder,
+                                        remove_folder),
         cmocka_unit_test(damaged_schedulers_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -235,7 +235,7 @@ static qzo_status take_event(qzo_event *out, const qzo_frame *frame, const qzo_l
                        .trial = qzo_get_u32(frame->payload),
                        .value = qzo_get_u32(frame->payload + 4)};
     if (frame->payload_bytes == EVENT_BYTES) out->rung = (int64_t)qzo_get_u64(frame->payload + 8);
-    if (list != NULL && out->trial >= list->trial_count)
+    if (out->trial >= list->trial_count)
         return qzo_fail(QZO_ERR_FORMAT, "%s: an event of trial %lld, of %lld", path,
                         (long long)out->trial + 1, (long long)list->trial_count);
     return QZO_OK;
@@ -267,7 +267,7 @@ qzo_status qzo_decisions_events(qzo_event **out, int64_t *count, const char *fol
     while (qzo_frame_next(&reader, &frame)) {
         if (frame.type == QZO_DECISION_GRID) {
             QZO_TRY(take_list(&list, count, &frame, path));
-        } else if (is_event(frame.type)) {
+        } else if (is_event(frame.type) && list != NULL) { /* without a list they are of nothing */
             QZO_TRY(take_event(&events[*count], &frame, list, path));
             ++*count;
         }
