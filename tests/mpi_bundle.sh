@@ -14,7 +14,7 @@ says stderr 'exists'
 mkdir elsewhere
 mv made elsewhere/moved
 bundle=$WORK/elsewhere/moved
-fixtures=$bundle/tests/fixtures
+[[ -x $bundle/bin/mpirun ]] || fail "the bundle holds no mpirun"
 write_sweep sweep.yaml "steps: 4, batch: 8, samples_per_step: 3, evaluate_every: 2" \
     "learning_rate: { value: 1e-4 }; seed: { values: [0, 1] }"
 
