@@ -23,6 +23,7 @@ typedef struct inspection {
     qzo_model_sizes sizes;
     module *modules;
     int64_t module_count;
+    int64_t group_values[QZO_GROUP_COUNT]; /* that each group of train.groups would train */
 } inspection;
 
 static qzo_status fail_memory(const inspection *in) {
@@ -60,6 +61,29 @@ static qzo_status add_module(inspection *in, int64_t layer, qzo_linear_kind kind
     return added->name != NULL ? QZO_OK : fail_memory(in);
 }
 
+/* Loads the model as a trial of all groups would, on a backend that holds nothing. */
+static qzo_status count_groups(inspection *in) {
+    static const qzo_training all = {.groups = {{true, QZO_KEEP_AUTO, "", ""},
+                                                {true, QZO_KEEP_AUTO, "", ""},
+                                                {true, QZO_KEEP_AUTO, "", ""}}};
+    const qzo_backend_options options = {.thread_count = 1, .dry = true};
+    qzo_status status = QZO_OK;
+    qzo_backend *backend = NULL;
+    qzo_model_dir *dir = NULL;
+    qzo_model *model = NULL;
+    QZO_TRY(qzo_backend_open(&backend, "cpu", &options));
+    QZO_TRY(qzo_model_dir_open(&dir, qzo_model_dir_path(in->dir)));
+    QZO_TRY(qzo_model_load_for(&model, dir, backend, &all));
+    for (int64_t i = 0; i < model->part_count; i++) {
+        const qzo_part *part = &model->parts[i];
+        in->group_values[part->kind] += model->spans[part->tensor->span].count;
+    }
+cleanup:
+    qzo_model_free(model);
+    qzo_backend_close(backend);
+    return status;
+}
+
 static qzo_status collect(inspection *in) {
     qzo_status status = QZO_OK;
     const qzo_arch *arch = NULL;
@@ -72,6 +96,7 @@ static qzo_status collect(inspection *in) {
     for (int64_t layer = 0; layer < in->sizes.shape.layer_count; layer++)
         for (int kind = 0; kind < QZO_LINEAR_COUNT; kind++)
             if (arch->linears[kind] != NULL) QZO_TRY(add_module(in, layer, (qzo_linear_kind)kind));
+    QZO_TRY(count_groups(in));
 cleanup:
     return status;
 }
@@ -195,6 +220,10 @@ static void print_sizes(const inspection *in) {
     print_variants(in);
     printf("trainable values  %" PRId64 "%s\n", in->sizes.value_count,
            in->sizes.value_count == 0 ? ": none of the linear layers is quantized" : "");
+    printf("groups           ");
+    for (int kind = 0; kind < QZO_GROUP_COUNT; kind++)
+        printf("%s %s %" PRId64, kind > 0 ? "," : "", qzo_group_name(kind), in->group_values[kind]);
+    printf("\n");
     printf("memory per rank   mapped %s (shared by the ranks of a host)",
            qzo_bytes_text(text, in->sizes.mapped_bytes));
     printf(", loaded %s", qzo_bytes_text(text, in->sizes.loaded_bytes));
@@ -267,6 +296,10 @@ static qzo_status print_json(const inspection *in) {
             "scales_bytes", (json_int_t)master_bytes(in));
         json_object_update(root, sizes);
         json_decref(sizes);
+        json_t *groups = json_object();
+        for (int kind = 0; kind < QZO_GROUP_COUNT; kind++)
+            json_object_set_new(groups, qzo_group_name(kind), json_integer(in->group_values[kind]));
+        json_object_set_new(root, "group_values", groups);
     }
     return qzo_json_print(root);
 }
