@@ -3,6 +3,7 @@
  * and counts while a real trial runs: from its 10th step to its 110th, journal included. */
 #include "test_support.h"
 
+#include "base/cpu.h"
 #include "base/digest.h"
 #include "trial/trial.h"
 
@@ -78,8 +79,7 @@ static void make_spec(qzo_trial_spec *spec) {
     assert_ok(qzo_trial_spec_complete(spec));
 }
 
-static void hundred_steps_allocate_nothing(void **state) {
-    (void)state;
+static void hundred_steps_allocate_nothing(const char *backend_name) {
     if (!COUNTING) skip();
     char journal[PATH_BYTES], timing[PATH_BYTES], *folder = qzo_test_folder_create();
     snprintf(journal, sizeof journal, "%s/trial.qzj", folder);
@@ -94,7 +94,7 @@ static void hundred_steps_allocate_nothing(void **state) {
     qzo_trial_files files = {journal, timing};
     qzo_trial_hooks hooks = {&counted, never, nothing, note, 0};
     make_spec(&spec);
-    assert_ok(qzo_backend_open(&backend, "cpu", &options));
+    assert_ok(qzo_backend_open(&backend, backend_name, &options));
     assert_ok(qzo_comm_local_open(&alone));
     qzo_workbench_init(&bench, backend);
     assert_ok(qzo_trial_run(&outcome, &spec, &bench, alone, &files, &hooks));
@@ -108,7 +108,21 @@ static void hundred_steps_allocate_nothing(void **state) {
     qzo_test_folder_remove(folder);
 }
 
+static void steps_in_fp32_allocate_nothing(void **state) {
+    (void)state;
+    hundred_steps_allocate_nothing("cpu");
+}
+
+static void steps_in_bf16_allocate_nothing(void **state) {
+    (void)state;
+    if (qzo_cpu() < QZO_CPU_AVX512) skip();
+    hundred_steps_allocate_nothing("cpu-bf16");
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(hundred_steps_allocate_nothing)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(steps_in_fp32_allocate_nothing),
+        cmocka_unit_test(steps_in_bf16_allocate_nothing),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

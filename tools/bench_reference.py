@@ -2,14 +2,16 @@
 """Times qzo's step beside the paper's procedure in PyTorch, on one model and task, in one run.
 
     bench_reference.py MODEL TASK.qzt [--device cpu|cuda] [--qzo build/qzo] [--threads N]
+        [--dtype float32|bfloat16] [--cpu-limit avx2|avx512|amx]
 
 The procedure is that of the QZO code: transformers' Llama with every quantized layer decoded to a
 full matrix before each product; scales perturbed in place by +eps, -2 eps, +eps with z drawn again
 each time from the step's seed; one row per option, padded to the longest of the batch; the update
-in place. On a CPU it runs in fp32 like qzo (the paper's fp16 has no fast products there), on a GPU
-in fp16 with the codes already unpacked to bytes, which the paper's kernels still do. Two more ways
-give it qzo's advantages: "prompts", one padded row per example without answer tokens, where options
-are single tokens; "packed", those rows one after the other in a single row with a mask, and logits
+in place. On a CPU it runs in fp32 or bf16 like qzo (the paper's fp16 has no fast products there;
+--cpu-limit is qzo's, bench_products.py says how to limit PyTorch), on a GPU in fp16 with the codes
+already unpacked to bytes, which the paper's kernels still do. Two more ways give
+it qzo's advantages: "prompts", one padded row per example without answer tokens, where options are
+single tokens; "packed", those rows one after the other in a single row with a mask, and logits
 of answers alone. Both sides get the same device and threads. qzo's figures come from
 `qzo bench --task`, with the ceilings of the same call; medians and best of the steps are given.
 Needs torch and transformers (tools/requirements-oracle.txt).
@@ -234,10 +236,14 @@ def time_reference(given, model, layers, loss, examples, gold_only):
     return seconds[1:]
 
 
+def backend_of(given):
+    return "cpu-bf16" if given.device == "cpu" and given.dtype == "bfloat16" else given.device
+
+
 def time_qzo(given):
     command = [given.qzo, "bench", given.model, "--task", given.task, "--json", "--rows", "64",
                "--batch", str(given.batch), "--threads", str(given.threads), "--backend",
-               given.device, "--log-level", "error"]
+               backend_of(given), "--cpu-limit", given.cpu_limit, "--log-level", "error"]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
@@ -250,6 +256,9 @@ def main():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32",
+                        help="of both sides on a CPU")
+    parser.add_argument("--cpu-limit", default="amx")
     given = parser.parse_args()
     examples, gold_only = read_train(given.task)
     qzo = time_qzo(given)  # first: it leaves the device empty
@@ -259,7 +268,8 @@ def main():
               "qzo_seconds_per_step": ours["seconds_median"]}
     torch.set_num_threads(given.threads)
     model, layers = load_model(given.model, given.device,
-                               torch.float16 if given.device == "cuda" else torch.float32)
+                               torch.float16 if given.device == "cuda"
+                               else getattr(torch, given.dtype))
     ways = {"padded_options": loss_by_options, "packed": loss_packed}
     if not gold_only and all(n == 1 for _, counts, _ in examples for n in counts):
         ways["prompts"] = loss_by_prompts
