@@ -181,6 +181,34 @@ static void decode_by_panel(const cpu_linear *job, const linear_tile_data *tile,
     }
 }
 
+/* Sixteen numbers of a dense weight, first ones where the mask says so, as fp32. */
+static inline __m512 dense_lanes(const void *data, qzo_dtype dtype, int64_t first, __mmask16 mask) {
+    if (dtype == QZO_DTYPE_F32) return _mm512_maskz_loadu_ps(mask, (const float *)data + first);
+    __m256i halves = _mm256_maskz_loadu_epi16(mask, (const uint16_t *)data + first);
+    if (dtype == QZO_DTYPE_F16) return _mm512_cvtph_ps(halves);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+
+/* Unquantized: the inputs of an output lie side by side already. */
+static void decode_dense(const cpu_linear *job, const linear_tile_data *tile, int64_t k0,
+                         int64_t k_count, uint16_t *block) {
+    const qzo_tensor_view *dense = &job->weight->as.dense;
+    for (int64_t j = 0; j < tile->output_count; j++) {
+        int64_t first = (tile->first_output + j) * job->weight->in_features + k0;
+        for (int64_t k = 0; k < k_count; k += TILE_INPUTS) {
+            uint32_t mask = k_count - k < TILE_INPUTS ? (1u << (k_count - k)) - 1u : ~0u;
+            __m512 low = dense_lanes(dense->data, dense->dtype, first + k, (__mmask16)mask);
+            __m512 high =
+                dense_lanes(dense->data, dense->dtype, first + k + SIDE, (__mmask16)(mask >> SIDE));
+            uint16_t *to = decoded_tile(block, j / SIDE, k / TILE_INPUTS) + j % SIDE * TILE_INPUTS;
+            __m512i low_bits = _mm512_srli_epi32(round_to_bf16(low), 16);
+            __m512i high_bits = _mm512_srli_epi32(round_to_bf16(high), 16);
+            _mm256_storeu_si256((__m256i *)to, _mm512_cvtepi32_epi16(low_bits));
+            _mm256_storeu_si256((__m256i *)(to + SIDE), _mm512_cvtepi32_epi16(high_bits));
+        }
+    }
+}
+
 /* 4-bit codes of 16 outputs and 32 inputs, to (16 outputs, 16 bytes) in the order of 4 by 4
  * transposes: output 4 l + i at place 4 i + l. */
 static inline void gather_codes(uint8_t *to, const uint32_t *codes, int64_t stride) {
@@ -251,6 +279,10 @@ static inline int64_t group_of_tile(const qzo_qtensor *weight, int64_t k) {
 static void decode_block(const cpu_linear *job, const linear_tile_data *tile, int64_t k0,
                          int64_t k_count, uint16_t *block) {
     int64_t input_tiles = tiles_of(k_count, TILE_INPUTS), groups[BLOCK_TILES];
+    if (job->weight->format == &qzo_quant_dense && job->weight->group_count == 0) {
+        decode_dense(job, tile, k0, k_count, block);
+        return;
+    }
     bool by_table = job->weight->format == &qzo_quant_gptq && job->weight->as.gptq.bits == 4 &&
                     tile->output_count == TILE;
     for (int64_t i = 0; by_table && i < input_tiles; i++) {
