@@ -57,12 +57,22 @@ static void any_right_option_counts(void **state) {
     assert_true(accuracy->score(&example) == 0.0);
 }
 
+static void generated_answers_have_no_score(void **state) {
+    (void)state;
+    for (int i = 0; qzo_metrics[i] != NULL; i++) {
+        qzo_scored_example example = example_with(0, NULL);
+        assert_int_equal(isnan(qzo_metrics[i]->score(&example)) != 0, qzo_metrics[i]->is_generated);
+    }
+    assert_true(qzo_metric_find("f1")->is_generated);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(classification_is_taken_over_length_normalised_options),
         cmocka_unit_test(lm_is_the_gold_options_sum),
         cmocka_unit_test(the_first_of_equal_options_is_the_answer),
         cmocka_unit_test(any_right_option_counts),
+        cmocka_unit_test(generated_answers_have_no_score),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

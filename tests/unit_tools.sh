@@ -108,6 +108,20 @@ says stdout 'train, dev and test all come from squad.json'
 run 0 read_rows squad.qzt dev 0
 says stdout '^reference good$'
 says stdout '^reference great$'
+# Answers to generate have a loss to train by, and no score.
+cat >squad.yaml <<YAML
+model: $fixtures/tiny-llama
+task: squad.qzt
+train: { steps: 2, batch: 2 }
+parameters: { learning_rate: { values: [1e-4] } }
+YAML
+run 0 "$QZO" run squad.yaml --out squad-out
+run 0 "$QZO" report squad-out --csv
+[[ $(column stdout status) == finished && -z $(column stdout dev_score) ]] ||
+    fail "a task without scores: $(<stdout)"
+echo 'metric: { name: dev_score, goal: maximize }' >>squad.yaml
+run 2 "$QZO" run squad.yaml --out squad-out2
+says stderr 'scored by f1 of generated answers, which are not computed'
 run 1 "${prepare[@]}" rte rte.qzt --source copa/train.jsonl "${small[@]}"
 says stderr "not rows of rte: KeyError.'hypothesis'"
 run 1 "${prepare[@]}" nothing "${small[@]}"

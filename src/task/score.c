@@ -57,9 +57,16 @@ static double accuracy_score(const qzo_scored_example *example) {
     return is_right ? 1.0 : 0.0;
 }
 
-static const qzo_metric accuracy = {"accuracy", accuracy_score};
+static double no_score(const qzo_scored_example *example) {
+    (void)example;
+    return (double)NAN;
+}
 
-const qzo_metric *const qzo_metrics[] = {&accuracy, NULL};
+static const qzo_metric accuracy = {"accuracy", false, accuracy_score};
+static const qzo_metric f1 = {"f1", true, no_score};
+static const qzo_metric exact_match = {"exact_match", true, no_score};
+
+const qzo_metric *const qzo_metrics[] = {&accuracy, &f1, &exact_match, NULL};
 
 const qzo_metric *qzo_metric_find(const char *name) {
     for (int i = 0; qzo_metrics[i] != NULL; i++)

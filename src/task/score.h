@@ -34,11 +34,14 @@ const qzo_loss *qzo_loss_find(const char *name); /* NULL where there is none */
 
 typedef struct qzo_metric {
     const char *name;
+    bool
+        is_generated; /* of a text that the model would have to write: score is NaN until it does */
     /* 0 .. 1 of one example; a split's score is the mean */
     double (*score)(const qzo_scored_example *example);
 } qzo_metric;
 
-/* NULL-terminated: accuracy (the best option, the first on a tie, is a right one). */
+/* NULL-terminated: accuracy (the best option, the first on a tie, is a right one); f1 and
+ * exact_match, of generated answers: a task with one is trained by its loss, and has no score. */
 extern const qzo_metric *const qzo_metrics[];
 const qzo_metric *qzo_metric_find(const char *name); /* NULL where there is none */
 

@@ -132,6 +132,15 @@ static qzo_status check_fit(const qzo_shape *shape, const qzo_task *task,
     return QZO_OK;
 }
 
+/* A step cannot be the best by a score that nothing computes. */
+static qzo_status check_score(const qzo_metric *metric, const qzo_trial_spec *spec) {
+    if (!metric->is_generated || strcmp(spec->metric_name, "dev_score") != 0) return QZO_OK;
+    return qzo_fail(QZO_ERR_CONFIG,
+                    "%s is scored by %s of generated answers, which are not computed: expected "
+                    "metric dev_loss, found dev_score",
+                    spec->task_path, metric->name);
+}
+
 static qzo_status find_scoring(const qzo_loss **loss, const qzo_metric **metric,
                                const qzo_task *task, const char *path) {
     *loss = qzo_loss_find(task->loss);
@@ -357,6 +366,7 @@ qzo_status qzo_workbench_prepare_task(qzo_workbench *bench, const qzo_trial_spec
     qzo_status status = QZO_OK;
     qzo_pack_limits limits;
     QZO_TRY(load_task(bench, spec->task_path));
+    QZO_TRY(check_score(bench->metric, spec));
     QZO_TRY(limits_of(&limits, bench->task, bench->loss, spec));
     QZO_TRY(check_fit(&bench->model->shape, bench->task, &limits, spec));
     QZO_TRY(open_workspace(bench, &limits));
