@@ -86,6 +86,17 @@ run 0 "$QZO" replay journal 1 --check --model moved
 says stdout '^step 10 '
 says journal/qzo_export.json '"base_model_digest": "[0-9a-f]{32}"'
 
+# --- GPT-2 stores its linear layers (in, out); a square one turned by mistake would load ---
+cat >gpt2.yaml <<TEXT
+model: $fixtures/arch/gpt2
+task: $task
+train: { steps: 1, batch: 4, groups: weights }
+parameters: { learning_rate: { values: [0] } }
+TEXT
+run 0 "$QZO" run gpt2.yaml --out gpt2 --threads 1
+run 0 "$QZO" export gpt2 1 --to gpt2-folder --no-eval
+same "$fixtures/arch/gpt2/model.safetensors" gpt2-folder/model.safetensors "weights at rest"
+
 # --- what is refused leaves nothing ---------------------------------------------------------------
 run 2 "$QZO" export out 1 --to ten --model moved
 says stderr 'ten exists already'

@@ -406,16 +406,23 @@ static qzo_status write_vector(qzo_tensor_changes *out, const qzo_part *part, co
     return status;
 }
 
+/* As the file has the tensor. */
+static qzo_status write_part(qzo_tensor_changes *out, const qzo_model *model, const qzo_part *part,
+                             const float *values) {
+    bool is_linear = part->kind == QZO_GROUP_WEIGHTS;
+    if (part->base != 0.0f) return write_vector(out, part, values);
+    if (is_linear && is_transposed_copy(model->arch, part->tensor))
+        return qzo_dense_write_transposed(out, part->tensor, values);
+    return part->tensor->format->write_values(out, part->tensor, values);
+}
+
 qzo_status qzo_model_changes(qzo_tensor_changes *out, const qzo_model *model,
                              const float *masters_host) {
     *out = (qzo_tensor_changes){0};
     for (int64_t i = 0; i < model->part_count; i++) {
         const qzo_part *part = &model->parts[i];
-        const float *values = masters_host + part->tensor->span_offset;
         if (part->tensor->span == QZO_SPAN_NONE) continue;
-        qzo_status status = part->base != 0.0f
-                                ? write_vector(out, part, values)
-                                : part->tensor->format->write_values(out, part->tensor, values);
+        qzo_status status = write_part(out, model, part, masters_host + part->tensor->span_offset);
         if (status != QZO_OK) return status;
     }
     return QZO_OK;

@@ -62,6 +62,10 @@ qzo_status qzo_qtensor_bind(qzo_qtensor *out, const qzo_model_dir *dir, const ch
 qzo_status qzo_dense_bind_transposed(qzo_qtensor *out, const qzo_model_dir *dir, const char *module,
                                      int64_t out_features, int64_t in_features);
 
+/* The inverse: what `write_values` does, of a weight that was bound so. */
+qzo_status qzo_dense_write_transposed(qzo_tensor_changes *changes, const qzo_qtensor *weight,
+                                      const float *values);
+
 void qzo_qtensor_release(qzo_qtensor *tensor); /* safe on a zeroed tensor */
 
 #endif

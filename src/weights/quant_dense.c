@@ -128,6 +128,20 @@ static qzo_status write_values(qzo_tensor_changes *changes, const qzo_qtensor *w
     return qzo_tensor_changes_put(changes, &changed);
 }
 
+qzo_status qzo_dense_write_transposed(qzo_tensor_changes *changes, const qzo_qtensor *weight,
+                                      const float *values) {
+    qzo_qtensor stored = *weight;
+    float *turned = malloc((size_t)weight->as.dense.count * sizeof *turned);
+    if (turned == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", weight->name);
+    transpose((uint8_t *)turned, (const uint8_t *)values, weight->in_features, weight->out_features,
+              sizeof *turned);
+    stored.as.dense.shape[0] = weight->in_features;
+    stored.as.dense.shape[1] = weight->out_features;
+    qzo_status status = write_values(changes, &stored, turned);
+    free(turned);
+    return status;
+}
+
 const qzo_quant_format qzo_quant_dense = {
     .name = "dense",
     .detect = detect,
