@@ -36,6 +36,14 @@ for text in 5GB 4.5GB 4GiB 4500000000 '1.5 TB'; do
     run $code "$QZO" plan sweep.yaml --memory-limit "$text"
 done
 
+# --- what trains decides the memory, and whether a trial can run ----------------------------------
+write_sweep groups.yaml "steps: 4, batch: 8" "groups: { values: [weights, scales] }"
+run 0 "$QZO" plan groups.yaml
+says stdout '1 trial cannot run: .*nothing to train'
+write_sweep scales.yaml "steps: 4, batch: 8" "groups: { values: [scales, scales+unquantized] }"
+run 0 "$QZO" plan scales.yaml
+says stdout '11072 trainable values'
+
 # --- a model that nobody has to load --------------------------------------------------------------
 python=python3
 if [[ -x $QZO_SOURCE/.venv/bin/python ]]; then python=$QZO_SOURCE/.venv/bin/python; fi
