@@ -80,6 +80,13 @@ static void conditions_leave_out_and_leave_alone(void **state) {
                       "  schedule: { values: [constant, linear] }\n"
                       "  warmup_steps: { values: [10, 20], when: schedule == linear }\n",
                  "constant 0; linear 10; linear 20");
+    /* A condition that fails leaves out nothing of what is zipped with it. */
+    assert_table(HEAD "parameters:\n"
+                      "  schedule: { values: [constant, linear] }\n"
+                      "  eps: { values: [1e-2, 1e-3] }\n"
+                      "  warmup_steps: { values: [10, 20], when: schedule == linear }\n"
+                      "zip: [eps, warmup_steps]\n",
+                 "constant 0.01 0; constant 0.001 0; linear 0.01 10; linear 0.001 20");
 }
 
 static void grids_follow_one_another(void **state) {

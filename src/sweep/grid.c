@@ -201,6 +201,14 @@ static qzo_status set_parameter(expansion *e, qzo_grid_trial *trial, const qzo_p
     return *shown ? QZO_OK : fail_memory(e);
 }
 
+/* Whether its value number is its own: no zip shares it. */
+static bool varies_alone(const qzo_space *space, int64_t index) {
+    int64_t sharing = 0;
+    for (int64_t p = 0; p < space->parameter_count; p++)
+        sharing += space->parameters[p].together == space->parameters[index].together;
+    return sharing == 1;
+}
+
 /* Conditional parameters come last, each seeing what those before it set. *skip: another
  * combination gives the same trial, since a condition does not hold. */
 static qzo_status set_parameters(expansion *e, qzo_grid_trial *trial, const qzo_space *space,
@@ -215,7 +223,7 @@ static qzo_status set_parameters(expansion *e, qzo_grid_trial *trial, const qzo_
         if (!parameter->when) continue;
         if (qzo_expression_holds(parameter->when, &trial->spec))
             QZO_TRY(set_parameter(e, trial, parameter, chosen[p]));
-        else if (e->sweep->method != QZO_METHOD_RANDOM && chosen[p] > 0)
+        else if (e->sweep->method != QZO_METHOD_RANDOM && chosen[p] > 0 && varies_alone(space, p))
             *skip = true;
     }
 cleanup:
