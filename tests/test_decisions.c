@@ -335,6 +335,16 @@ static void events_belong_to_their_list(void **state) {
     assert_true(qzo_scheduling_equal(&listing->scheduling, &asha));
     qzo_listing_free(listing);
     qzo_grid_free(grid);
+
+    grid = expand_sweep("  seed: { values: [0, 1] }\n  eps: { values: [1e-3] }\n");
+    assert_ok(qzo_decisions_open(&decisions, folder, QZO_DECISIONS_NAME));
+    assert_ok(qzo_decisions_grid(decisions, "test", grid, &asha, &changed));
+    assert_true(changed); /* one column more, of the same trials */
+    assert_ok(qzo_decisions_close(decisions));
+    assert_ok(qzo_decisions_events(&events, &count, folder, QZO_DECISIONS_NAME));
+    assert_int_equal(count, 4);
+    free(events);
+    qzo_grid_free(grid);
 }
 
 /* A file whose list was lost, and one whose event names a trial that the list lacks. */
