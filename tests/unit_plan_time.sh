@@ -38,6 +38,19 @@ says stdout '210 steps with scheduler hyperband'
 run 0 "$QZO" plan rungs.yaml --calibrate --threads 1 --time 1
 says stdout '(fits --time 00:01:00|--time 00:01:00 is too short to start in)'
 
+# Trials that cannot run are told and not timed, also where they come first or there are no others.
+write_sweep missing.yaml "steps: 5, batch: 8" \
+    "model: { values: [absent, $QZO_SOURCE/tests/fixtures/tiny-llama] }"
+sed -i '/^model:/d' missing.yaml
+run 0 "$QZO" plan missing.yaml --calibrate --threads 1
+says stdout 'a step of trial 2 on one rank \(CPU, 1 thread\)'
+says stdout '1 trial cannot run: .*absent'
+run 0 "$QZO" plan missing.yaml --calibrate --threads 1 --json
+sed -i 's/, [^,]*tiny-llama\]/]/' missing.yaml
+run 2 "$QZO" plan missing.yaml --calibrate --threads 1
+says stderr 'no trial can run'
+run 2 "$QZO" plan missing.yaml --calibrate --threads 1 --json
+
 for wrong in x 1: 1:2:3:4 -5 1-; do
     run 2 "$QZO" plan sweep.yaml --calibrate --time "$wrong"
     says stderr '--time: expected minutes, MM:SS, HH:MM:SS or D-HH:MM:SS'

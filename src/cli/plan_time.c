@@ -112,9 +112,13 @@ qzo_status qzo_plan_time_make(qzo_plan_time *out, const qzo_sweep_spec *sweep, c
         status = qzo_fail(QZO_ERR_MEMORY, "%s: out of memory for a plan", sweep->file_path);
         goto cleanup;
     }
-    for (int64_t i = 0; i < kinds->count; i++)
-        if (kinds->entries[i].status == QZO_OK)
-            QZO_TRY(qzo_calibrate(&out->calibrations[i], kinds->entries[i].spec, options));
+    out->first_kind = -1;
+    for (int64_t i = 0; i < kinds->count; i++) {
+        if (kinds->entries[i].status != QZO_OK) continue;
+        QZO_TRY(qzo_calibrate(&out->calibrations[i], kinds->entries[i].spec, options));
+        if (out->first_kind < 0) out->first_kind = i;
+    }
+    if (out->first_kind < 0) goto cleanup; /* no trial can run: nothing to estimate */
     QZO_TRY(qzo_scheduled_steps(e.steps, sweep, grid));
     for (size_t i = 0; i < trials; i++) out->scheduled_steps += e.steps[i];
     add_choices(&e, sweep->ranks_per_trial);
@@ -172,7 +176,7 @@ void qzo_plan_time_print(const qzo_plan_time *t, const qzo_kinds *kinds) {
     char text[QZO_TIME_TEXT_BYTES], line[1024];
     if (t->choice_count == 0) return;
     double seconds = t->choices[t->asked].seconds;
-    const qzo_calibration *c = &t->calibrations[0];
+    const qzo_calibration *c = &t->calibrations[t->first_kind];
     double units = (double)t->rank_count *
                    (strcmp(c->backend_name, "GPU") == 0 ? 1.0 : (double)c->thread_count);
     print_calibrations(t, kinds);
@@ -203,7 +207,7 @@ json_t *qzo_plan_time_json(const qzo_plan_time *t) {
                                                  (json_int_t)t->choices[i].ranks_per_trial,
                                                  "seconds", t->choices[i].seconds));
     if (t->choice_count == 0) return choices;
-    const qzo_calibration *c = &t->calibrations[0];
+    const qzo_calibration *c = &t->calibrations[t->first_kind];
     sbatch_line(line, sizeof line, t);
     return json_pack(
         "{sf, sf, sf, sf, sI, so, sI, sf, sI, ss}", "step_seconds", c->step_seconds, "pass_seconds",

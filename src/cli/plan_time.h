@@ -18,6 +18,7 @@ typedef struct qzo_plan_time {
     qzo_calibration *calibrations; /* one per kind */
     qzo_rank_choice choices[QZO_CHOICES_MAX];
     int choice_count, best, asked; /* best, asked: indices; asked: that of the sweep file */
+    int64_t first_kind;            /* index of the first that can run */
     int64_t rank_count, per_node;
     int64_t scheduled_steps; /* of all trials */
     double limit_seconds;    /* --time; 0: none */
