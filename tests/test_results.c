@@ -4,6 +4,8 @@
 #include "base/file_io.h"
 #include "sweep/decisions.h"
 #include "sweep/results.h"
+#include "sweep/retry.h"
+#include "sweep/schedule.h"
 #include "task/task_file.h"
 #include "trial/journal.h"
 
@@ -88,6 +90,60 @@ static void check_statuses(const char *folder, const char *const expected[TRIAL_
             fail_msg("trial %lld is %s, expected %s", (long long)i + 1, results->rows[i].status,
                      expected[i]);
     }
+    qzo_results_free(results);
+}
+
+/* What a trial reported at a rung stays what it was when the trial fails before its next step. */
+static void a_later_failure_changes_no_decision(void **state) {
+    const place *at = *state;
+    int64_t rungs[] = {1, 2}, count = 0;
+    bool changed = false;
+    const qzo_scheduling halving = {.ops = &qzo_sched_hyperband,
+                                    .rungs = rungs,
+                                    .rung_count = 2,
+                                    .eta = TRIAL_COUNT,
+                                    .brackets = 1,
+                                    .min_trials = 1};
+    qzo_decisions *decisions = NULL;
+    qzo_results *results = NULL;
+    write_journal(at, 0, QZO_OUTCOME_FAILED);
+    for (int64_t i = 1; i < TRIAL_COUNT; i++) write_journal(at, i, QZO_OUTCOME_STOPPED);
+    assert_ok(qzo_decisions_open(&decisions, at->folder, QZO_DECISIONS_NAME));
+    assert_ok(qzo_decisions_grid(decisions, "test", at->grid, &halving, &changed));
+    for (int64_t i = 0; i < TRIAL_COUNT; i++) {
+        assert_ok(qzo_decisions_dispatch(decisions, i, 0, 0));
+        assert_ok(qzo_decisions_rung(decisions, i, 0));
+    }
+    for (int64_t i = 1; i < TRIAL_COUNT; i++) assert_ok(qzo_decisions_stop(decisions, i, 0));
+    assert_ok(qzo_decisions_dispatch(decisions, 0, 0, 1)); /* the first of equals goes on */
+    assert_ok(qzo_decisions_outcome(decisions, 0, QZO_ERR_CONFIG));
+    assert_ok(qzo_decisions_close(decisions));
+    assert_ok(qzo_results_load(&results, at->folder));
+    assert_ok(qzo_schedule_check(&count, results, at->folder, false));
+    qzo_results_free(results);
+}
+
+/* Killed in between, a retry leaves decisions that the journals do not contradict. */
+static void a_retry_is_decided_before_it_is_done(void **state) {
+    const place *at = *state;
+    const qzo_slice whole = {0};
+    int64_t count = 0;
+    qzo_decisions *decisions = NULL;
+    qzo_results *results = NULL;
+    qzo_event *events = NULL;
+    write_journal(at, 0, QZO_OUTCOME_DIVERGED);
+    assert_ok(qzo_results_load(&results, at->folder));
+    char *path = qzo_journal_path(at->folder, &at->grid->trials[0].id);
+    assert_int_equal(unlink(path), 0); /* so that it cannot be set aside */
+    assert_ok(qzo_decisions_open(&decisions, at->folder, QZO_DECISIONS_NAME));
+    assert_fails(qzo_retry(&count, results, at->folder, &whole, QZO_OUTCOME_DIVERGED, decisions),
+                 QZO_ERR_IO, "cannot set aside");
+    assert_ok(qzo_decisions_close(decisions));
+    assert_ok(qzo_decisions_events(&events, &count, at->folder, QZO_DECISIONS_NAME));
+    assert_int_equal(count, 1);
+    assert_int_equal(events[0].value, QZO_ERR_INTERRUPTED);
+    free(events);
+    free(path);
     qzo_results_free(results);
 }
 
@@ -236,6 +292,8 @@ static void the_view_holds_all_rows(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_place, remove_place)
     const struct CMUnitTest tests[] = {
+        TEST(a_later_failure_changes_no_decision),
+        TEST(a_retry_is_decided_before_it_is_done),
         TEST(a_journal_gives_the_status),
         TEST(rows_hold_what_the_journal_says),
         TEST(one_unreadable_journal_spoils_one_row),

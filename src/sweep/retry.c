@@ -40,8 +40,8 @@ qzo_status qzo_retry(int64_t *count, const qzo_results *results, const char *fol
             continue;
         char *path = qzo_journal_path(folder, &row->trial->id);
         if (path == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", folder);
-        qzo_status status = set_aside(path);
-        if (status == QZO_OK) status = qzo_decisions_outcome(decisions, i, QZO_ERR_INTERRUPTED);
+        qzo_status status = qzo_decisions_outcome(decisions, i, QZO_ERR_INTERRUPTED);
+        if (status == QZO_OK) status = set_aside(path);
         free(path);
         if (status != QZO_OK) return status;
         ++*count;

@@ -139,6 +139,9 @@ static qzo_status repeat_report(qzo_schedule *s, int64_t index, const qzo_event 
         return fail_event(s, index, event, "the trial was not running");
     if (kind != QZO_REPORT_PARKED)
         status = qzo_schedule_score(&score, &summary, s, event->trial, before->rung);
+    /* A trial that failed before its next step has its END here, but had none when it reported. */
+    if (kind == QZO_REPORT_RUNG && summary.best_step >= 0)
+        score = qzo_scheduling_score(&s->listing->scheduling, summary.dev_score, summary.dev_loss);
     qzo_trial_summary_release(&summary);
     if (status == QZO_OK) s->ops->report(s->state, event->trial, kind, score);
     return status;
