@@ -102,6 +102,7 @@ static void grids_follow_one_another(void **state) {
     assert_int_equal(grid->trial_count, 3);
     assert_int_equal(grid->duplicate_count, 1); /* a with the default eps */
     assert_string_equal(grid->trials[2].values[1], "0.01");
+    assert_string_equal(grid->trials[2].values[0], "a"); /* as it is written, not /base/a */
     qzo_grid_free(grid);
 }
 

@@ -194,7 +194,9 @@ static qzo_status set_parameter(expansion *e, qzo_grid_trial *trial, const qzo_p
     if (is_path && !joined) return fail_memory(e);
     qzo_status status = qzo_setting_read(&trial->spec, parameter->setting, is_path ? joined : text);
     free(joined);
-    if (status != QZO_OK || !parameter->swept) return status;
+    /* Another grid of the file may sweep the path. */
+    bool is_shown = parameter->swept || (is_path && is_column(e->grid, parameter->setting->key));
+    if (status != QZO_OK || !is_shown) return status;
     char **shown = &trial->values[column_of(e->grid, parameter)];
     free(*shown);
     *shown = is_path ? strdup(text) : qzo_setting_text(&trial->spec, parameter->setting);
