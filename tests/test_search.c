@@ -159,6 +159,27 @@ static void draws_keep_their_ranges(void **state) {
     qzo_grid_free(grid);
 }
 
+/* Also where the bounds are none, and only those in between. */
+static void draws_are_multiples(void **state) {
+    (void)state;
+    enum { COUNT = 200 };
+    qzo_grid *grid = draw(COUNT, 1,
+                          "  eval_batch: { distribution: q_uniform, min: 10, max: 30, q: 8 }\n"
+                          "  clip: { distribution: q_log_uniform_values, min: 0.3, max: 0.65, q: "
+                          "0.1 }\n");
+    int lower = 0, upper = 0;
+    for (int64_t i = 0; i < grid->trial_count; i += 2) {
+        const qzo_trial_spec *spec = &grid->trials[i].spec;
+        lower += spec->eval_batch == 16;
+        upper += spec->eval_batch == 24;
+        assert_true(spec->clip == 0.3 || spec->clip == 0.4 || spec->clip == 0.5 ||
+                    spec->clip == 0.6);
+    }
+    assert_int_equal(lower + upper, COUNT);
+    assert_true(abs(lower - upper) < 5 * sqrt(COUNT)); /* five standard deviations */
+    qzo_grid_free(grid);
+}
+
 static void draws_do_not_depend_on_each_other(void **state) {
     (void)state;
     qzo_grid *few = draw(3, 7, ""), *many = draw(6, 7, "  clip: { min: 1, max: 9 }\n");
@@ -209,6 +230,9 @@ static const refusal mistakes[] = {
      "distribution: expected uniform, int_uniform"},
     {"method: random\nrun_cap: 2\nparameters: { eps: { min: 1, max: 2, q: 1 } }\n",
      "expected q with q_uniform"},
+    {"method: random\nrun_cap: 2\nparameters: { batch: { min: 10, max: 12, q: 8, distribution: "
+     "q_uniform } }\n",
+     "expected a multiple of q = 8 from 10 to 12"},
     {"method: random\nrun_cap: 2\nparameters: { floor: { min: 0, max: 2, distribution: "
      "log_uniform_values } }\n",
      "both above 0"},
@@ -338,6 +362,7 @@ int main(void) {
         cmocka_unit_test(grids_follow_one_another),
         cmocka_unit_test(repeats_are_seeds),
         cmocka_unit_test(draws_keep_their_ranges),
+        cmocka_unit_test(draws_are_multiples),
         cmocka_unit_test(draws_do_not_depend_on_each_other),
         cmocka_unit_test(draws_stay_what_they_were),
         cmocka_unit_test(mistakes_are_refused),

@@ -138,10 +138,11 @@ static void draw_number(char out[DRAWN_BYTES], const qzo_sweep_spec *sweep,
                        ? qzo_exp(qzo_log(min) + u * (qzo_log(max) - qzo_log(min)))
                        : min + u * (max - min);
     if (parameter->quantum > 0) {
-        /* Every multiple in the range is as likely as its neighbours: also the two at its ends. */
-        if (parameter->draw == QZO_DRAW_UNIFORM)
-            value = min + u * (max - min + parameter->quantum) - parameter->quantum / 2;
-        value = floor(value / parameter->quantum + 0.5) * parameter->quantum;
+        double first, last;
+        qzo_parameter_multiples(&first, &last, parameter);
+        value = parameter->draw == QZO_DRAW_UNIFORM ? first + floor(u * (last - first + 1))
+                                                    : floor(value / parameter->quantum + 0.5);
+        value = (value < first ? first : value > last ? last : value) * parameter->quantum;
     }
     value = value < min ? min : value > max ? max : value;
     bool is_whole = parameter->setting->kind != QZO_SETTING_NUMBER;

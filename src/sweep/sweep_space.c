@@ -104,6 +104,12 @@ static qzo_status read_bound(const qzo_reader *r, double *out, const qzo_setting
 
 enum { VALUE, VALUES, DISTRIBUTION, MIN, MAX, QUANTUM, WHEN, BODY_COUNT };
 
+void qzo_parameter_multiples(double *first, double *last, const qzo_parameter *parameter) {
+    const double slack = 1e-9; /* 0.6 / 0.1 is a little less than 6 */
+    *first = ceil(parameter->min / parameter->quantum - slack);
+    *last = floor(parameter->max / parameter->quantum + slack);
+}
+
 static qzo_status read_drawn(const qzo_reader *r, qzo_parameter *parameter,
                              const qzo_yaml_node *key, const qzo_yaml_node *const *found) {
     qzo_status status = QZO_OK;
@@ -138,6 +144,11 @@ static qzo_status read_drawn(const qzo_reader *r, qzo_parameter *parameter,
             r, key, "%s: expected min <= max%s, found min %g, max %g, q %g", key->text,
             parameter->draw == QZO_DRAW_LOG ? ", both above 0, q above 0" : ", q above 0",
             parameter->min, parameter->max, parameter->quantum);
+    double first = 0.0, last = 0.0;
+    if (status == QZO_OK && quantum) qzo_parameter_multiples(&first, &last, parameter);
+    if (first > last)
+        status = qzo_reader_fail(r, key, "%s: expected a multiple of q = %g from %g to %g",
+                                 key->text, parameter->quantum, parameter->min, parameter->max);
     parameter->swept = true;
 cleanup:
     return status;

@@ -35,6 +35,10 @@ typedef struct qzo_parameter {
     qzo_expression *when; /* NULL: always; else only in trials where it holds */
 } qzo_parameter;
 
+/* The multiples of a drawn parameter's quantum in its range: quantum times first ... last; none
+ * where first > last. */
+void qzo_parameter_multiples(double *first, double *last, const qzo_parameter *parameter);
+
 /* One grid of the file; its trials follow those of the grids before. */
 typedef struct qzo_space {
     qzo_parameter *parameters; /* in the file's order; the last varies fastest */
