@@ -3,6 +3,7 @@
 
 #include "base/suggest.h"
 #include "optim/lr_schedule.h"
+#include "optim/rules.h"
 #include "trial/trial_spec.h"
 
 #include <math.h>
@@ -254,6 +255,38 @@ static void seed_and_its_overrides_meet_in_one_identity(void **state) {
     assert_true(same_identity(&by_seed, &by_parts));
 }
 
+static qzo_trial_spec spec_of_rule(const char *rule, const char *key, const char *text) {
+    qzo_trial_spec spec;
+    qzo_trial_spec_defaults(&spec);
+    assert_ok(read_key(&spec, "update_rule", rule));
+    if (key) assert_ok(read_key(&spec, key, text));
+    assert_ok(qzo_trial_spec_complete(&spec));
+    return spec;
+}
+
+static void what_the_update_rule_does_not_read_names_no_other_trial(void **state) {
+    (void)state;
+    static const struct {
+        const char *key, *text, *readers;
+    } cases[] = {{"clip_factor", "7", " mean_clip "},
+                 {"clip_memory", "7", " mean_clip quantile_clip "},
+                 {"clip_quantile", "0.7", " quantile_clip "},
+                 {"moment_memory", "7", " meazo "},
+                 {"clip", "7", " plain mean_clip quantile_clip meazo "}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        for (int rule = 0; qzo_update_rules[rule]; rule++) {
+            const char *name = qzo_update_rules[rule]->name;
+            char word[64];
+            snprintf(word, sizeof word, " %s ", name);
+            bool is_read = strstr(cases[i].readers, word) != NULL;
+            qzo_trial_spec with = spec_of_rule(name, cases[i].key, cases[i].text);
+            qzo_trial_spec without = spec_of_rule(name, NULL, NULL);
+            if (same_identity(&with, &without) == is_read)
+                fail_msg("%s with %s=%s: %s trial", name, cases[i].key, cases[i].text,
+                         is_read ? "the same" : "another");
+        }
+}
+
 static void canonical_text_is_read_back(void **state) {
     (void)state;
     qzo_trial_spec spec, back;
@@ -350,6 +383,7 @@ int main(void) {
         cmocka_unit_test(the_table_is_well_formed),
         cmocka_unit_test(identity_holds_what_changes_a_journal_and_nothing_else),
         cmocka_unit_test(seed_and_its_overrides_meet_in_one_identity),
+        cmocka_unit_test(what_the_update_rule_does_not_read_names_no_other_trial),
         cmocka_unit_test(canonical_text_is_read_back),
         cmocka_unit_test(damaged_canonical_text_is_refused),
         cmocka_unit_test(a_copy_owns_its_paths),

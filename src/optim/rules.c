@@ -72,7 +72,8 @@ static void mean_clip_observe(qzo_rule *rule, const qzo_record *records, int64_t
 static const qzo_update_rule mean_clip = {.name = "mean_clip",
                                           .bound = mean_clip_bound,
                                           .factors = clipped_factors,
-                                          .observe = mean_clip_observe};
+                                          .observe = mean_clip_observe,
+                                          .reads = {"clip_factor", "clip_memory"}};
 
 /* --- quantile_clip (after AutoClip, arXiv 2007.14469, which takes norms of whole gradients) ---
  *
@@ -108,7 +109,8 @@ static const qzo_update_rule quantile_clip = {.name = "quantile_clip",
                                               .bound = quantile_clip_bound,
                                               .factors = clipped_factors,
                                               .observe = quantile_clip_observe,
-                                              .has_window = true};
+                                              .has_window = true,
+                                              .reads = {"clip_quantile", "clip_memory"}};
 
 /* --- meazo (MEAZO: Dbouk et al., On Adaptivity in Zeroth-Order Optimization, arXiv 2605.03869) ---
  *
@@ -158,8 +160,11 @@ static void meazo_observe(qzo_rule *rule, const qzo_record *records, int64_t cou
     rule->forgotten = moment.forgotten;
 }
 
-static const qzo_update_rule meazo = {
-    .name = "meazo", .bound = plain_bound, .factors = meazo_factors, .observe = meazo_observe};
+static const qzo_update_rule meazo = {.name = "meazo",
+                                      .bound = plain_bound,
+                                      .factors = meazo_factors,
+                                      .observe = meazo_observe,
+                                      .reads = {"moment_memory"}};
 
 /* --- the registry --- */
 

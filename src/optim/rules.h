@@ -46,6 +46,8 @@ typedef struct qzo_rule_settings {
 /* A rule with its state. */
 typedef struct qzo_rule qzo_rule;
 
+enum { QZO_RULE_READS_MAX = 2 };
+
 typedef struct qzo_update_rule {
     const char *name;
     /* The largest |gradient| that the next step takes as it is, given the steps so far. */
@@ -56,6 +58,8 @@ typedef struct qzo_update_rule {
                     double rate);
     void (*observe)(qzo_rule *rule, const qzo_record *records, int64_t count); /* NULL: no state */
     bool has_window; /* remembers clip_memory single gradients */
+    const char
+        *reads[QZO_RULE_READS_MAX + 1]; /* of qzo_rule_settings, beside clip; ends with NULL */
 } qzo_update_rule;
 
 /* NULL-terminated: plain (the paper's), mean_clip, quantile_clip, meazo. */

@@ -419,7 +419,27 @@ void qzo_trial_spec_defaults(qzo_trial_spec *out) {
     }
 }
 
+static bool reads(const qzo_update_rule *rule, const char *key) {
+    int i = 0;
+    while (rule->reads[i] && strcmp(rule->reads[i], key) != 0) i++;
+    return rule->reads[i] != NULL;
+}
+
+/* What only other update rules read changes nothing: two trials that differ in it alone are one. */
+static void forget_unread(qzo_trial_spec *spec) {
+    const qzo_update_rule *own = qzo_update_rule_find(spec->update_rule);
+    for (int rule = 0; qzo_update_rules[rule]; rule++)
+        for (const char *const *key = qzo_update_rules[rule]->reads; *key; key++) {
+            const qzo_setting *setting = qzo_setting_find(*key);
+            QZO_ASSERT(setting != NULL);
+            if (reads(own, *key)) continue;
+            qzo_status status = qzo_setting_read(spec, setting, setting->default_text);
+            QZO_ASSERT(status == QZO_OK);
+        }
+}
+
 qzo_status qzo_trial_spec_complete(qzo_trial_spec *spec) {
+    forget_unread(spec);
     if (!spec->has_data_seed) spec->data_seed = spec->seed;
     if (!spec->has_noise_seed) spec->noise_seed = spec->seed;
     if (spec->micro_batch == 0) spec->micro_batch = spec->batch;
