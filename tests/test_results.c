@@ -147,6 +147,24 @@ static void a_retry_is_decided_before_it_is_done(void **state) {
     qzo_results_free(results);
 }
 
+/* A trial may end between the reading of its journal and that of the decisions. */
+static void a_live_run_may_be_ahead_of_its_rows(void **state) {
+    const place *at = *state;
+    int64_t count = 0;
+    qzo_decisions *decisions = NULL;
+    qzo_results *results = NULL;
+    write_journal(at, 0, QZO_OUTCOME_COUNT);
+    assert_ok(qzo_decisions_open(&decisions, at->folder, QZO_DECISIONS_NAME));
+    assert_ok(qzo_decisions_dispatch(decisions, 0, 0, 0));
+    assert_ok(qzo_decisions_outcome(decisions, 0, QZO_OK));
+    assert_ok(qzo_decisions_close(decisions));
+    assert_ok(qzo_results_load(&results, at->folder));
+    assert_ok(qzo_schedule_check(&count, results, at->folder, true));
+    assert_fails(qzo_schedule_check(&count, results, at->folder, false), QZO_ERR_DESYNC,
+                 "is finished by the decisions, waiting by its journal");
+    qzo_results_free(results);
+}
+
 static void a_journal_gives_the_status(void **state) {
     const place *at = *state;
     write_journal(at, 0, QZO_OUTCOME_FINISHED);
@@ -292,15 +310,11 @@ static void the_view_holds_all_rows(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_place, remove_place)
     const struct CMUnitTest tests[] = {
-        TEST(a_later_failure_changes_no_decision),
-        TEST(a_retry_is_decided_before_it_is_done),
-        TEST(a_journal_gives_the_status),
-        TEST(rows_hold_what_the_journal_says),
-        TEST(one_unreadable_journal_spoils_one_row),
-        TEST(a_trial_is_found_by_number_and_prefix),
-        TEST(wrong_names_of_trials_are_refused),
-        TEST(a_folder_of_someone_else_is_refused),
-        TEST(the_view_holds_all_rows),
+        TEST(a_later_failure_changes_no_decision),   TEST(a_retry_is_decided_before_it_is_done),
+        TEST(a_live_run_may_be_ahead_of_its_rows),   TEST(a_journal_gives_the_status),
+        TEST(rows_hold_what_the_journal_says),       TEST(one_unreadable_journal_spoils_one_row),
+        TEST(a_trial_is_found_by_number_and_prefix), TEST(wrong_names_of_trials_are_refused),
+        TEST(a_folder_of_someone_else_is_refused),   TEST(the_view_holds_all_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,9 +13,8 @@ static void store(const qzo_results *results, const char *folder) {
 }
 
 /* The table stands on journals and decisions: do they tell the same? */
-static qzo_status check(const qzo_results *results, const char *folder) {
+static qzo_status check(const qzo_results *results, const char *folder, bool is_live) {
     int64_t events = 0;
-    bool is_live = qzo_folder_lock_is_held(folder);
     qzo_status status = qzo_schedule_check(&events, results, folder, is_live);
     if (status == QZO_OK)
         qzo_log_info("%lld events of decisions.qzj agree with the journals of %lld trials",
@@ -26,9 +25,10 @@ static qzo_status check(const qzo_results *results, const char *folder) {
 int qzo_cmd_report(const qzo_options *options) {
     qzo_status status = QZO_OK;
     qzo_results *results = NULL;
+    bool was_live = qzo_folder_lock_is_held(options->folder); /* before anything is read */
     QZO_TRY(qzo_results_load(&results, options->folder));
     if (qzo_slices_exist(options->folder)) store(results, options->folder);
-    if (options->check) QZO_TRY(check(results, options->folder));
+    if (options->check) QZO_TRY(check(results, options->folder, was_live));
     if (options->mean)
         QZO_TRY(qzo_means_print(results, options));
     else if (options->csv)

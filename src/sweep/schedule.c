@@ -236,7 +236,9 @@ static const char *disagreement(char reason[REASON_BYTES], const qzo_schedule *s
         expected = status_of_outcome(last->value);
     else if (last->type == QZO_DECISION_STOP && summary->ended)
         expected = "stopped"; /* a run that was killed in between ends it at its next start */
-    if (expected != NULL && strcmp(row->status, expected) != 0) {
+    /* The rows of a live run were read before its decisions. */
+    bool is_older = is_live && !summary->ended;
+    if (expected != NULL && !is_older && strcmp(row->status, expected) != 0) {
         snprintf(reason, REASON_BYTES, "is %s by the decisions, %s by its journal", expected,
                  row->status);
         return reason;
