@@ -86,6 +86,9 @@ run 0 read_rows own.qzt test 0
 says stdout ' \?\[ no\]$'
 says stdout ' \?\[ yes\]$'
 says stdout '^gold [01]$'
+sed 's/^options: .*/options: [no, yes]/' own.yaml >unquoted.yaml
+run 1 "${prepare[@]}" own.csv own.qzt "${small[@]}" --config unquoted.yaml
+says stderr 'expected texts as template, options and answer, found False'
 echo 'colour: red' >>own.yaml
 run 1 "${prepare[@]}" own.csv own.qzt "${small[@]}" --config own.yaml
 says stderr "unknown key 'colour'; known: "

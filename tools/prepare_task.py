@@ -109,6 +109,10 @@ class Template:
         self.references_field = settings.get("references_field")
         self.loss = settings.get("loss") or "classification"
         self.metric = settings.get("metric") or "accuracy"
+        for text in (self.prompt, self.answer, *(self.options or ())):
+            if text is not None and not isinstance(text, str):
+                raise TaskError(f"expected texts as template, options and answer, found {text!r}; "
+                                "YAML takes yes, no and numbers for texts in quotes only")
         if self.prompt is None or (self.options is None and self.answer is None):
             raise TaskError("expected a task's name, or a template with options or an answer")
         if self.loss == "classification" and (self.answer is not None or len(self.options) < 2):
