@@ -86,16 +86,20 @@ run 0 "$QZO" replay journal 1 --check --model moved
 says stdout '^step 10 '
 says journal/qzo_export.json '"base_model_digest": "[0-9a-f]{32}"'
 
-# --- GPT-2 stores its linear layers (in, out); a square one turned by mistake would load ---
-cat >gpt2.yaml <<TEXT
-model: $fixtures/arch/gpt2
+# --- of every architecture, what trained and did not move comes back bit for bit ---
+# GPT-2 stores its linear layers turned, Gemma 2 the gains of norms less one.
+for model in "$fixtures"/arch/*/; do
+    name=$(basename "$model")
+    cat >"$name.yaml" <<TEXT
+model: $model
 task: $task
-train: { steps: 1, batch: 4, groups: weights }
+train: { steps: 1, batch: 4, groups: [scales, unquantized, weights] }
 parameters: { learning_rate: { values: [0] } }
 TEXT
-run 0 "$QZO" run gpt2.yaml --out gpt2 --threads 1
-run 0 "$QZO" export gpt2 1 --to gpt2-folder --no-eval
-same "$fixtures/arch/gpt2/model.safetensors" gpt2-folder/model.safetensors "weights at rest"
+    run 0 "$QZO" run "$name.yaml" --out "$name-out" --threads 1
+    run 0 "$QZO" export "$name-out" 1 --to "$name" --no-eval
+    same "$model/model.safetensors" "$name/model.safetensors" "$name at rest"
+done
 
 # --- what is refused leaves nothing ---------------------------------------------------------------
 run 2 "$QZO" export out 1 --to ten --model moved

@@ -395,12 +395,16 @@ qzo_status qzo_model_initial_values(const qzo_model *model, float *masters_host)
     return QZO_OK;
 }
 
-/* A vector's values without the base that the file's lack. */
+/* A vector's values without the base that the file's lack; one that did not move is the file's own,
+ * which the difference of two rounded numbers need not be. */
 static qzo_status write_vector(qzo_tensor_changes *out, const qzo_part *part, const float *values) {
     int64_t count = part->tensor->in_features;
     float *stored = malloc((size_t)count * sizeof *stored);
     if (stored == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: no memory", part->tensor->name);
-    for (int64_t i = 0; i < count; i++) stored[i] = values[i] - part->base;
+    for (int64_t i = 0; i < count; i++) {
+        float own = qzo_tensor_float_at(&part->tensor->as.dense, i);
+        stored[i] = values[i] == part->base + own ? own : values[i] - part->base;
+    }
     qzo_status status = part->tensor->format->write_values(out, part->tensor, stored);
     free(stored);
     return status;
