@@ -59,6 +59,17 @@ static void lists_name_their_trials(void **state) {
                  "0.01 0; 0.01 1; 0.0001 0; 0.0001 1");
 }
 
+static void values_may_be_lists_of_words(void **state) {
+    (void)state;
+    static const char *const texts[] = {
+        HEAD "parameters: { groups: { values: [[unquantized, scales], scales] } }\n",
+        HEAD "trials: [{ groups: [unquantized, scales] }, { groups: scales }]\n",
+        HEAD "grids: [{ parameters: { groups: { value: [unquantized, scales] } } },\n"
+             "        { parameters: { groups: { values: [scales] } } }]\n"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        assert_table(texts[i], "scales+unquantized; scales");
+}
+
 static void zipped_parameters_vary_together(void **state) {
     (void)state;
     static const char values[] = "parameters: { learning_rate: { values: [1e-6, 1e-7] }, "
@@ -357,6 +368,7 @@ static void files_of_wandb_are_read_unchanged(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lists_name_their_trials),
+        cmocka_unit_test(values_may_be_lists_of_words),
         cmocka_unit_test(zipped_parameters_vary_together),
         cmocka_unit_test(conditions_leave_out_and_leave_alone),
         cmocka_unit_test(grids_follow_one_another),

@@ -25,6 +25,12 @@ static qzo_parameter *add_parameter(qzo_space *space, const qzo_setting *setting
 
 /* --- one parameter --- */
 
+/* A copy of the text of a value that was read into spec; a list of words as one text. */
+static char *text_of(const qzo_trial_spec *spec, const qzo_setting *setting,
+                     const qzo_yaml_node *value) {
+    return value->kind == QZO_YAML_SCALAR ? strdup(value->text) : qzo_setting_text(spec, setting);
+}
+
 /* Checks count values, siblings from first on, and keeps their texts. */
 static qzo_status read_values(const qzo_reader *r, qzo_parameter *parameter,
                               const qzo_yaml_node *first, int64_t count) {
@@ -36,7 +42,7 @@ static qzo_status read_values(const qzo_reader *r, qzo_parameter *parameter,
     const qzo_yaml_node *value = first;
     for (int64_t i = 0; i < count; i++, value = value->next) {
         QZO_TRY(qzo_reader_value(r, &scratch, parameter->setting, value));
-        parameter->values[i] = strdup(value->text);
+        parameter->values[i] = text_of(&scratch, parameter->setting, value);
         if (!parameter->values[i]) {
             status = qzo_reader_fail_memory(r);
             goto cleanup;
@@ -270,7 +276,7 @@ static qzo_status read_listed(qzo_reader *r, qzo_space *space, const qzo_yaml_no
             goto cleanup;
         }
         QZO_TRY(qzo_reader_value(r, &scratch, setting, key->next));
-        parameter->values[index] = strdup(key->next->text);
+        parameter->values[index] = text_of(&scratch, setting, key->next);
         if (!parameter->values[index]) status = qzo_reader_fail_memory(r);
     }
 cleanup:
