@@ -91,6 +91,10 @@ static void conditions_leave_out_and_leave_alone(void **state) {
                       "  schedule: { values: [constant, linear] }\n"
                       "  warmup_steps: { values: [10, 20], when: schedule == linear }\n",
                  "constant 0; linear 10; linear 20");
+    assert_table(HEAD "train: { steps: 9, groups: scales+unquantized }\n"
+                      "parameters: { groups.unquantized.until: { values: [2, 3] } }\n"
+                      "exclude: groups.unquantized.until == 2\n",
+                 "3");
     /* A condition that fails leaves out nothing of what is zipped with it. */
     assert_table(HEAD "parameters:\n"
                       "  schedule: { values: [constant, linear] }\n"

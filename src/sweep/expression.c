@@ -149,7 +149,8 @@ static int parse_quoted(parser *p) {
 
 static int parse_word(parser *p) {
     const char *begin = p->at;
-    while (is_word_character(*p->at)) p->at++;
+    /* groups.scales.until is one word */
+    while (is_word_character(*p->at) || (*p->at == '.' && is_word_character(p->at[1]))) p->at++;
     char *text = strndup(begin, (size_t)(p->at - begin));
     if (text == NULL) return fail(p, begin, "out of memory");
     const qzo_setting *setting = qzo_setting_find(text);
