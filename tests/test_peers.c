@@ -97,6 +97,17 @@ static void choices_come_to_what_is_possible(void **state) {
     }
 }
 
+static void groups_are_checked_one_by_one(void **state) {
+    (void)state;
+    const qzo_peer peers[] = {peer("n1", "GPU-a"), peer("n1", "GPU-b"), peer("n1", "GPU-a"),
+                              peer("n1", "GPU-b"), peer("n1", "GPU-a")};
+    assert_ok(qzo_transport_check(QZO_TRANSPORT_NCCL, peers, 5, 1));
+    assert_ok(qzo_transport_check(QZO_TRANSPORT_NCCL, peers, 5, 2));
+    assert_fails(qzo_transport_check(QZO_TRANSPORT_NCCL, peers, 5, 3), QZO_ERR_ENVIRONMENT,
+                 "ranks 0 and 2 share GPU-a of n1");
+    assert_ok(qzo_transport_check(QZO_TRANSPORT_AUTO, peers, 5, 5));
+}
+
 static void a_rank_describes_itself(void **state) {
     (void)state;
     const qzo_backend_options options = {.thread_count = 1};
@@ -123,6 +134,7 @@ int main(void) {
         cmocka_unit_test(sharing_and_lacking_devices_are_named),
         cmocka_unit_test(a_list_that_is_too_long_is_cut),
         cmocka_unit_test(choices_come_to_what_is_possible),
+        cmocka_unit_test(groups_are_checked_one_by_one),
         cmocka_unit_test(a_rank_describes_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

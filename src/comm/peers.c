@@ -114,3 +114,15 @@ qzo_status qzo_transport_decide(bool *nccl, qzo_transport_choice choice, const q
         qzo_log_info("%s; its records travel over MPI", qzo_error_message());
     return QZO_OK;
 }
+
+qzo_status qzo_transport_check(qzo_transport_choice choice, const qzo_peer *peers, int64_t count,
+                               int64_t group_size) {
+    qzo_status status = QZO_OK;
+    for (int64_t first = 0; status == QZO_OK && first < count; first += group_size) {
+        int64_t left = count - first;
+        bool nccl = false;
+        status = qzo_transport_decide(&nccl, choice, peers, (int)first,
+                                      (int)(left < group_size ? left : group_size), false);
+    }
+    return status;
+}

@@ -41,4 +41,9 @@ qzo_status qzo_peers_check_devices(const qzo_peer *peers, int first, int count);
 qzo_status qzo_transport_decide(bool *nccl, qzo_transport_choice choice, const qzo_peer *peers,
                                 int first, int count, bool explain);
 
+/* Whether the choice is possible where count ranks work in groups of group_size, the last of which
+ * may be smaller. */
+qzo_status qzo_transport_check(qzo_transport_choice choice, const qzo_peer *peers, int64_t count,
+                               int64_t group_size);
+
 #endif

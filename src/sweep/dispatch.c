@@ -235,7 +235,10 @@ static int64_t larger_group_size(const dispatcher *d) {
         if (d->leaders[group].state != LEADER_WAITING) return 0;
     int64_t waiting = schedule->ops->waiting(schedule->state);
     int64_t size = waiting > 0 ? d->settings->world->size / waiting : 0;
-    return size > d->group_size ? size : 0;
+    if (size <= d->group_size) return 0;
+    /* Ranks that share a GPU may work alone over NCCL, but not together. */
+    const qzo_dispatch_settings *s = d->settings;
+    return qzo_transport_check(s->transport, s->peers, s->world->size, size) == QZO_OK ? size : 0;
 }
 
 static void assign_waiting(dispatcher *d) {

@@ -50,16 +50,8 @@ static qzo_status check_peers(run *r) {
  * groups, with the same result. */
 static qzo_status check_transport(const run *r) {
     int64_t ranks = r->settings->world->size;
-    int64_t size = qzo_dispatch_group_size(ranks, r->sweep->ranks_per_trial);
-    for (int64_t first = 0; first < ranks; first += size) {
-        int64_t left = ranks - first;
-        bool nccl = false;
-        qzo_status status =
-            qzo_transport_decide(&nccl, r->settings->transport, r->peers, (int)first,
-                                 (int)(left < size ? left : size), false);
-        if (status != QZO_OK) return status;
-    }
-    return QZO_OK;
+    return qzo_transport_check(r->settings->transport, r->peers, ranks,
+                               qzo_dispatch_group_size(ranks, r->sweep->ranks_per_trial));
 }
 
 /* --- the sweep file: read by rank 0, the same bytes for all --- */
