@@ -193,6 +193,33 @@ static void masks_choose_spans_by_name(void **state) {
     close_model();
 }
 
+static void names_are_matched_by_parts_or_whole(void **state) {
+    (void)state;
+    static const struct {
+        const char *pattern;
+        bool matches;
+    } cases[] = {
+        {"q_proj", true},
+        {"proj", false},
+        {"q_proj.scales", true},
+        {"model.layers.1", true},
+        {"layers.1.self_attn", true},
+        {"layers.11", false},
+        {"ayers.1", false},
+        {"model.layers.1.self_attn.q_proj.scales", true},
+        {"model.layers.1.self_attn.q_proj.scales.more", false},
+        {"model.layers.?.*", true},
+        {"layers.?.*", false},
+        {"nothing+scales", true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qzo_training training = {.groups = {{true, QZO_KEEP_AUTO, cases[i].pattern, ""}}};
+        bool found =
+            qzo_training_has(&training, QZO_GROUP_SCALES, "model.layers.1.self_attn.q_proj.scales");
+        if (found != cases[i].matches) fail_msg("\"%s\": found %d", cases[i].pattern, found);
+    }
+}
+
 /* --- slopes --- */
 
 static double direction(int64_t i) {
@@ -263,6 +290,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_perturbed_pass_reads_perturbed_masters),
         cmocka_unit_test(masks_choose_spans_by_name),
+        cmocka_unit_test(names_are_matched_by_parts_or_whole),
         cmocka_unit_test(slopes_are_those_of_autograd),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

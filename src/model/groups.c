@@ -29,15 +29,16 @@ bool qzo_training_equal(const qzo_training *a, const qzo_training *b) {
     return true;
 }
 
-/* Whether a dot-separated part of name is the word. */
-static bool has_part(const char *name, const char *word) {
-    size_t length = strlen(word);
-    for (const char *part = name;; part++) {
-        size_t part_length = strcspn(part, ".");
-        if (part_length == length && strncmp(part, word, length) == 0) return true;
-        part += part_length;
-        if (*part == '\0') return false;
+/* Whether one or several dot-separated parts of name, one after the other, are the words. */
+static bool has_parts(const char *name, const char *words) {
+    size_t length = strlen(words);
+    for (const char *part = name; part != NULL;) {
+        bool is_equal = strncmp(part, words, length) == 0;
+        if (is_equal && (part[length] == '.' || part[length] == '\0')) return true;
+        part = strchr(part, '.');
+        if (part != NULL) part++;
     }
+    return false;
 }
 
 static bool matches(const char *patterns, const char *name) {
@@ -48,7 +49,7 @@ static bool matches(const char *patterns, const char *name) {
             memcpy(pattern, at, length);
             pattern[length] = '\0';
             bool is_glob = strpbrk(pattern, "*?[") != NULL;
-            if (is_glob ? fnmatch(pattern, name, 0) == 0 : has_part(name, pattern)) return true;
+            if (is_glob ? fnmatch(pattern, name, 0) == 0 : has_parts(name, pattern)) return true;
         }
         at += length + (at[length] == '+');
     }

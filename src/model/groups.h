@@ -32,7 +32,7 @@ typedef struct qzo_group_choice {
     bool is_used;
     qzo_keep keep;
     /* Patterns joined by '+': of the whole name of a span where they have a '*', '?' or '[', else
-     * of one of its parts between dots. Empty: include all, exclude none. Borrowed. */
+     * of one or several of its parts between dots. Empty: include all, exclude none. Borrowed. */
     const char *include, *exclude;
 } qzo_group_choice;
 
