@@ -67,7 +67,7 @@ static void note(void *context, const qzo_trial_progress *progress) {
 }
 
 /* Sets a spec over the tiny fixtures; digests are left zero, the trial does not ask for them. */
-static void make_spec(qzo_trial_spec *spec) {
+static void make_spec(qzo_trial_spec *spec, const char *rule) {
     qzo_trial_spec_defaults(spec);
     spec->model_path = strdup(qzo_test_fixture("tiny-llama"));
     spec->task_path = strdup(qzo_test_fixture("tiny-task.qzt"));
@@ -76,10 +76,12 @@ static void make_spec(qzo_trial_spec *spec) {
     spec->batch = 8;
     spec->micro_batch = 4;
     spec->evaluate_every = STEPS;
+    spec->update_rule = rule;
+    spec->clip_memory = 200; /* full after 67 steps */
     assert_ok(qzo_trial_spec_complete(spec));
 }
 
-static void hundred_steps_allocate_nothing(const char *backend_name) {
+static void hundred_steps_allocate_nothing(const char *backend_name, const char *rule) {
     if (!COUNTING) skip();
     char journal[PATH_BYTES], timing[PATH_BYTES], *folder = qzo_test_folder_create();
     snprintf(journal, sizeof journal, "%s/trial.qzj", folder);
@@ -93,7 +95,7 @@ static void hundred_steps_allocate_nothing(const char *backend_name) {
     qzo_backend_options options = {.thread_count = 2};
     qzo_trial_files files = {journal, timing};
     qzo_trial_hooks hooks = {&counted, never, nothing, note, 0};
-    make_spec(&spec);
+    make_spec(&spec, rule);
     assert_ok(qzo_backend_open(&backend, backend_name, &options));
     assert_ok(qzo_comm_local_open(&alone));
     qzo_workbench_init(&bench, backend);
@@ -110,13 +112,14 @@ static void hundred_steps_allocate_nothing(const char *backend_name) {
 
 static void steps_in_fp32_allocate_nothing(void **state) {
     (void)state;
-    hundred_steps_allocate_nothing("cpu");
+    for (int rule = 0; qzo_update_rules[rule] != NULL; rule++)
+        hundred_steps_allocate_nothing("cpu", qzo_update_rules[rule]->name);
 }
 
 static void steps_in_bf16_allocate_nothing(void **state) {
     (void)state;
     if (qzo_cpu() < QZO_CPU_AVX512) skip();
-    hundred_steps_allocate_nothing("cpu-bf16");
+    hundred_steps_allocate_nothing("cpu-bf16", "plain");
 }
 
 int main(void) {

@@ -10,7 +10,7 @@ struct qzo_rule {
     qzo_rule_settings settings;
     int64_t seen;            /* gradients that the mean was taken over */
     double mean;             /* of |gradient|, each at most the bound of its step */
-    double *window, *sorted; /* (clip_memory): the last |gradient|, in a ring; scratch */
+    double *window, *sorted; /* (clip_memory): the last |gradient|, in a ring; ascending */
     int64_t window_next;     /* where the next one goes */
     double moment;           /* running mean of squares */
     double forgotten;        /* weight of the zero that `moment` began with */
@@ -81,27 +81,44 @@ static const qzo_update_rule mean_clip = {.name = "mean_clip",
  * |gradient|); before the first record C = clip. Sizes enter as they were measured, those of
  * exactly 0 do not (see mean_clip). State: the sizes. */
 
-static int ascending(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static double quantile_clip_bound(const qzo_rule *rule) {
     if (rule->seen == 0) return rule->settings.clip;
-    size_t count = (size_t)rule->seen;
-    memcpy(rule->sorted, rule->window, count * sizeof(double));
-    qsort(rule->sorted, count, sizeof(double), ascending);
     double rank = ceil(rule->settings.clip_quantile * (double)rule->seen);
     return fmin(rule->settings.clip, rule->sorted[rank < 1.0 ? 0 : (int64_t)rank - 1]);
+}
+
+/* Of the first that is not smaller than size. */
+static int64_t place_of(const double *sorted, int64_t count, double size) {
+    int64_t low = 0, high = count;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (sorted[middle] < size)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* Kept in order one by one: the library's qsort allocates. */
+static void quantile_clip_remember(qzo_rule *rule, double size) {
+    double *oldest = &rule->window[rule->window_next], *sorted = rule->sorted;
+    if (rule->seen == rule->settings.clip_memory) {
+        double *gone = sorted + place_of(sorted, rule->seen, *oldest);
+        rule->seen--;
+        memmove(gone, gone + 1, (size_t)(sorted + rule->seen - gone) * sizeof *gone);
+    }
+    double *place = sorted + place_of(sorted, rule->seen, size);
+    memmove(place + 1, place, (size_t)(sorted + rule->seen - place) * sizeof *place);
+    *place = *oldest = size;
+    rule->seen++;
+    rule->window_next = (rule->window_next + 1) % rule->settings.clip_memory;
 }
 
 static void quantile_clip_observe(qzo_rule *rule, const qzo_record *records, int64_t count) {
     for (int64_t i = 0; i < count; i++) {
         double size = fabs((double)records[i].gradient);
-        if (!is_finite(&records[i]) || !(size > 0.0)) continue;
-        rule->window[rule->window_next] = size;
-        rule->window_next = (rule->window_next + 1) % rule->settings.clip_memory;
-        if (rule->seen < rule->settings.clip_memory) rule->seen++;
+        if (is_finite(&records[i]) && size > 0.0) quantile_clip_remember(rule, size);
     }
 }
 
