@@ -25,6 +25,15 @@ run 0 "$QZO" report out --csv
 same calm.csv stdout "the table after a retry"
 same_journals calm out "the journals after a retry"
 
+# A journal that is another trial's makes a failure as well.
+mapfile -t ids < <(column stdout id)
+cp -r out mixed
+cp "mixed/trials/${ids[1]}.qzj" "mixed/trials/${ids[0]}.qzj"
+run 1 "$QZO" run sweep.yaml --out mixed --threads 1
+run 0 "$QZO" run sweep.yaml --out mixed --threads 1 --retry failed
+says stderr '1 failed trials are run anew'
+same_journals calm mixed "the journals after a retry of an unreadable one"
+
 # The second retry keeps both.
 rm "out/trials/$id.qzj"
 run 1 "$QZO" run sweep.yaml --out out --threads 1 --inject-fault nan-loss:0@2

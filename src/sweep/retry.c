@@ -36,7 +36,8 @@ qzo_status qzo_retry(int64_t *count, const qzo_results *results, const char *fol
     *count = 0;
     for (int64_t i = 0; i < results->row_count; i++) {
         const qzo_result_row *row = &results->rows[i];
-        if (!qzo_slice_has(slice, i) || !row->summary.ended || row->summary.outcome != outcome)
+        /* Its status and not its end: a journal that cannot be read is a failure too. */
+        if (!qzo_slice_has(slice, i) || strcmp(row->status, qzo_outcome_name(outcome)) != 0)
             continue;
         char *path = qzo_journal_path(folder, &row->trial->id);
         if (path == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", folder);
