@@ -36,6 +36,13 @@ again "a corrupted value without other ranks to compare with"
 # The job ends; what it had written is continued.
 run 137 job --out out --inject-fault kill:1@6
 again "a killed rank"
+for rank in 0 1; do # 5: steps follow; 8: an evaluation; 12: the test and the end of the trial
+    for step in 5 8 12; do
+        run 3 job --out out --inject-fault update-error:$rank@$step
+        says stderr "the update of step $step failed"
+        again "an update that failed on rank $rank in step $step"
+    done
+done
 run 3 job --out out --inject-fault write-error:0@20
 says stderr "No space left"
 again "a failed write"

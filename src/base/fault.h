@@ -6,6 +6,7 @@
  *   delay:R@S        rank R sleeps for two seconds before step S
  *   nan-loss:R@S     a loss that rank R computes in step S is NaN
  *   zero-loss:R@S    the losses that rank R computes in step S are exactly 0
+ *   update-error:R@S the device of rank R fails while it applies step S
  *   write-error:R@N  the N-th write to a file by rank R fails as on a full disk
  *   short-read:R@N   the N-th file that rank R reads whole ends after half of its bytes
  *
@@ -24,6 +25,7 @@ typedef enum {
     QZO_FAULT_DELAY,
     QZO_FAULT_NAN_LOSS,
     QZO_FAULT_ZERO_LOSS,
+    QZO_FAULT_UPDATE_ERROR,
     QZO_FAULT_WRITE_ERROR,
     QZO_FAULT_SHORT_READ,
     QZO_FAULT_COUNT

@@ -1,5 +1,6 @@
 #include "optim/qspsa.h"
 
+#include "base/fault.h"
 #include "base/file_io.h"
 #include "base/host_device.h"
 
@@ -16,6 +17,7 @@ struct qzo_qspsa {
     qzo_comm *comm;
     qzo_rule *rule;
     double bound;         /* the rule's, in this step */
+    qzo_status failure;   /* of this rank alone; the next exchange carries it */
     int64_t unit_total;   /* 2 * samples * micro-batches */
     int64_t unit_slots;   /* units that one rank computes at most */
     int64_t record_slots; /* records that each rank sends */
@@ -139,7 +141,7 @@ static qzo_status evaluate_units(qzo_qspsa *optimizer, int64_t step) {
     const qzo_objective *objective = &optimizer->objective;
     int64_t first = first_unit(optimizer, optimizer->comm->rank);
     int64_t end = first_unit(optimizer, optimizer->comm->rank + 1);
-    qzo_status status = QZO_OK;
+    qzo_status status = optimizer->failure;
     for (int64_t unit = first; unit < end; unit++) {
         int64_t sample = unit / (2 * objective->unit_count);
         bool minus = unit / objective->unit_count % 2 != 0;
@@ -237,7 +239,8 @@ static qzo_status collect_records(qzo_qspsa *optimizer, uint32_t *any_flags) {
         record.digest = 0;
         optimizer->records[count++] = record;
     }
-    if (desync_rank >= 0)
+    /* A rank that failed while it applied the last step differs, and says why itself. */
+    if (desync_rank >= 0 && (*any_flags & QZO_FLAG_FAILED) == 0)
         return qzo_fail(QZO_ERR_DESYNC,
                         "the scales of rank %d are not those that the last update left",
                         desync_rank);
@@ -256,10 +259,34 @@ qzo_status qzo_qspsa_apply(const qzo_trainable *trainable, qzo_gain *gains_scrat
                                            record_count, directions);
 }
 
+void qzo_qspsa_fail(qzo_qspsa *optimizer, qzo_status status) {
+    if (optimizer->failure == QZO_OK) optimizer->failure = status;
+}
+
+qzo_status qzo_qspsa_failure(const qzo_qspsa *optimizer) { return optimizer->failure; }
+
+/* The exchanged records to k and to the masters. */
+static qzo_status apply_step(qzo_qspsa *optimizer, int64_t step) {
+    qzo_status status = QZO_OK;
+    const qzo_qspsa_settings *settings = &optimizer->settings;
+    double rate = settings->learning_rate *
+                  qzo_lr_factor(settings->schedule, step, settings->steps, settings->warmup_steps);
+    qzo_rule_factors(optimizer->k, optimizer->rule, optimizer->records, settings->samples_per_step,
+                     rate);
+    if (qzo_fault_at_step(QZO_FAULT_UPDATE_ERROR, step))
+        return qzo_fail(QZO_ERR_ENVIRONMENT, "the update of step %lld failed on purpose",
+                        (long long)step);
+    QZO_TRY(qzo_qspsa_apply(&optimizer->trainable, optimizer->gains, optimizer->records,
+                            optimizer->k, settings->samples_per_step, settings->directions));
+    QZO_TRY(read_digest(&optimizer->trainable, &optimizer->digest));
+    qzo_rule_observe(optimizer->rule, optimizer->records, settings->samples_per_step);
+cleanup:
+    return status;
+}
+
 qzo_status qzo_qspsa_step(qzo_qspsa *optimizer, int64_t step, uint32_t my_flags, qzo_step *out,
                           uint32_t *any_flags) {
     qzo_status status = QZO_OK;
-    const qzo_qspsa_settings *settings = &optimizer->settings;
     optimizer->bound = qzo_rule_bound(optimizer->rule);
     qzo_value_groups_enter(optimizer->trainable.groups, optimizer->trainable.group_count, step);
     qzo_status evaluated = evaluate_units(optimizer, step);
@@ -278,18 +305,11 @@ qzo_status qzo_qspsa_step(qzo_qspsa *optimizer, int64_t step, uint32_t my_flags,
         return qzo_comm_worst_status(optimizer->comm, evaluated);
     if (status != QZO_OK) goto cleanup;
 
-    double rate = settings->learning_rate *
-                  qzo_lr_factor(settings->schedule, step, settings->steps, settings->warmup_steps);
-    qzo_rule_factors(optimizer->k, optimizer->rule, optimizer->records, settings->samples_per_step,
-                     rate);
-    QZO_TRY(qzo_qspsa_apply(&optimizer->trainable, optimizer->gains, optimizer->records,
-                            optimizer->k, settings->samples_per_step, settings->directions));
-    QZO_TRY(read_digest(&optimizer->trainable, &optimizer->digest));
-    qzo_rule_observe(optimizer->rule, optimizer->records, settings->samples_per_step);
+    qzo_qspsa_fail(optimizer, apply_step(optimizer, step));
     *out = (qzo_step){.step = step,
                       .records = optimizer->records,
                       .k = optimizer->k,
-                      .record_count = settings->samples_per_step,
+                      .record_count = optimizer->settings.samples_per_step,
                       .digest = optimizer->digest};
 cleanup:
     return status;

@@ -81,10 +81,16 @@ qzo_status qzo_qspsa_sync(qzo_qspsa *optimizer);
 
 /* One step, collective over the group. my_flags: QZO_FLAG_PARK where this rank wants to stop;
  * *any_flags: the union of all ranks' run-dependent flags. QZO_ERR_DESYNC on every rank where the
- * masters' digests differ (nothing was applied); the worst status where a rank could not evaluate.
- */
+ * masters' digests differ (nothing was applied); the worst status where a rank could not evaluate,
+ * or had failed before. An error after the exchange, when the step is applied, is this rank's
+ * alone: it is remembered, see qzo_qspsa_failure. */
 qzo_status qzo_qspsa_step(qzo_qspsa *optimizer, int64_t step, uint32_t my_flags, qzo_step *out,
                           uint32_t *any_flags);
+
+/* An error of this rank that the others have not learned of: the next step ends with it on all
+ * ranks. Whoever takes no further step must tell them. QZO_OK is no error; the first one stays. */
+void qzo_qspsa_fail(qzo_qspsa *optimizer, qzo_status status);
+qzo_status qzo_qspsa_failure(const qzo_qspsa *optimizer);
 
 /* Applies a step that a journal holds: the same update as qzo_qspsa_step's, from seeds and k. */
 qzo_status qzo_qspsa_apply(const qzo_trainable *trainable, qzo_gain *gains_scratch,

@@ -25,8 +25,7 @@ typedef struct trial {
     const qzo_trial_files *files;
     const qzo_trial_hooks *hooks;
     qzo_progress progress;
-    qzo_journal *journal;      /* rank 0 */
-    qzo_status journal_status; /* rank 0: of the last append; carried by the next exchange */
+    qzo_journal *journal; /* rank 0 */
     qzo_batches batches;
     qzo_qspsa *optimizer;
     double loss, dev_score, dev_loss;
@@ -36,12 +35,17 @@ typedef struct trial {
 
 static bool leads(const trial *t) { return t->group->rank == 0; }
 
+/* Between two exchanges a rank is alone: what fails there (the journal of rank 0, a device) is kept
+ * by the optimizer, and the next exchange tells the others. */
+static void remember(const trial *t, qzo_status status) { qzo_qspsa_fail(t->optimizer, status); }
+
+static qzo_status failure_of(const trial *t) { return qzo_qspsa_failure(t->optimizer); }
+
 /* --- the objective that the optimizer sees --- */
 
 static qzo_status loss_sum(void *context, double *sum, int64_t step, int64_t unit,
                            const qzo_perturbation *perturbation) {
     trial *t = context;
-    if (t->journal_status != QZO_OK) return t->journal_status;
     *sum = 0.0;
     if (qzo_fault_during_step(QZO_FAULT_ZERO_LOSS, step)) return QZO_OK;
     *sum = (double)NAN;
@@ -214,8 +218,8 @@ static qzo_status evaluate_dev(trial *t, int64_t step) {
     qzo_evaluation evaluation = {.step = step, .split = QZO_SPLIT_DEV};
     QZO_TRY(qzo_evaluate_split(&evaluation.score, &evaluation.loss, t->bench, t->group,
                                &t->bench->task->splits[QZO_SPLIT_DEV], t->spec->eval_batch,
-                               t->journal_status, t->hooks));
-    if (leads(t)) t->journal_status = qzo_journal_evaluation_append(t->journal, &evaluation);
+                               failure_of(t), t->hooks));
+    if (leads(t)) remember(t, qzo_journal_evaluation_append(t->journal, &evaluation));
     t->progress.last_dev_step = step;
     t->dev_score = evaluation.score;
     t->dev_loss = evaluation.loss;
@@ -225,7 +229,7 @@ static qzo_status evaluate_dev(trial *t, int64_t step) {
         t->progress.best_step = step;
         t->progress.best_score = evaluation.score;
         t->progress.best_loss = evaluation.loss;
-        QZO_TRY(qzo_workbench_keep_best(t->bench));
+        remember(t, qzo_workbench_keep_best(t->bench));
     }
     t->evaluation_seconds += qzo_clock_seconds() - begin;
     if (leads(t)) write_timing(t, step, "dev");
@@ -241,10 +245,10 @@ static qzo_status evaluate_test(trial *t) {
     qzo_evaluation evaluation = {.step = t->progress.best_step, .split = QZO_SPLIT_TEST};
     const qzo_split *split = &t->bench->task->splits[QZO_SPLIT_TEST];
     if (t->progress.has_test || split->example_count == 0) return QZO_OK;
-    QZO_TRY(qzo_workbench_restore_best(t->bench));
+    remember(t, qzo_workbench_restore_best(t->bench));
     QZO_TRY(qzo_evaluate_split(&evaluation.score, &evaluation.loss, t->bench, t->group, split,
-                               t->spec->eval_batch, t->journal_status, t->hooks));
-    if (leads(t)) t->journal_status = qzo_journal_evaluation_append(t->journal, &evaluation);
+                               t->spec->eval_batch, failure_of(t), t->hooks));
+    if (leads(t)) remember(t, qzo_journal_evaluation_append(t->journal, &evaluation));
     t->evaluation_seconds += qzo_clock_seconds() - begin;
 cleanup:
     return status;
@@ -313,7 +317,9 @@ static qzo_status run_step(trial *t, int64_t step) {
     if (status != QZO_OK) goto cleanup;
     (void)qzo_fault_at_step(QZO_FAULT_ZERO_LOSS, step); /* it lasted for this step */
     t->repaired = false;
-    if (leads(t)) t->journal_status = qzo_journal_step_append(t->journal, &done);
+    /* A step that rank 0 could not apply has no digest to record. */
+    if (leads(t) && failure_of(t) == QZO_OK)
+        remember(t, qzo_journal_step_append(t->journal, &done));
     t->progress.last_step = step;
     t->progress.collapsed = qzo_step_collapsed(&done);
     t->loss = mean_loss(&done);
@@ -321,7 +327,7 @@ static qzo_status run_step(trial *t, int64_t step) {
     report_progress(t, step, false);
     if (!t->progress.collapsed && evaluates_after(t->spec, step)) QZO_TRY(evaluate_dev(t, step));
     if ((any_flags & QZO_FLAG_PARK) != 0 && step < t->spec->steps && !t->progress.collapsed) {
-        QZO_TRY(qzo_comm_worst_status(t->group, t->journal_status));
+        QZO_TRY(qzo_comm_worst_status(t->group, failure_of(t)));
         status = qzo_fail(QZO_ERR_INTERRUPTED, "parked after step %lld", (long long)step);
     }
 cleanup:
@@ -347,7 +353,7 @@ cleanup:
 }
 
 static qzo_status end_trial(trial *t, qzo_outcome outcome, const char *text) {
-    qzo_status status = t->journal_status;
+    qzo_status status = failure_of(t);
     t->bench->free_since = qzo_clock_seconds();
     if (leads(t) && status == QZO_OK)
         status = qzo_journal_end_append(t->journal, t->progress.last_step, outcome, text);
@@ -363,7 +369,7 @@ static qzo_status train(trial *t, qzo_outcome *outcome) {
     if (!t->progress.collapsed && t->progress.last_step < t->spec->steps) {
         *outcome = QZO_OUTCOME_COUNT;
         if (leads(t)) write_timing(t, t->progress.last_step, "rung");
-        return qzo_comm_worst_status(t->group, t->journal_status);
+        return qzo_comm_worst_status(t->group, failure_of(t));
     }
     *outcome = t->progress.collapsed ? QZO_OUTCOME_DIVERGED : QZO_OUTCOME_FINISHED;
     if (!t->progress.collapsed) QZO_TRY(evaluate_test(t));
