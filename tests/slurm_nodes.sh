@@ -33,7 +33,9 @@ says "$job_log" 'nothing to do'
 rm -rf out
 
 # Each task would be a world of its own and run the whole sweep: all of them refuse.
-run 3 srun --nodes=2 --ntasks=2 --mpi=none "$QZO" run sweep.yaml --out out
+# Slurm would end the slower task before it says so itself.
+run 3 srun --nodes=2 --ntasks=2 --mpi=none --kill-on-bad-exit=0 \
+    "$QZO" run sweep.yaml --out out
 says stderr 'srun --mpi=pmix'
 [[ ! -e out ]] || fail "a refused start made an output folder"
 use_site_settings 'export QZO_SRUN_MPI=none'
