@@ -16,7 +16,7 @@ figures() {
 # read_figures EXPRESSION: of `f`, the parts.
 read_figures() { "$python" -c "import json; f = json.load(open('figures.json')); print($1)"; }
 
-run 1 figures sharing --seconds 1
+run 1 figures sharing --seconds 0
 [[ $(read_figures "'out of time' in f['sharing']['failed']") == True ]] ||
     fail "no word about the time: $(<figures.json)"
 run 75 figures ceilings step-sst2 --seconds 30
