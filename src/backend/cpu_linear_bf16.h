@@ -203,8 +203,8 @@ static void decode_dense(const cpu_linear *job, const linear_tile_data *tile, in
             uint16_t *to = decoded_tile(block, j / SIDE, k / TILE_INPUTS) + j % SIDE * TILE_INPUTS;
             __m512i low_bits = _mm512_srli_epi32(round_to_bf16(low), 16);
             __m512i high_bits = _mm512_srli_epi32(round_to_bf16(high), 16);
-            _mm256_storeu_si256((__m256i *)to, _mm512_cvtepi32_epi16(low_bits));
-            _mm256_storeu_si256((__m256i *)(to + SIDE), _mm512_cvtepi32_epi16(high_bits));
+            _mm256_storeu_si256((__m256i *)(void *)to, _mm512_cvtepi32_epi16(low_bits));
+            _mm256_storeu_si256((__m256i *)(void *)(to + SIDE), _mm512_cvtepi32_epi16(high_bits));
         }
     }
 }
