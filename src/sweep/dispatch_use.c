@@ -1,0 +1,66 @@
+#include "sweep/dispatcher.h"
+
+#include "base/log.h"
+
+#include <stdlib.h>
+
+typedef struct rank_use {
+    uint64_t bytes_sent;
+    double wait_seconds;
+    int64_t peak_bytes, device_used_bytes;
+} rank_use;
+
+static qzo_status use_of(rank_use *out, const dispatcher *d) {
+    const qzo_backend *backend = d->settings->backend;
+    qzo_memory_use memory = {0};
+    qzo_status status = backend->ops->memory_use(backend, &memory);
+    *out = (rank_use){.bytes_sent = d->bytes_sent,
+                      .wait_seconds = d->wait_seconds,
+                      .peak_bytes = memory.peak_bytes,
+                      .device_used_bytes = memory.device_used_bytes};
+    qzo_log_debug("memory: at most %lld bytes of own allocations, %lld planned; %lld in use on the "
+                  "device, driver, libraries and other processes included",
+                  (long long)memory.peak_bytes, (long long)d->settings->planned_bytes,
+                  (long long)memory.device_used_bytes);
+    return status;
+}
+
+/* On rank 0: what the ranks told each other, how long they waited for it, and their memory. */
+static void log_use(const dispatcher *d, const rank_use *all) {
+    int count = d->settings->world->size, slowest = 0, largest = 0, fullest = 0;
+    uint64_t sum_bytes = 0;
+    for (int rank = 0; rank < count; rank++) {
+        sum_bytes += all[rank].bytes_sent;
+        if (all[rank].wait_seconds > all[slowest].wait_seconds) slowest = rank;
+        if (all[rank].peak_bytes > all[largest].peak_bytes) largest = rank;
+        if (all[rank].device_used_bytes > all[fullest].device_used_bytes) fullest = rank;
+    }
+    if (count > 1)
+        qzo_log_info("%d ranks sent %llu bytes over %s; rank %d waited longest for the others: "
+                     "%.1f s",
+                     count, (unsigned long long)sum_bytes, d->group->ops->name, slowest,
+                     all[slowest].wait_seconds);
+    qzo_log_info("memory of a rank: at most %lld bytes of own allocations (rank %d), %lld planned",
+                 (long long)all[largest].peak_bytes, largest,
+                 (long long)d->settings->planned_bytes);
+    if (all[fullest].device_used_bytes > 0)
+        qzo_log_info("memory of a device: %lld bytes in use (rank %d), driver, libraries and other "
+                     "processes included",
+                     (long long)all[fullest].device_used_bytes, fullest);
+}
+
+qzo_status qzo_dispatch_report_use(const dispatcher *d) {
+    qzo_status status = QZO_OK;
+    qzo_comm *world = d->settings->world;
+    rank_use mine = {0}, *all = calloc((size_t)world->size, sizeof *all);
+    if (all == NULL)
+        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %d ranks", world->size);
+    else
+        status = use_of(&mine, d);
+    QZO_TRY(qzo_comm_worst_status(world, status));
+    QZO_TRY(qzo_comm_gather(world, all, &mine, sizeof mine));
+    if (is_world_root(d)) log_use(d, all);
+cleanup:
+    free(all);
+    return status;
+}
