@@ -1,15 +1,8 @@
-/* The table of settings, their text forms and the identity of a trial. See trial_spec.h.
- *
- * Adding a setting is a field in qzo_trial_spec and a line here; the sweep file, the canonical text
- * and the table in sweeps/README.md (a test compares them) follow. A line that always stands in the
- * canonical text would change every identity, and finished trials of older sweeps would run again:
- * a new one says `.is_later = true`. */
+/* Settings as text, what they say together, and the identity of a trial. See trial_spec.h. */
 #include "trial/trial_spec.h"
 
 #include "base/check.h"
-#include "base/noise.h"
 #include "base/suggest.h"
-#include "optim/lr_schedule.h"
 #include "optim/rules.h"
 #include "trial/group_settings.h"
 
@@ -21,194 +14,6 @@
 #include <string.h>
 
 enum { FOUND_BYTES = 64, SETTING_TEXT_BYTES = 64, CHOICES_MAX = 32, CANONICAL_BYTES_MAX = 8192 };
-
-/* Ample for any sensible trial, small enough that products of two stay far from overflow. */
-#define STEPS_MAX   1e9
-#define COUNT_MAX   1e6
-#define SAMPLES_MAX 65536.0
-#define NUMBER_MAX  1e6
-
-static const char *update_rule_choice(int index) {
-    int count = 0;
-    while (qzo_update_rules[count]) count++;
-    return index < count ? qzo_update_rules[index]->name : NULL;
-}
-
-static const char *perturbation_choice(int index) { return qzo_perturbation_kinds[index].name; }
-
-static const char *schedule_choice(int index) {
-    int count = 0;
-    while (qzo_lr_schedules[count]) count++;
-    return index < count ? qzo_lr_schedules[index]->name : NULL;
-}
-
-static const char *metric_name_choice(int index) {
-    static const char *const names[] = {"dev_loss", "dev_score"};
-    return index < 2 ? names[index] : NULL;
-}
-
-static const char *metric_goal_choice(int index) {
-    static const char *const names[] = {"minimize", "maximize"};
-    return index < 2 ? names[index] : NULL;
-}
-
-/* The fields of a line up to its help; more may follow by name. */
-#define AT(field) offsetof(qzo_trial_spec, field)
-#define PATH(key, field, what)                                                                     \
-    key, NULL, QZO_SECTION_TOP, QZO_SETTING_PATH, AT(field), 0, 0, false, NULL, NULL, false, "",   \
-        .help = what
-#define INT(field, min, max, default_text, unit, what)                                             \
-#field, NULL, QZO_SECTION_TRAIN, QZO_SETTING_INT, AT(field), min, max, false, default_text,    \
-        NULL, true, unit, .help = what
-#define NUMBER(field, alias, max, above_zero, default_text, what)                                  \
-    NUMBER_FROM(0, field, alias, max, above_zero, default_text, what)
-#define NUMBER_FROM(min, field, alias, max, above_min, default_text, what)                         \
-#field, alias, QZO_SECTION_TRAIN, QZO_SETTING_NUMBER, AT(field), min, max, above_min,          \
-        default_text, NULL, true, "", .help = what
-#define CHOICE(field, section, default_text, choice, what)                                         \
-#field, NULL, section, QZO_SETTING_CHOICE, AT(field), 0, 0, false, default_text, choice, true, \
-        "", .help = what
-#define SEED(field, default_text, in_identity, what)                                               \
-#field, NULL, QZO_SECTION_TRAIN, QZO_SETTING_SEED, AT(field), 0, 0, false, default_text, NULL, \
-        in_identity, "", .help = what
-
-#define WORDS(key, field, default_text, choice, what)                                              \
-    key, NULL, QZO_SECTION_TRAIN, QZO_SETTING_WORDS, AT(field), 0, 0, false, default_text, choice, \
-        true, "", .help = what, .is_later = true
-#define GROUP(name, kind)                                                                          \
-    {"groups." name ".learning_rate",                                                              \
-     NULL,                                                                                         \
-     QZO_SECTION_TRAIN,                                                                            \
-     QZO_SETTING_NUMBER,                                                                           \
-     AT(group[kind].learning_rate),                                                                \
-     0,                                                                                            \
-     NUMBER_MAX,                                                                                   \
-     true,                                                                                         \
-     "=learning_rate",                                                                             \
-     NULL,                                                                                         \
-     true,                                                                                         \
-     "",                                                                                           \
-     .help = "of the group " name,                                                                 \
-     .is_later = true},                                                                            \
-        {"groups." name ".eps",                                                                    \
-         NULL,                                                                                     \
-         QZO_SECTION_TRAIN,                                                                        \
-         QZO_SETTING_NUMBER,                                                                       \
-         AT(group[kind].eps),                                                                      \
-         0,                                                                                        \
-         NUMBER_MAX,                                                                               \
-         true,                                                                                     \
-         "=eps",                                                                                   \
-         NULL,                                                                                     \
-         true,                                                                                     \
-         "",                                                                                       \
-         .help = "of the group " name,                                                             \
-         .is_later = true},                                                                        \
-        {"groups." name ".after",                                                                  \
-         NULL,                                                                                     \
-         QZO_SECTION_TRAIN,                                                                        \
-         QZO_SETTING_INT,                                                                          \
-         AT(group[kind].after),                                                                    \
-         0,                                                                                        \
-         STEPS_MAX,                                                                                \
-         false,                                                                                    \
-         "0",                                                                                      \
-         NULL,                                                                                     \
-         true,                                                                                     \
-         "steps",                                                                                  \
-         .help = name " rest up to this step",                                                     \
-         .is_later = true},                                                                        \
-        {"groups." name ".until",                                                                  \
-         NULL,                                                                                     \
-         QZO_SECTION_TRAIN,                                                                        \
-         QZO_SETTING_INT,                                                                          \
-         AT(group[kind].until),                                                                    \
-         0,                                                                                        \
-         STEPS_MAX,                                                                                \
-         false,                                                                                    \
-         "0",                                                                                      \
-         NULL,                                                                                     \
-         true,                                                                                     \
-         "steps",                                                                                  \
-         .help = name " rest after this step; 0: never",                                           \
-         .is_later = true},                                                                        \
-        {"groups." name ".constraint",                                                             \
-         NULL,                                                                                     \
-         QZO_SECTION_TRAIN,                                                                        \
-         QZO_SETTING_CHOICE,                                                                       \
-         AT(group[kind].constraint),                                                               \
-         0,                                                                                        \
-         0,                                                                                        \
-         false,                                                                                    \
-         "auto",                                                                                   \
-         qzo_keep_name,                                                                            \
-         true,                                                                                     \
-         "",                                                                                       \
-         .help = "what an update keeps; auto: signs of scales, by format",                         \
-         .is_later = true},                                                                        \
-        {WORDS("groups." name ".include", group[kind].include, "", NULL,                           \
-               "which " name " train: parts of names, or patterns")},                              \
-    {                                                                                              \
-        WORDS("groups." name ".exclude", group[kind].exclude, "", NULL, "which " name " do not")   \
-    }
-
-const qzo_setting qzo_settings[] = {
-    {PATH("model", model_path, "folder of the quantized model")},
-    {PATH("task", task_path, "prepared task file (*.qzt)")},
-    {INT(steps, 1, STEPS_MAX, "20000", "steps", "updates of the scales")},
-    {INT(batch, 1, COUNT_MAX, "16", "examples",
-         "examples that the losses of a step are taken over")},
-    {INT(micro_batch, 0, COUNT_MAX, "=batch", "examples", "examples per forward pass; 0: batch")},
-    {INT(samples_per_step, 1, SAMPLES_MAX, "1", "perturbations",
-         "perturbations averaged by a step")},
-    {NUMBER(learning_rate, NULL, NUMBER_MAX, false, "1e-7", "factor of an update")},
-    {CHOICE(schedule, QZO_SECTION_TRAIN, "constant", schedule_choice,
-            "learning rate over the steps")},
-    {INT(warmup_steps, 0, STEPS_MAX, "0", "steps", "steps of a linear rise of the learning rate")},
-    {NUMBER(eps, "zo_eps", NUMBER_MAX, true, "1e-3", "size of a perturbation")},
-    {NUMBER(clip, NULL, INFINITY, true, "100", "bound on the projected gradient")},
-    {NUMBER_FROM(1, clip_factor, NULL, NUMBER_MAX, true, "3",
-                 "mean_clip: bound over the gradients' mean size"),
-     .is_later = true},
-    {INT(clip_memory, 1, COUNT_MAX, "100", "perturbations",
-         "mean_clip, quantile_clip: how many they remember"),
-     .is_later = true},
-    {NUMBER(clip_quantile, NULL, 1, true, "0.9",
-            "quantile_clip: bound among the remembered gradients"),
-     .is_later = true},
-    {INT(moment_memory, 1, COUNT_MAX, "100", "steps",
-         "meazo: how many the second moment remembers"),
-     .is_later = true},
-    {NUMBER(floor, NULL, NUMBER_MAX, false, "1e-7", "smallest value of a positive scale")},
-    {CHOICE(directions, QZO_SECTION_TRAIN, "gaussian", qzo_directions_name,
-            "kind of random direction z")},
-    {CHOICE(perturbation, QZO_SECTION_TRAIN, "absolute", perturbation_choice,
-            "how z acts on a scale")},
-    {CHOICE(update_rule, QZO_SECTION_TRAIN, "plain", update_rule_choice, "gradients to updates")},
-    {INT(evaluate_every, 0, STEPS_MAX, "4000", "steps",
-         "steps between evaluations; 0: only at the end")},
-    {INT(eval_batch, 1, COUNT_MAX, "16", "examples", "examples per forward pass of an evaluation")},
-    {SEED(seed, "0", false, "chooses data order and directions")},
-    {SEED(data_seed, "=seed", true, "chooses the data order alone")},
-    {SEED(noise_seed, "=seed", true, "chooses the directions alone")},
-    {CHOICE(metric_name, QZO_SECTION_METRIC, "dev_loss", metric_name_choice,
-            "what tells the best step")},
-    {CHOICE(metric_goal, QZO_SECTION_METRIC, "minimize", metric_goal_choice,
-            "which way it is better")},
-    {WORDS("groups", groups, "scales", qzo_group_name, "what trains")},
-    GROUP("scales", QZO_GROUP_SCALES),
-    GROUP("unquantized", QZO_GROUP_UNQUANTIZED),
-    GROUP("weights", QZO_GROUP_WEIGHTS),
-    {0},
-};
-
-enum { SETTING_COUNT = sizeof qzo_settings / sizeof qzo_settings[0] };
-
-const qzo_setting *qzo_setting_find(const char *key) {
-    for (const qzo_setting *s = qzo_settings; s->key; s++)
-        if (strcmp(s->key, key) == 0 || (s->alias && strcmp(s->alias, key) == 0)) return s;
-    return NULL;
-}
 
 /* --- one setting ------------------------------------------------------------------------------ */
 
@@ -368,8 +173,8 @@ qzo_status qzo_setting_read(qzo_trial_spec *spec, const qzo_setting *setting, co
     case QZO_SETTING_SEED:
         if (!read_u64(&integer, text)) return fail_found(setting, text);
         *(uint64_t *)field = integer;
-        if (setting->offset == AT(data_seed)) spec->has_data_seed = true;
-        if (setting->offset == AT(noise_seed)) spec->has_noise_seed = true;
+        if (setting->offset == offsetof(qzo_trial_spec, data_seed)) spec->has_data_seed = true;
+        if (setting->offset == offsetof(qzo_trial_spec, noise_seed)) spec->has_noise_seed = true;
         return QZO_OK;
     case QZO_SETTING_NUMBER:
         return read_number(field, setting, text) ? QZO_OK : fail_found(setting, text);
@@ -525,7 +330,7 @@ static qzo_status read_digest(qzo_digest *out, const char *text) {
 
 /* One line, already split at its '='; is_seen has a place per setting. */
 static qzo_status read_canonical_line(qzo_trial_spec *spec, const char *key, const char *value,
-                                      bool is_seen[SETTING_COUNT]) {
+                                      bool is_seen[QZO_SETTINGS_MAX]) {
     const qzo_setting *setting = qzo_setting_find(key);
     bool is_model = strcmp(key, "model") == 0, is_task = strcmp(key, "task") == 0;
     if (!setting || (!setting->in_identity && !is_model && !is_task) ||
@@ -543,7 +348,7 @@ static qzo_status read_canonical_line(qzo_trial_spec *spec, const char *key, con
 qzo_status qzo_trial_spec_parse(qzo_trial_spec *out, const char *canonical) {
     qzo_status status = QZO_OK;
     qzo_trial_spec spec;
-    bool is_seen[SETTING_COUNT] = {false};
+    bool is_seen[QZO_SETTINGS_MAX] = {false};
     qzo_trial_spec_defaults(&spec);
     char *text = strdup(canonical);
     if (!text) return qzo_fail(QZO_ERR_MEMORY, "no memory for the settings of a trial");

@@ -91,10 +91,10 @@ typedef struct qzo_setting {
                       made before this setting was, stay */
 } qzo_setting;
 
-/* Ends with a NULL key. */
+/* Ends with a NULL key (setting_table.c). */
 extern const qzo_setting qzo_settings[];
 
-enum { QZO_SETTING_EXPECTED_BYTES = 256 };
+enum { QZO_SETTINGS_MAX = 80, QZO_SETTING_EXPECTED_BYTES = 256 };
 
 /* By key or alias; NULL where there is none. */
 const qzo_setting *qzo_setting_find(const char *key);
