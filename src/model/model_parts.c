@@ -1,0 +1,151 @@
+#include "model/model_parts.h"
+
+#include "base/digest.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { NAME_BYTES = QZO_MODULE_NAME_BYTES };
+
+/* The smallest value of a positive scale (the paper's code clamps there). */
+static const float SCALE_FLOOR = 1e-7f;
+
+static const qzo_value_group at_rest = {0};
+
+qzo_status qzo_model_add_values(qzo_model *model, qzo_qtensor *tensor, qzo_group_kind kind,
+                                const char *suffix, float base) {
+    bool is_dense = tensor->group_count == 0;
+    char name[NAME_BYTES + 32];
+    tensor->span = QZO_SPAN_NONE;
+    if (!is_dense) kind = QZO_GROUP_SCALES;
+    snprintf(name, sizeof name, "%s.%s", tensor->name, suffix);
+    if (!qzo_training_has(model->training, kind, name)) return QZO_OK;
+    if (is_dense) tensor->group_count = tensor->in_features;
+    int64_t index = model->span_count++;
+    qzo_span *span = &model->spans[index];
+    qzo_constraint own = is_dense ? QZO_CONSTRAINT_FREE : tensor->format->constraint;
+    *span = (qzo_span){.tensor_id = qzo_tensor_id(name),
+                       .constraint = qzo_training_constraint(model->training, kind, own),
+                       .floor = SCALE_FLOOR,
+                       .offset = model->value_count,
+                       .count = tensor->out_features * tensor->group_count,
+                       .group = &model->groups[kind]};
+    model->span_names[index] = strdup(name);
+    if (model->span_names[index] == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: no memory", name);
+    span->name = model->span_names[index];
+    tensor->span = (int)index;
+    tensor->span_offset = span->offset;
+    tensor->tensor_id = span->tensor_id;
+    tensor->group = span->group;
+    model->value_count += span->count;
+    model->parts[model->part_count++] = (qzo_part){tensor, base, kind};
+    for (int64_t i = 0; i < index; i++)
+        if (model->spans[i].tensor_id == tensor->tensor_id)
+            return qzo_fail(QZO_ERR_UNSUPPORTED,
+                            "%s and %s have the same 32-bit id: their noise would be equal",
+                            model->spans[i].name, name);
+    return QZO_OK;
+}
+
+void qzo_model_place_at_rest(qzo_model *model, qzo_qtensor *tensor) {
+    tensor->span_offset = model->master_count;
+    tensor->group = &at_rest;
+    model->master_count += tensor->out_features * tensor->group_count;
+    model->parts[model->part_count++] = (qzo_part){.tensor = tensor};
+}
+
+qzo_status qzo_model_load_vector(qzo_vector *out, qzo_model *model, const char *module,
+                                 const char *suffix, int64_t count, float base) {
+    qzo_status status = QZO_OK;
+    float *host = NULL;
+    char name[NAME_BYTES];
+    const qzo_tensor_view *view = NULL;
+    size_t size_bytes = (size_t)count * sizeof(float);
+    void *memory = NULL;
+    snprintf(name, sizeof name, "%s.%s", module, suffix);
+    QZO_TRY(qzo_model_dir_require_float(&view, model->dir, name, 1, count, 0));
+    host = malloc(size_bytes);
+    if (host == NULL) {
+        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %s", name);
+        goto cleanup;
+    }
+    for (int64_t i = 0; i < count; i++) host[i] = base + qzo_tensor_float_at(view, i);
+    QZO_TRY(model->backend->ops->allocate(model->backend, &memory, size_bytes));
+    out->values = memory;
+    model->loaded_bytes += (int64_t)size_bytes;
+    QZO_TRY(model->backend->ops->upload(model->backend, memory, host, size_bytes));
+    out->name = strdup(module);
+    if (out->name == NULL) {
+        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %s", name);
+        goto cleanup;
+    }
+    out->base = base;
+    out->tensor = (qzo_qtensor){.format = &qzo_quant_dense,
+                                .name = out->name,
+                                .out_features = 1,
+                                .in_features = count,
+                                .as.dense = *view};
+    QZO_TRY(qzo_model_add_values(model, &out->tensor, QZO_GROUP_UNQUANTIZED, suffix, base));
+cleanup:
+    free(host);
+    return status;
+}
+
+void qzo_vector_release(qzo_backend *backend, qzo_vector *vector) {
+    backend->ops->release(backend, vector->values);
+    free(vector->name);
+}
+
+bool qzo_model_is_transposed(const qzo_arch *arch, const qzo_qtensor *tensor) {
+    return arch->transposed_linears && tensor->format == &qzo_quant_dense;
+}
+
+qzo_status qzo_model_initial_values(const qzo_model *model, float *masters_host) {
+    for (int64_t i = 0; i < model->part_count; i++) {
+        const qzo_part *part = &model->parts[i];
+        float *out = masters_host + part->tensor->span_offset;
+        qzo_status status = part->tensor->format->read_values(out, part->tensor);
+        if (status != QZO_OK) return status;
+        for (int64_t j = 0; part->base != 0.0f && j < part->tensor->in_features; j++)
+            out[j] = part->base + out[j];
+    }
+    return QZO_OK;
+}
+
+/* A vector's values without the base that the file's lack; one that did not move is the file's own,
+ * which the difference of two rounded numbers need not be. */
+static qzo_status write_vector(qzo_tensor_changes *out, const qzo_part *part, const float *values) {
+    int64_t count = part->tensor->in_features;
+    float *stored = malloc((size_t)count * sizeof *stored);
+    if (stored == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: no memory", part->tensor->name);
+    for (int64_t i = 0; i < count; i++) {
+        float own = qzo_tensor_float_at(&part->tensor->as.dense, i);
+        stored[i] = values[i] == part->base + own ? own : values[i] - part->base;
+    }
+    qzo_status status = part->tensor->format->write_values(out, part->tensor, stored);
+    free(stored);
+    return status;
+}
+
+/* As the file has the tensor. */
+static qzo_status write_part(qzo_tensor_changes *out, const qzo_model *model, const qzo_part *part,
+                             const float *values) {
+    bool is_linear = part->kind == QZO_GROUP_WEIGHTS;
+    if (part->base != 0.0f) return write_vector(out, part, values);
+    if (is_linear && qzo_model_is_transposed(model->arch, part->tensor))
+        return qzo_dense_write_transposed(out, part->tensor, values);
+    return part->tensor->format->write_values(out, part->tensor, values);
+}
+
+qzo_status qzo_model_changes(qzo_tensor_changes *out, const qzo_model *model,
+                             const float *masters_host) {
+    *out = (qzo_tensor_changes){0};
+    for (int64_t i = 0; i < model->part_count; i++) {
+        const qzo_part *part = &model->parts[i];
+        if (part->tensor->span == QZO_SPAN_NONE) continue;
+        qzo_status status = write_part(out, model, part, masters_host + part->tensor->span_offset);
+        if (status != QZO_OK) return status;
+    }
+    return QZO_OK;
+}

@@ -1,0 +1,28 @@
+/* How a model's tensors get their place among the masters, whatever the architecture: for the code
+ * that loads models. */
+#ifndef QZO_MODEL_MODEL_PARTS_H
+#define QZO_MODEL_MODEL_PARTS_H
+
+#include "model/model.h"
+
+/* Gives the tensor its span where its values train under model->training; its canonical name is
+ * tensor->name "." suffix, and a collision of ids is refused. kind: of a tensor that is not
+ * quantized; a quantized one's values are scales. base: as in qzo_part. model->spans,
+ * span_names and parts must have room. */
+qzo_status qzo_model_add_values(qzo_model *model, qzo_qtensor *tensor, qzo_group_kind kind,
+                                const char *suffix, float base);
+
+/* The place of scales that do not train: behind all spans, so after the last qzo_model_add_values.
+ */
+void qzo_model_place_at_rest(qzo_model *model, qzo_qtensor *tensor);
+
+/* (count) values of MODULE.SUFFIX plus `base` in fp32, in the backend's memory; they may train. The
+ * caller releases out. */
+qzo_status qzo_model_load_vector(qzo_vector *out, qzo_model *model, const char *module,
+                                 const char *suffix, int64_t count, float base);
+void qzo_vector_release(qzo_backend *backend, qzo_vector *vector); /* safe on a zeroed vector */
+
+/* Whether the file has the weight as (in_features, out_features). */
+bool qzo_model_is_transposed(const qzo_arch *arch, const qzo_qtensor *tensor);
+
+#endif
