@@ -41,33 +41,38 @@ typedef struct bowl_path {
 
 static inline float bowl_target(int64_t i) { return 0.5f + 0.25f * (float)(i % 7) / 7.0f; }
 
+/* z (BOWL_VALUES) of a seed. */
+static inline void bowl_directions(float *z, uint64_t seed, qzo_directions directions) {
+    qzo_noise_fill(z, seed, 71, 0, BOWL_FIRST_COUNT, directions);
+    qzo_noise_fill(z + BOWL_FIRST_COUNT, seed, 72, 0, BOWL_VALUES - BOWL_FIRST_COUNT, directions);
+}
+
 /* Sum of (value - target)^2 over every unit_count-th value from `unit`, a little different each
- * step. */
-static inline qzo_status bowl_loss_sum(void *context, double *sum, int64_t step, int64_t unit,
-                                       const qzo_perturbation *perturbation) {
+ * batch. */
+static inline qzo_status bowl_loss_sum(void *context, double *sum, const qzo_probe *probe) {
+    const qzo_perturbation *perturbation = &probe->perturbation;
     bowl *b = context;
     float z[BOWL_VALUES];
     b->calls++;
-    if (b->failing_step == step) return qzo_fail(b->failure, "the disk of this test is gone");
+    if (b->failing_step == probe->step)
+        return qzo_fail(b->failure, "the disk of this test is gone");
     if (perturbation->seed == b->bad_seed && (perturbation->c < 0.0f || !b->bad_minus_only)) {
         *sum = b->bad_loss;
         return QZO_OK;
     }
-    for (int s = 0; s < 2; s++)
-        qzo_noise_fill(z + b->spans[s].offset, perturbation->seed, b->spans[s].tensor_id, 0,
-                       b->spans[s].count, perturbation->directions);
+    bowl_directions(z, perturbation->seed, perturbation->directions);
     *sum = 0.0;
-    for (int64_t i = unit; i < BOWL_VALUES; i += b->unit_count) {
+    for (int64_t i = probe->unit; i < BOWL_VALUES; i += b->unit_count) {
         if (perturbation->unit != NULL) z[i] *= perturbation->unit[i];
         double value = (double)fmaf(perturbation->c, z[i], b->masters[i]);
-        double distance = value - (double)bowl_target(i + step % 3);
+        double distance = value - (double)bowl_target(i + probe->batch % 3);
         *sum += b->slope * distance * distance;
     }
     return QZO_OK;
 }
 
-static inline double bowl_loss_weight(void *context, int64_t step) {
-    (void)context, (void)step;
+static inline double bowl_loss_weight(void *context, int64_t batch) {
+    (void)context, (void)batch;
     return BOWL_VALUES;
 }
 
@@ -76,9 +81,16 @@ static inline void bowl_open(bowl *out, int64_t unit_count) {
     void *memory = NULL;
     *out = (bowl){.unit_count = unit_count,
                   .slope = 1.0,
-                  .spans = {{"first", 71, QZO_CONSTRAINT_POSITIVE, 1e-7f, 0, BOWL_FIRST_COUNT},
-                            {"second", 72, QZO_CONSTRAINT_FREE, 0.0f, BOWL_FIRST_COUNT,
-                             BOWL_VALUES - BOWL_FIRST_COUNT}}};
+                  .spans = {{.name = "first",
+                             .tensor_id = 71,
+                             .constraint = QZO_CONSTRAINT_POSITIVE,
+                             .floor = 1e-7f,
+                             .count = BOWL_FIRST_COUNT},
+                            {.name = "second",
+                             .tensor_id = 72,
+                             .constraint = QZO_CONSTRAINT_FREE,
+                             .offset = BOWL_FIRST_COUNT,
+                             .count = BOWL_VALUES - BOWL_FIRST_COUNT}}};
     assert_ok(qzo_backend_open(&out->backend, "cpu", &options));
     assert_ok(out->backend->ops->allocate(out->backend, &memory, BOWL_VALUES * sizeof(float)));
     out->masters = memory;

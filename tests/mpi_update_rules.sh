@@ -1,7 +1,7 @@
 # ctest: timeout=600
-# Every kind of perturbation and every update rule, as sweeps/README.md lists them: the journals are
-# equal byte for byte alone, over 2 and 3 ranks and after a kill, and replay to the recorded digest;
-# and each of them trains.
+# Every kind of perturbation, batches per sample and every update rule, as sweeps/README.md lists
+# them: the journals are equal byte for byte alone, over 2 and 3 ranks and after a kill, and replay
+# to the recorded digest; and each of them trains.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
 need_mpi
@@ -44,6 +44,8 @@ for kind in $(choices perturbation); do
     *) check "$kind" "perturbation: $kind, learning_rate: 1e-4" ;;
     esac
 done
+
+check per_sample "batches: per_sample, learning_rate: 1e-4"
 
 for rule in $(choices update_rule); do
     # A low bound and a short memory, so that the state shows in most steps.

@@ -123,15 +123,14 @@ static double loss_sum_of_pack(const qzo_perturbation *perturbation, double *sco
     return sum;
 }
 
-static qzo_status objective_loss_sum(void *context, double *sum, int64_t step, int64_t unit,
-                                     const qzo_perturbation *perturbation) {
-    (void)context, (void)step, (void)unit;
-    *sum = loss_sum_of_pack(perturbation, NULL);
+static qzo_status objective_loss_sum(void *context, double *sum, const qzo_probe *probe) {
+    (void)context;
+    *sum = loss_sum_of_pack(&probe->perturbation, NULL);
     return QZO_OK;
 }
 
-static double objective_weight(void *context, int64_t step) {
-    (void)context, (void)step;
+static double objective_weight(void *context, int64_t batch) {
+    (void)context, (void)batch;
     return BATCH;
 }
 

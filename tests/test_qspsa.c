@@ -88,9 +88,7 @@ static void gradient_is_the_directional_derivative(void **state) {
     for (uint32_t sample = 0; sample < 8; sample++) {
         const qzo_record *record = &first.records[0][sample];
         float z[BOWL_VALUES];
-        qzo_noise_fill(z, record->seed, 71, 0, BOWL_FIRST_COUNT, QZO_DIRECTIONS_GAUSSIAN);
-        qzo_noise_fill(z + BOWL_FIRST_COUNT, record->seed, 72, 0, BOWL_VALUES - BOWL_FIRST_COUNT,
-                       QZO_DIRECTIONS_GAUSSIAN);
+        bowl_directions(z, record->seed, QZO_DIRECTIONS_GAUSSIAN);
         double expected = 0.0;
         for (int64_t i = 0; i < BOWL_VALUES; i++)
             expected += 2.0 * ((double)0.1f - (double)bowl_target(i + 1)) * (double)z[i];
@@ -99,6 +97,31 @@ static void gradient_is_the_directional_derivative(void **state) {
         double limit = 2.0 * loss * 0x1p-24 / (2.0 * 1e-3) + 1e-5;
         qzo_test_assert_close((double)record->gradient, expected / BOWL_VALUES, limit,
                               "two roundings of a loss over 2 eps");
+    }
+}
+
+/* Each sample of a step is taken over a batch of its own, in the order of all samples; the first
+ * step's masters are known, so the slope tells which batch it was. */
+static void samples_may_have_a_batch_each(void **state) {
+    (void)state;
+    qzo_qspsa_settings settings = bowl_settings(3);
+    for (int per_sample = 0; per_sample < 2; per_sample++) {
+        settings.batch_per_sample = per_sample != 0;
+        run(&first, &settings, 2, 1);
+        for (uint32_t sample = 0; sample < 3; sample++) {
+            const qzo_record *record = &first.records[0][sample];
+            float z[BOWL_VALUES];
+            double expected = 0.0;
+            bowl_directions(z, record->seed, settings.directions);
+            for (int64_t i = 0; i < BOWL_VALUES; i++) {
+                int64_t batch = per_sample ? 1 + sample : 1;
+                expected +=
+                    2.0 * ((double)0.1f - (double)bowl_target(i + batch % 3)) * (double)z[i];
+            }
+            double limit = 2.0 * fabs((double)record->loss_plus) * 0x1p-24 / (2.0 * 1e-3) + 1e-5;
+            qzo_test_assert_close((double)record->gradient, expected / BOWL_VALUES, limit,
+                                  "two roundings of a loss over 2 eps");
+        }
     }
 }
 
@@ -259,6 +282,7 @@ int main(void) {
         cmocka_unit_test(same_seed_gives_the_same_path),
         cmocka_unit_test(records_and_k_follow_their_formulas),
         cmocka_unit_test(gradient_is_the_directional_derivative),
+        cmocka_unit_test(samples_may_have_a_batch_each),
         cmocka_unit_test(relative_steps_follow_the_initial_values),
         cmocka_unit_test(steep_bowl_is_clipped),
         cmocka_unit_test(loss_that_is_not_finite_is_flagged_and_not_applied),

@@ -19,6 +19,7 @@ static void same_path_as_alone(void **state) {
         for (int u = 0; u < 2; u++) {
             bowl b;
             qzo_qspsa_settings settings = bowl_settings(samples[s]);
+            settings.batch_per_sample = u != 0;
             bowl_open(&b, units[u]);
             qzo_status status = bowl_run(&together, &b, &settings, world, STEPS);
             int64_t calls = b.calls;

@@ -264,6 +264,38 @@ static qzo_trial_spec spec_of_rule(const char *rule, const char *key, const char
     return spec;
 }
 
+/* A batch per sample is another trial, but not where a step has one sample. */
+static void batches_per_sample_need_samples(void **state) {
+    (void)state;
+    static const char *const samples[] = {"1", "4"};
+    for (int i = 0; i < 2; i++) {
+        qzo_trial_spec shared, own;
+        qzo_trial_spec_defaults(&shared);
+        assert_ok(read_key(&shared, "samples_per_step", samples[i]));
+        own = shared;
+        assert_ok(read_key(&own, "batches", "per_sample"));
+        assert_ok(qzo_trial_spec_complete(&shared));
+        assert_ok(qzo_trial_spec_complete(&own));
+        assert_true(same_identity(&shared, &own) == (i == 0));
+        assert_true(qzo_trial_spec_batch_per_sample(&own) == (i == 1));
+    }
+}
+
+/* Places in the order of the examples are 64-bit. */
+static void more_examples_than_can_be_counted_are_refused(void **state) {
+    (void)state;
+    qzo_trial_spec spec;
+    qzo_trial_spec_defaults(&spec);
+    assert_ok(read_key(&spec, "steps", "1000000000"));
+    assert_ok(read_key(&spec, "batch", "1000000"));
+    assert_ok(read_key(&spec, "samples_per_step", "65536"));
+    assert_ok(qzo_trial_spec_complete(&spec));
+    assert_ok(read_key(&spec, "batches", "per_sample"));
+    assert_fails(qzo_trial_spec_complete(&spec), QZO_ERR_CONFIG,
+                 "expected at most 1000000000000000000 examples over all steps, found "
+                 "65536000000000000000 with batches per_sample");
+}
+
 static void what_the_update_rule_does_not_read_names_no_other_trial(void **state) {
     (void)state;
     static const struct {
@@ -383,6 +415,8 @@ int main(void) {
         cmocka_unit_test(the_table_is_well_formed),
         cmocka_unit_test(identity_holds_what_changes_a_journal_and_nothing_else),
         cmocka_unit_test(seed_and_its_overrides_meet_in_one_identity),
+        cmocka_unit_test(batches_per_sample_need_samples),
+        cmocka_unit_test(more_examples_than_can_be_counted_are_refused),
         cmocka_unit_test(what_the_update_rule_does_not_read_names_no_other_trial),
         cmocka_unit_test(canonical_text_is_read_back),
         cmocka_unit_test(damaged_canonical_text_is_refused),

@@ -132,6 +132,11 @@ static qzo_record get_record(const uint8_t *at) {
 
 /* --- one step --- */
 
+static int64_t batch_of(const qzo_qspsa *optimizer, int64_t step, int64_t sample) {
+    const qzo_qspsa_settings *settings = &optimizer->settings;
+    return settings->batch_per_sample ? (step - 1) * settings->samples_per_step + sample + 1 : step;
+}
+
 static uint64_t sample_seed(const qzo_qspsa *optimizer, int64_t step, int64_t sample) {
     return qzo_noise_seed(optimizer->settings.noise_seed, (uint64_t)step, (uint32_t)sample);
 }
@@ -146,14 +151,15 @@ static qzo_status evaluate_units(qzo_qspsa *optimizer, int64_t step) {
         int64_t sample = unit / (2 * objective->unit_count);
         bool minus = unit / objective->unit_count % 2 != 0;
         float eps = (float)optimizer->settings.eps;
-        qzo_perturbation perturbation = {.seed = sample_seed(optimizer, step, sample),
-                                         .c = minus ? -eps : eps,
-                                         .directions = optimizer->settings.directions,
-                                         .unit = optimizer->trainable.unit};
+        qzo_probe probe = {.step = step,
+                           .batch = batch_of(optimizer, step, sample),
+                           .unit = unit % objective->unit_count,
+                           .perturbation = {.seed = sample_seed(optimizer, step, sample),
+                                            .c = minus ? -eps : eps,
+                                            .directions = optimizer->settings.directions,
+                                            .unit = optimizer->trainable.unit}};
         double sum = (double)NAN;
-        if (status == QZO_OK)
-            status = objective->loss_sum(objective->context, &sum, step,
-                                         unit % objective->unit_count, &perturbation);
+        if (status == QZO_OK) status = objective->loss_sum(objective->context, &sum, &probe);
         optimizer->unit_sums[unit] = sum;
     }
     return status;
@@ -191,8 +197,9 @@ static float one_nan(float value) {
     return isnan(value) ? qzo_float_from_bits(0x7fc00000u) : value;
 }
 
-static qzo_record record_of(const qzo_qspsa *optimizer, int64_t step, int64_t sample,
-                            double weight) {
+static qzo_record record_of(const qzo_qspsa *optimizer, int64_t step, int64_t sample) {
+    const qzo_objective *objective = &optimizer->objective;
+    double weight = objective->loss_weight(objective->context, batch_of(optimizer, step, sample));
     qzo_record record = {.seed = sample_seed(optimizer, step, sample),
                          .loss_plus = one_nan(loss_of(optimizer, sample, false, weight)),
                          .loss_minus = one_nan(loss_of(optimizer, sample, true, weight)),
@@ -210,12 +217,11 @@ static qzo_record record_of(const qzo_qspsa *optimizer, int64_t step, int64_t sa
 /* Every rank fills every slot, if only with flags and digest. */
 static void fill_slots(qzo_qspsa *optimizer, int64_t step, uint32_t run_flags,
                        uint64_t digest_now) {
-    double weight = optimizer->objective.loss_weight(optimizer->objective.context, step);
     for (int64_t slot = 0; slot < optimizer->record_slots; slot++) {
         int64_t sample = optimizer->comm->rank * optimizer->record_slots + slot;
         qzo_record record = {.sample = (uint32_t)sample, .flags = QZO_FLAG_EMPTY};
         if (sample < optimizer->settings.samples_per_step)
-            record = record_of(optimizer, step, sample, weight);
+            record = record_of(optimizer, step, sample);
         record.flags |= run_flags;
         record.digest = (uint32_t)digest_now;
         put_record(optimizer->my_records + slot * RECORD_BYTES, &record);

@@ -23,19 +23,27 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The loss of one step's batch, as a sum over micro-batches divided by a weight. */
+/* One forward pass that a step needs. */
+typedef struct qzo_probe {
+    int64_t step;
+    int64_t batch; /* 1, 2, ...: the step's own, or its sample's */
+    int64_t unit;  /* which micro-batch of it */
+    qzo_perturbation perturbation;
+} qzo_probe;
+
+/* The loss of a batch, as a sum over micro-batches divided by a weight. */
 typedef struct qzo_objective {
     void *context;
     int64_t unit_count; /* micro-batches per evaluation */
-    /* Sum of the losses of micro-batch `unit` of step's batch. NaN is a result, not an error. */
-    qzo_status (*loss_sum)(void *context, double *sum, int64_t step, int64_t unit,
-                           const qzo_perturbation *perturbation);
-    /* What the sums of a step are divided by: examples, or answer tokens. */
-    double (*loss_weight)(void *context, int64_t step);
+    /* Sum of the losses of the probe's micro-batch. NaN is a result, not an error. */
+    qzo_status (*loss_sum)(void *context, double *sum, const qzo_probe *probe);
+    /* What the sums of a batch are divided by: examples, or answer tokens. */
+    double (*loss_weight)(void *context, int64_t batch);
 } qzo_objective;
 
 typedef struct qzo_qspsa_settings {
     int64_t steps, samples_per_step, warmup_steps;
+    bool batch_per_sample; /* each sample draws its own batch; else those of a step share one */
     double learning_rate, eps;
     uint64_t noise_seed;
     qzo_directions directions;

@@ -25,33 +25,32 @@ int64_t qzo_batches_unit_count(const qzo_trial_spec *spec) {
     return (spec->batch + spec->micro_batch - 1) / spec->micro_batch;
 }
 
-static void draw(qzo_batches *batches, int64_t step) {
-    if (batches->drawn_step == step) return;
-    qzo_order_draw(batches->order, batches->examples, step, batches->spec->batch);
-    batches->drawn_step = step;
+static void draw(qzo_batches *batches, int64_t batch) {
+    if (batches->drawn_batch == batch) return;
+    qzo_order_draw(batches->order, batches->examples, batch, batches->spec->batch);
+    batches->drawn_batch = batch;
 }
 
-qzo_status qzo_batches_loss_sum(void *context, double *sum, int64_t step, int64_t unit,
-                                const qzo_perturbation *perturbation) {
+qzo_status qzo_batches_loss_sum(void *context, double *sum, const qzo_probe *probe) {
     qzo_batches *batches = context;
     const qzo_trial_spec *spec = batches->spec;
     qzo_sums sums;
-    draw(batches, step);
-    int64_t first = unit * spec->micro_batch, left = spec->batch - first;
+    draw(batches, probe->batch);
+    int64_t first = probe->unit * spec->micro_batch, left = spec->batch - first;
     int64_t count = left < spec->micro_batch ? left : spec->micro_batch;
-    qzo_status status = qzo_workbench_evaluate(batches->bench, &sums, train_split(batches),
-                                               batches->examples + first, count,
-                                               batches->bench->loss->gold_only, perturbation);
+    qzo_status status = qzo_workbench_evaluate(
+        batches->bench, &sums, train_split(batches), batches->examples + first, count,
+        batches->bench->loss->gold_only, &probe->perturbation);
     *sum = sums.loss;
     batches->evaluation_count++;
     batches->row_count += batches->bench->pack.row_count;
     return status;
 }
 
-double qzo_batches_loss_weight(void *context, int64_t step) {
+double qzo_batches_loss_weight(void *context, int64_t batch) {
     qzo_batches *batches = context;
     double weight = 0.0;
-    draw(batches, step);
+    draw(batches, batch);
     for (int64_t i = 0; i < batches->spec->batch; i++)
         weight += batches->bench->loss->weight(train_split(batches), batches->examples[i]);
     return weight;
@@ -61,6 +60,7 @@ qzo_qspsa_settings qzo_batches_settings(const qzo_trial_spec *spec) {
     return (qzo_qspsa_settings){.steps = spec->steps,
                                 .samples_per_step = spec->samples_per_step,
                                 .warmup_steps = spec->warmup_steps,
+                                .batch_per_sample = qzo_trial_spec_batch_per_sample(spec),
                                 .learning_rate = spec->learning_rate,
                                 .eps = spec->eps,
                                 .noise_seed = spec->noise_seed,

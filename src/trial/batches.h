@@ -11,8 +11,8 @@ typedef struct qzo_batches {
     qzo_workbench *bench;       /* borrowed; prepared for spec */
     const qzo_trial_spec *spec; /* borrowed */
     qzo_order *order;
-    int64_t *examples;                   /* (spec->batch): of drawn_step */
-    int64_t drawn_step;                  /* 0: none */
+    int64_t *examples;                   /* (spec->batch): of drawn_batch */
+    int64_t drawn_batch;                 /* 0: none */
     int64_t evaluation_count, row_count; /* so far: micro-batches, and their packed rows */
 } qzo_batches;
 
@@ -22,9 +22,8 @@ void qzo_batches_close(qzo_batches *batches); /* safe on zeroed batches */
 int64_t qzo_batches_unit_count(const qzo_trial_spec *spec); /* micro-batches of a step */
 
 /* For qzo_objective, whose context is the qzo_batches. */
-qzo_status qzo_batches_loss_sum(void *context, double *sum, int64_t step, int64_t unit,
-                                const qzo_perturbation *perturbation);
-double qzo_batches_loss_weight(void *context, int64_t step);
+qzo_status qzo_batches_loss_sum(void *context, double *sum, const qzo_probe *probe);
+double qzo_batches_loss_weight(void *context, int64_t batch);
 
 /* What the optimizer takes of a trial's settings. */
 qzo_qspsa_settings qzo_batches_settings(const qzo_trial_spec *spec);

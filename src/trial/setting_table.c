@@ -26,6 +26,11 @@ static const char *update_rule_choice(int index) {
 
 static const char *perturbation_choice(int index) { return qzo_perturbation_kinds[index].name; }
 
+static const char *batches_choice(int index) {
+    static const char *const names[] = {"shared", "per_sample"};
+    return index < 2 ? names[index] : NULL;
+}
+
 static const char *schedule_choice(int index) {
     int count = 0;
     while (qzo_lr_schedules[count]) count++;
@@ -151,6 +156,9 @@ const qzo_setting qzo_settings[] = {
     {INT(micro_batch, 0, COUNT_MAX, "=batch", "examples", "examples per forward pass; 0: batch")},
     {INT(samples_per_step, 1, SAMPLES_MAX, "1", "perturbations",
          "perturbations averaged by a step")},
+    {CHOICE(batches, QZO_SECTION_TRAIN, "shared", batches_choice,
+            "one batch for the perturbations of a step, or each its own"),
+     .is_later = true},
     {NUMBER(learning_rate, NULL, NUMBER_MAX, false, "1e-7", "factor of an update")},
     {CHOICE(schedule, QZO_SECTION_TRAIN, "constant", schedule_choice,
             "learning rate over the steps")},

@@ -43,20 +43,19 @@ static qzo_status failure_of(const trial *t) { return qzo_qspsa_failure(t->optim
 
 /* --- the objective that the optimizer sees --- */
 
-static qzo_status loss_sum(void *context, double *sum, int64_t step, int64_t unit,
-                           const qzo_perturbation *perturbation) {
+static qzo_status loss_sum(void *context, double *sum, const qzo_probe *probe) {
     trial *t = context;
     *sum = 0.0;
-    if (qzo_fault_during_step(QZO_FAULT_ZERO_LOSS, step)) return QZO_OK;
+    if (qzo_fault_during_step(QZO_FAULT_ZERO_LOSS, probe->step)) return QZO_OK;
     *sum = (double)NAN;
-    if (qzo_fault_at_step(QZO_FAULT_NAN_LOSS, step)) return QZO_OK;
+    if (qzo_fault_at_step(QZO_FAULT_NAN_LOSS, probe->step)) return QZO_OK;
     t->hooks->poll(t->hooks->context);
-    return qzo_batches_loss_sum(&t->batches, sum, step, unit, perturbation);
+    return qzo_batches_loss_sum(&t->batches, sum, probe);
 }
 
-static double loss_weight(void *context, int64_t step) {
+static double loss_weight(void *context, int64_t batch) {
     trial *t = context;
-    return qzo_batches_loss_weight(&t->batches, step);
+    return qzo_batches_loss_weight(&t->batches, batch);
 }
 
 static qzo_status open_optimizer(trial *t) {

@@ -15,6 +15,9 @@
 
 enum { FOUND_BYTES = 64, SETTING_TEXT_BYTES = 64, CHOICES_MAX = 32, CANONICAL_BYTES_MAX = 8192 };
 
+/* Examples that a trial may draw, so that their places in the order stay far from overflow. */
+static const double DRAWN_MAX = 1e18;
+
 /* --- one setting ------------------------------------------------------------------------------ */
 
 static void *field_of(qzo_trial_spec *spec, const qzo_setting *setting) {
@@ -243,24 +246,42 @@ static void forget_unread(qzo_trial_spec *spec) {
         }
 }
 
-qzo_status qzo_trial_spec_complete(qzo_trial_spec *spec) {
-    forget_unread(spec);
-    if (!spec->has_data_seed) spec->data_seed = spec->seed;
-    if (!spec->has_noise_seed) spec->noise_seed = spec->seed;
+bool qzo_trial_spec_batch_per_sample(const qzo_trial_spec *spec) {
+    return strcmp(spec->batches, "per_sample") == 0;
+}
+
+/* With one sample a step its batch is the step's: one trial, however it is written. */
+static qzo_status complete_batches(qzo_trial_spec *spec) {
+    double drawn = (double)spec->steps * (double)spec->batch * (double)spec->samples_per_step;
+    if (spec->samples_per_step == 1) spec->batches = "shared";
     if (spec->micro_batch == 0) spec->micro_batch = spec->batch;
-    if (spec->evaluate_every == 0 || spec->evaluate_every > spec->steps)
-        spec->evaluate_every = spec->steps;
+    if (qzo_trial_spec_batch_per_sample(spec) && drawn > DRAWN_MAX)
+        return qzo_fail(QZO_ERR_CONFIG,
+                        "expected at most %.0f examples over all steps, found %.0f with batches "
+                        "per_sample",
+                        DRAWN_MAX, drawn);
     if (spec->micro_batch > spec->batch)
         return qzo_fail(QZO_ERR_CONFIG,
                         "expected micro_batch <= batch, found micro_batch %" PRId64
                         " and batch %" PRId64,
                         spec->micro_batch, spec->batch);
+    return QZO_OK;
+}
+
+qzo_status qzo_trial_spec_complete(qzo_trial_spec *spec) {
+    forget_unread(spec);
+    if (!spec->has_data_seed) spec->data_seed = spec->seed;
+    if (!spec->has_noise_seed) spec->noise_seed = spec->seed;
+    if (spec->evaluate_every == 0 || spec->evaluate_every > spec->steps)
+        spec->evaluate_every = spec->steps;
+    qzo_status status = complete_batches(spec);
+    if (status != QZO_OK) return status;
     if (spec->warmup_steps >= spec->steps)
         return qzo_fail(QZO_ERR_CONFIG,
                         "expected warmup_steps < steps, found warmup_steps %" PRId64
                         " and steps %" PRId64,
                         spec->warmup_steps, spec->steps);
-    qzo_status status = qzo_trial_spec_complete_groups(spec);
+    status = qzo_trial_spec_complete_groups(spec);
     if (status != QZO_OK) return status;
     if (strcmp(spec->metric_name, "dev_loss") == 0 && strcmp(spec->metric_goal, "maximize") == 0)
         return qzo_fail(QZO_ERR_CONFIG, "expected goal minimize with metric dev_loss, found "

@@ -32,6 +32,7 @@ typedef struct qzo_trial_spec {
     int64_t batch;            /* examples per step */
     int64_t micro_batch;      /* examples per forward pass; 0 in a file means batch */
     int64_t samples_per_step; /* perturbations per step */
+    const char *batches;      /* "shared" | "per_sample" */
     int64_t evaluate_every;   /* steps; 0 in a file means steps (only at the end) */
     int64_t eval_batch;       /* examples per evaluation chunk */
     int64_t warmup_steps;
@@ -116,6 +117,12 @@ void qzo_trial_spec_defaults(qzo_trial_spec *out);
 /* Fills what follows from other settings (micro_batch, evaluate_every, seeds) and checks what two
  * settings say together (micro_batch <= batch, warmup_steps < steps). */
 qzo_status qzo_trial_spec_complete(qzo_trial_spec *spec);
+
+/* Whether the perturbations of a step draw a batch each, or share one. */
+bool qzo_trial_spec_batch_per_sample(const qzo_trial_spec *spec);
+
+/* Whether the perturbations of a step draw a batch each, or share one. */
+bool qzo_trial_spec_batch_per_sample(const qzo_trial_spec *spec);
 
 /* Groups of trainable values (group_settings.c): whether one trains, what the model is loaded for,
  * and how each goes beside the others. With an eps of its own a group's share of the loss
