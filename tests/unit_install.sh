@@ -10,6 +10,8 @@ mv stdout version
 run 0 prefix/bin/qzo --version
 same version stdout "the installed program's version"
 [[ -f prefix/share/qzo/sweeps/quickstart.yaml ]] || fail "sweeps/quickstart.yaml is not installed"
+[[ -f prefix/share/qzo/slurm/run_sweep.sh ]] || fail "the batch files are not installed"
+[[ ! -e prefix/share/qzo/slurm/cluster.env ]] || fail "a site's settings are installed"
 for file in bash-completion/completions/qzo zsh/site-functions/_qzo; do
     [[ -s prefix/share/$file ]] || fail "share/$file is not installed"
 done
