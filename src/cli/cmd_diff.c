@@ -5,6 +5,7 @@
 
 #include "base/host_device.h"
 #include "task/task_file.h"
+#include "trial/fork.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -107,18 +108,38 @@ static int64_t find_evaluation(char text[TEXT_BYTES], const side *a, const side 
     return found;
 }
 
-/* Settings are lines "key=value" in the same order in every journal of this format. */
-static void print_settings(const char *a, const char *b) {
-    while (*a != '\0' && *b != '\0') {
-        size_t a_bytes = strcspn(a, "\n"), b_bytes = strcspn(b, "\n"), key = strcspn(a, "=");
-        if (a_bytes != b_bytes || memcmp(a, b, a_bytes) != 0) {
-            size_t other = strcspn(b, "=");
-            printf("setting %.*s: %.*s | %.*s\n", (int)key, a, (int)(a_bytes - key) - 1,
-                   a + key + 1, (int)(b_bytes - other) - 1, b + other + 1);
-        }
-        a += a_bytes + (a[a_bytes] == '\n');
-        b += b_bytes + (b[b_bytes] == '\n');
+/* The line of settings that begins as `line` does up to its '='; NULL where there is none. */
+static const char *find_setting(const char *settings, const char *line) {
+    size_t key = strcspn(line, "=") + 1;
+    while (settings[0] != '\0' && strncmp(settings, line, key) != 0) {
+        settings += strcspn(settings, "\n");
+        settings += settings[0] == '\n';
     }
+    return settings[0] != '\0' ? settings : NULL;
+}
+
+static void print_value(const char *line) {
+    const char *value = line != NULL ? line + strcspn(line, "=") + 1 : "-";
+    printf("%.*s", (int)strcspn(value, "\n"), value);
+}
+
+/* Settings are lines "key=value"; one that is absent has its default. */
+static void print_settings(const char *a, const char *b) {
+    const char *const sides[] = {a, b};
+    for (int which = 0; which < 2; which++)
+        for (const char *line = sides[which]; *line != '\0';) {
+            const char *in_a = find_setting(a, line), *in_b = find_setting(b, line);
+            size_t bytes = strcspn(line, "\n");
+            bool is_equal = in_a != NULL && in_b != NULL && strncmp(in_a, in_b, bytes + 1) == 0;
+            if (!is_equal && (which == 0 || in_a == NULL)) { /* each once */
+                printf("setting %.*s: ", (int)strcspn(line, "="), line);
+                print_value(in_a);
+                printf(" | ");
+                print_value(in_b);
+                printf("\n");
+            }
+            line += bytes + (line[bytes] == '\n');
+        }
 }
 
 static qzo_status compare(side *a, side *b) {
@@ -158,12 +179,16 @@ cleanup:
 int qzo_cmd_diff(const qzo_options *options) {
     qzo_status status = QZO_OK;
     side a = {0}, b = {0};
+    char *settings[2] = {NULL, NULL};
+    qzo_digest identity;
     QZO_TRY(qzo_journal_view_open(&a.view, options->folder, options->trial));
     QZO_TRY(qzo_journal_view_open(&b.view, options->folder, options->other_trial));
     printf("trial %" PRId64 " %.8s | trial %" PRId64 " %.8s\n", a.view.number, a.view.id,
            b.view.number, b.view.id);
     if (a.view.has_header && b.view.has_header) {
-        print_settings(a.view.header.settings, b.view.header.settings);
+        QZO_TRY(qzo_journal_settings(&settings[0], &identity, &a.view.file));
+        QZO_TRY(qzo_journal_settings(&settings[1], &identity, &b.view.file));
+        print_settings(settings[0], settings[1]);
         if (strcmp(a.view.header.arithmetic, b.view.header.arithmetic) != 0)
             printf("arithmetic: %s | %s\n", a.view.header.arithmetic, b.view.header.arithmetic);
     } else {
@@ -174,6 +199,8 @@ int qzo_cmd_diff(const qzo_options *options) {
 cleanup:
     qzo_journal_view_close(&a.view);
     qzo_journal_view_close(&b.view);
+    free(settings[0]);
+    free(settings[1]);
     free(a.evaluations);
     free(b.evaluations);
     return qzo_exit_report(status, options);

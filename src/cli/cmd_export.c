@@ -5,6 +5,7 @@
 #include "base/file_io.h"
 #include "base/new_folder.h"
 #include "trial/export.h"
+#include "trial/fork.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -62,8 +63,9 @@ static qzo_status write_journal(qzo_export_report *report, const qzo_recorded_tr
                      .trial_count = 1,
                      .swept_keys = (const char **)(uintptr_t)listing->swept_keys,
                      .swept_count = listing->swept_count};
-    char *trials = qzo_path_join(folder, "trials"), *path = qzo_journal_path(folder, &listed->id);
-    if (trials == NULL || path == NULL) {
+    qzo_journal_file cut = trial->file;
+    char *trials = qzo_path_join(folder, "trials"), *path = NULL, *settings = NULL;
+    if (trials == NULL) {
         status = qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", folder);
         goto cleanup;
     }
@@ -75,6 +77,13 @@ static qzo_status write_journal(qzo_export_report *report, const qzo_recorded_tr
     }
     QZO_TRY(qzo_export_journal_bytes(&size_bytes, &report->digest, &trial->file, &trial->spec,
                                      report->step));
+    cut.valid_bytes = size_bytes;
+    QZO_TRY(qzo_journal_settings(&settings, &only.id, &cut)); /* before a fork: its origin's */
+    path = qzo_journal_path(folder, &only.id);
+    if (path == NULL) {
+        status = qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", folder);
+        goto cleanup;
+    }
     QZO_TRY(qzo_folder_create(trials));
     QZO_TRY(qzo_file_replace(path, trial->file.bytes, size_bytes));
     QZO_TRY(qzo_decisions_open(&decisions, folder, QZO_DECISIONS_NAME));
@@ -82,6 +91,7 @@ static qzo_status write_journal(qzo_export_report *report, const qzo_recorded_tr
 cleanup:;
     qzo_status closed = qzo_decisions_close(decisions);
     if (status == QZO_OK) status = closed;
+    free(settings);
     free(trials);
     free(path);
     return status;

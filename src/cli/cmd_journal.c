@@ -3,6 +3,7 @@
 #include "cli/journal_view.h"
 
 #include "task/task_file.h"
+#include "trial/fork.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -55,6 +56,23 @@ static void print_step(const qzo_step *step) {
     }
 }
 
+/* A text from a journal: control characters would act on the terminal. */
+static void print_text(const char *text, size_t text_bytes) {
+    for (size_t i = 0; i < text_bytes; i++)
+        putchar((unsigned char)text[i] < ' ' || text[i] == 127 ? ' ' : text[i]);
+    putchar('\n');
+}
+
+static void print_lines(const char *text, size_t text_bytes) {
+    for (const char *at = text, *end = text + text_bytes; at < end;) {
+        const char *newline = memchr(at, '\n', (size_t)(end - at));
+        const char *next = newline != NULL ? newline : end;
+        printf("  ");
+        print_text(at, (size_t)(next - at));
+        at = next + 1;
+    }
+}
+
 static void print_header(const qzo_journal_view *view) {
     const qzo_journal_header *header = &view->header;
     char text[QZO_DIGEST_TEXT_BYTES];
@@ -63,18 +81,19 @@ static void print_header(const qzo_journal_view *view) {
            header->noise_version, text);
     printf("  values %" PRIu64 " initial digest %016" PRIx64 "\n  arithmetic %s\n",
            header->value_count, header->initial_digest, header->arithmetic);
-    for (const char *at = header->settings; *at != '\0';) {
-        int length = (int)strcspn(at, "\n");
-        printf("  %.*s\n", length, at);
-        at += length + (at[length] == '\n');
-    }
+    print_lines(header->settings, strlen(header->settings));
 }
 
-/* A text from a journal: control characters would act on the terminal. */
-static void print_text(const char *text, size_t text_bytes) {
-    for (size_t i = 0; i < text_bytes; i++)
-        putchar((unsigned char)text[i] < ' ' || text[i] == 127 ? ' ' : text[i]);
-    putchar('\n');
+static void print_change(int64_t step, const char *text, size_t text_bytes) {
+    const char *settings = NULL;
+    size_t settings_bytes = 0;
+    if (qzo_change_has_settings(&settings, &settings_bytes, text, text_bytes)) {
+        printf("CHANGE %" PRId64 " settings\n", step);
+        print_lines(settings, settings_bytes);
+        return;
+    }
+    printf("CHANGE %" PRId64 " arithmetic ", step);
+    print_text(text, text_bytes);
 }
 
 static qzo_status print_frame(qzo_journal_view *view, const qzo_frame *frame) {
@@ -100,8 +119,7 @@ static qzo_status print_frame(qzo_journal_view *view, const qzo_frame *frame) {
         break;
     case QZO_FRAME_CHANGE:
         QZO_TRY(qzo_change_decode(&at, &text, &text_bytes, frame));
-        printf("CHANGE %" PRId64 " arithmetic ", at);
-        print_text(text, text_bytes);
+        print_change(at, text, text_bytes);
         break;
     case QZO_FRAME_END:
         QZO_TRY(qzo_end_decode(&end, frame));

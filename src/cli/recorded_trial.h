@@ -11,7 +11,7 @@ typedef struct qzo_recorded_trial {
     qzo_results *results;
     const qzo_result_row *row;
     qzo_journal_file file;
-    qzo_trial_spec spec; /* of the journal's header; places from the listing, or --model */
+    qzo_trial_spec spec; /* those at the journal's end; places from the listing, or --model */
     qzo_digest model_digest;
 } qzo_recorded_trial;
 

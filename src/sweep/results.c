@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "sweep/store.h"
 #include "task/task_file.h"
+#include "trial/fork.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -24,16 +25,12 @@ char *qzo_journal_path(const char *folder, const qzo_digest *id) {
 
 /* A journal under another trial's name says nothing of this one. */
 static qzo_status check_identity(const qzo_journal_file *file, const qzo_digest *id) {
-    qzo_frame_reader reader;
-    qzo_frame frame;
-    qzo_journal_header header;
-    char *texts = NULL;
-    qzo_frame_reader_start(&reader, file->bytes, file->valid_bytes, QZO_JOURNAL_MAGIC);
-    if (!qzo_frame_next(&reader, &frame)) return QZO_OK;
-    qzo_status status = qzo_header_decode(&header, &texts, &frame);
-    if (status == QZO_OK && !qzo_digest_equal(&header.identity, id))
+    char *settings = NULL;
+    qzo_digest identity;
+    qzo_status status = qzo_journal_settings(&settings, &identity, file);
+    if (status == QZO_OK && settings != NULL && !qzo_digest_equal(&identity, id))
         status = qzo_fail(QZO_ERR_FORMAT, "the journal belongs to another trial");
-    free(texts);
+    free(settings);
     return status;
 }
 

@@ -9,7 +9,8 @@
  *           record u64 seed, f32 loss_plus, f32 loss_minus, f32 gradient, u32 sample,
  *           u32 flags, u32 0, f32 k
  *   EVAL    u64 step, u32 split, u32 0, f64 score, f64 loss
- *   CHANGE  u64 step, text: the arithmetic from here on, after a resume on another machine
+ *   CHANGE  u64 step, text: the arithmetic from here on, after a resume on another machine; or
+ *           the settings from here on, of a trial that was forked here (fork.h)
  *   END     u64 step, u32 outcome, u32 0, text
  *
  * The scales at any step are the initial ones and the updates of all STEP frames up to it. */
@@ -111,6 +112,7 @@ typedef struct qzo_trial_summary {
     int64_t steps_total; /* that the settings ask for; 0 where there is no journal */
     int64_t best_step;   /* -1: none yet */
     double zero_shot_dev, dev_score, dev_loss; /* the dev values of the best step; NaN: none */
+    double last_dev_score, last_dev_loss;      /* of the last evaluation; NaN: none */
     double test_score, test_loss;
     int64_t still_steps; /* the last steps in a row whose gradients are all exactly 0 */
     double last_loss;    /* mean of loss+ and loss- of the last step; NaN: none */

@@ -2,6 +2,7 @@
 
 #include "base/noise.h"
 #include "task/task_file.h"
+#include "trial/fork.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -42,17 +43,23 @@ static qzo_status set_arithmetic(qzo_progress *progress, const char *text, size_
                                         : qzo_fail(QZO_ERR_MEMORY, "out of memory for a text");
 }
 
+/* What an update needs of settings that a fork may change. */
+static qzo_status set_rates(replay *r, const char *settings) {
+    qzo_trial_spec spec;
+    qzo_status status = qzo_trial_spec_parse(&spec, settings);
+    if (status != QZO_OK) return status;
+    qzo_trial_spec_rates(r->bench->model->groups, &spec);
+    qzo_trial_spec_release(&spec);
+    return QZO_OK;
+}
+
 static qzo_status take_header(replay *r, const qzo_frame *frame) {
     qzo_status status = QZO_OK;
     qzo_journal_header header;
     char *texts = NULL;
     uint64_t digest = 0;
-    qzo_digest identity = qzo_trial_spec_identity(r->spec);
     QZO_TRY(qzo_header_decode(&header, &texts, frame));
-    if (!qzo_digest_equal(&header.identity, &identity)) {
-        status = qzo_fail(QZO_ERR_FORMAT, "the journal belongs to another trial");
-        goto cleanup;
-    }
+    if (r->spec->fork_step > 0) QZO_TRY(set_rates(r, header.settings)); /* of its first origin */
     r->progress->has_header = true;
     QZO_TRY(set_arithmetic(r->progress, header.arithmetic, strlen(header.arithmetic)));
     if (header.value_count == 0) goto cleanup; /* a trial that failed before its model was loaded */
@@ -115,6 +122,18 @@ static qzo_status take_evaluation(replay *r, const qzo_frame *frame) {
     return qzo_workbench_keep_best(r->bench);
 }
 
+static qzo_status take_change(replay *r, const char *text, size_t text_bytes) {
+    const char *settings = NULL;
+    size_t settings_bytes = 0;
+    if (!qzo_change_has_settings(&settings, &settings_bytes, text, text_bytes))
+        return set_arithmetic(r->progress, text, text_bytes);
+    char *copy = strndup(settings, settings_bytes);
+    if (copy == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for settings");
+    qzo_status status = set_rates(r, copy);
+    free(copy);
+    return status;
+}
+
 static qzo_status take_other(replay *r, const qzo_frame *frame) {
     if (frame->type == QZO_FRAME_END) {
         qzo_end end;
@@ -127,9 +146,19 @@ static qzo_status take_other(replay *r, const qzo_frame *frame) {
         const char *text = NULL;
         size_t text_bytes = 0;
         qzo_status status = qzo_change_decode(&step, &text, &text_bytes, frame);
-        return status == QZO_OK ? set_arithmetic(r->progress, text, text_bytes) : status;
+        return status == QZO_OK ? take_change(r, text, text_bytes) : status;
     }
     return QZO_OK; /* frames of later versions are skipped */
+}
+
+static qzo_status check_identity(const qzo_journal_file *file, const qzo_trial_spec *spec) {
+    char *settings = NULL;
+    qzo_digest found, wanted = qzo_trial_spec_identity(spec);
+    qzo_status status = qzo_journal_settings(&settings, &found, file);
+    if (status == QZO_OK && settings != NULL && !qzo_digest_equal(&found, &wanted))
+        status = qzo_fail(QZO_ERR_FORMAT, "the journal belongs to another trial");
+    free(settings);
+    return status;
 }
 
 qzo_status qzo_replay(qzo_progress *out, qzo_workbench *bench, qzo_rule *rule,
@@ -155,6 +184,7 @@ qzo_status qzo_replay(qzo_progress *out, qzo_workbench *bench, qzo_rule *rule,
         goto cleanup;
     }
     if (rule != NULL) qzo_rule_reset(rule);
+    QZO_TRY(check_identity(file, spec));
     QZO_TRY(qzo_workbench_reset(bench, spec));
     QZO_TRY(qzo_masters_digest(&out->digest, &bench->trainable));
     qzo_frame_reader_start(&reader, file->bytes, file->valid_bytes, QZO_JOURNAL_MAGIC);

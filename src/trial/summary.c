@@ -25,6 +25,8 @@ static void take_evaluation(qzo_trial_summary *out, const qzo_evaluation *evalua
         out->test_loss = evaluation->loss;
         return;
     }
+    out->last_dev_score = evaluation->score;
+    out->last_dev_loss = evaluation->loss;
     if (evaluation->step == 0) out->zero_shot_dev = evaluation->score;
     if (out->best_step >= 0 && !qzo_evaluation_better(evaluation, out->dev_score, out->dev_loss,
                                                       spec->metric_name, spec->metric_goal))
@@ -74,6 +76,8 @@ qzo_status qzo_trial_summarize_until(qzo_trial_summary *out, const qzo_journal_f
                                .zero_shot_dev = none,
                                .dev_score = none,
                                .dev_loss = none,
+                               .last_dev_score = none,
+                               .last_dev_loss = none,
                                .test_score = none,
                                .test_loss = none,
                                .last_loss = none};

@@ -3,6 +3,8 @@
  *
  * A trial's identity is the 128-bit digest of its canonical text: every setting that can change the
  * journal, and the digests of the model's and the task's contents; no paths, names, ranks, threads.
+ * A fork, a trial that goes on from another's journal with settings of its own, has the identity of
+ * that trial and the step in it, and so all that led there.
  */
 #ifndef QZO_TRIAL_TRIAL_SPEC_H
 #define QZO_TRIAL_TRIAL_SPEC_H
@@ -28,6 +30,8 @@ typedef struct qzo_trial_spec {
     char *task_path;         /* resolved; not part of the identity */
     qzo_digest model_digest; /* zero until known, and where the model is unreadable */
     qzo_digest task_digest;
+    qzo_digest fork_parent; /* the trial whose journal this one goes on from */
+    int64_t fork_step;      /* the last step that they share; 0: it is no fork */
     int64_t steps;
     int64_t batch;            /* examples per step */
     int64_t micro_batch;      /* examples per forward pass; 0 in a file means batch */
@@ -111,6 +115,9 @@ qzo_status qzo_setting_read(qzo_trial_spec *spec, const qzo_setting *setting, co
 /* The field as text (fresh, the caller frees it): %.9g for numbers, as tables print them. */
 char *qzo_setting_text(const qzo_trial_spec *spec, const qzo_setting *setting);
 
+/* The same with as many digits as tell any two numbers apart. */
+char *qzo_setting_exact_text(const qzo_trial_spec *spec, const qzo_setting *setting);
+
 /* All defaults; required ones are zero. */
 void qzo_trial_spec_defaults(qzo_trial_spec *out);
 
@@ -136,7 +143,8 @@ qzo_status qzo_trial_spec_copy(qzo_trial_spec *out, const qzo_trial_spec *spec);
 void qzo_trial_spec_release(qzo_trial_spec *spec); /* safe on a zeroed spec */
 
 /* "key=value\n" of everything in the identity in the table's order; numbers as %.17g; then
- * "model=HEX\ntask=HEX\n". Fresh; the caller frees it. Read back by qzo_trial_spec_parse. */
+ * "model=HEX\ntask=HEX\n"; of a fork, "fork=HEX@STEP\n". Fresh; the caller frees it. Read back by
+ * qzo_trial_spec_parse. */
 char *qzo_trial_spec_canonical(const qzo_trial_spec *spec);
 
 /* The inverse (paths stay NULL): a journal's header is enough to replay. Refuses unknown keys. */
