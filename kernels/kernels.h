@@ -112,6 +112,8 @@ cudaError_t qzo_cuda_gather(float *out, const float *residual, const int32_t *ro
 cudaError_t qzo_cuda_select(uint16_t *out, const uint16_t *x, const int32_t *rows,
                             int64_t row_count, int64_t x_width, int64_t first, int64_t width,
                             cudaStream_t stream);
+cudaError_t qzo_cuda_scatter(uint16_t *out, const uint16_t *x, const int32_t *rows,
+                             int64_t row_count, int64_t width, cudaStream_t stream);
 
 /* --- norm.cu --- */
 

@@ -146,6 +146,15 @@ static void sums_and_copies_are_exact(void **state) {
         assert_same_floats(actual, wanted, 3 * 11, "select");
         free(actual);
     }
+    const int32_t places_host[] = {4, 0, 2};
+    int32_t *places = device_ints(places_host, 3);
+    float cells[5 * 11] = {0};
+    qzo_act *scattered = device_act(cells, 5 * 11);
+    for (int i = 0; i < 3 * 11; i++) cells[places_host[i / 11] * 11 + i % 11] = x[i];
+    assert_ok(backend->ops->scatter(backend, scattered, act, places, 3, 11));
+    float *kept = host_act(scattered, 5 * 11);
+    assert_same_floats(kept, cells, 5 * 11, "scatter");
+    drop(places), drop(scattered), free(kept);
     enum { BIASED = ELEMENTS / WIDTH * WIDTH };
     static double expected[BIASED], limits[BIASED];
     for (int i = 0; i < BIASED; i++) {

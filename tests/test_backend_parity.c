@@ -315,6 +315,11 @@ static void row_operations_over_the_backend(void) {
         assert_same_bits(out, expected, ROWS * 11, sizeof *out, "select");
     }
 
+    assert_ok(backend->ops->scatter(backend, act(out), act(x), ids, ROWS, WIDTH));
+    for (int i = 0; i < ROWS; i++)
+        memcpy(expected + ids[i] * WIDTH, x + i * WIDTH, WIDTH * sizeof *x);
+    assert_same_bits(out, expected, ROWS * WIDTH, sizeof *out, "scatter");
+
     assert_ok(backend->ops->gather(backend, out, x, ids, ROWS, WIDTH));
     for (int i = 0; i < ROWS; i++)
         memcpy(expected + i * WIDTH, x + ids[i] * WIDTH, WIDTH * sizeof *x);

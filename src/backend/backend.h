@@ -163,6 +163,11 @@ struct qzo_backend_ops {
     qzo_status (*select)(qzo_backend *backend, qzo_act *out, const qzo_act *x, const int32_t *rows,
                          int64_t row_count, int64_t x_width, int64_t first, int64_t width);
 
+    /* The named rows of out (any rows, width) = x (row_count, width); no row is named twice. Keeps
+     * keys and values for the tokens that follow. */
+    qzo_status (*scatter)(qzo_backend *backend, qzo_act *out, const qzo_act *x, const int32_t *rows,
+                          int64_t row_count, int64_t width);
+
     /* Optional (NULL): what `linear` over that many rows decodes, for nothing; tells a profile the
      * time of decoding from that of multiplying. */
     qzo_status (*decode)(qzo_backend *backend, const qzo_weight *weight, const float *masters,

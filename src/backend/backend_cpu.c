@@ -505,6 +505,7 @@ static const qzo_backend_ops cpu_backend_ops = {
     .linear = cpu_linear_op,
     .add_bias = cpu_add_bias,
     .select = cpu_select,
+    .scatter = qzo_cpu_scatter,
     .decode = cpu_decode,
     .rope = cpu_rope,
     .attention = cpu_attention,

@@ -91,6 +91,13 @@ static qzo_status cuda_select(qzo_backend *backend, qzo_act *out, const qzo_act 
                                 "select");
 }
 
+static qzo_status cuda_scatter(qzo_backend *backend, qzo_act *out, const qzo_act *x,
+                               const int32_t *rows, int64_t row_count, int64_t width) {
+    return qzo_status_from_cuda(qzo_cuda_scatter((void *)out, (const void *)x, rows, row_count,
+                                                 width, state_of(backend)->stream),
+                                "scatter");
+}
+
 static qzo_status cuda_rope(qzo_backend *backend, qzo_act *x, const int32_t *positions,
                             const float *table, int64_t rows, int64_t head_count,
                             int64_t head_dim) {
@@ -221,6 +228,7 @@ static const qzo_backend_ops cuda_backend_ops = {
     .linear = qzo_cuda_linear,
     .add_bias = cuda_add_bias,
     .select = cuda_select,
+    .scatter = cuda_scatter,
     .decode = qzo_cuda_decode,
     .rope = cuda_rope,
     .attention = cuda_attention,

@@ -261,6 +261,14 @@ static qzo_status profile_select(qzo_backend *backend, qzo_act *out, const qzo_a
                2.0 * (double)(row_count * width) * act_bytes(r.profile));
 }
 
+static qzo_status profile_scatter(qzo_backend *backend, qzo_act *out, const qzo_act *x,
+                                  const int32_t *rows, int64_t row_count, int64_t width) {
+    range r = begin(backend, QZO_PHASE_ELEMENTS, "scatter");
+    qzo_backend *inner = r.profile->inner;
+    return end(&r, inner->ops->scatter(inner, out, x, rows, row_count, width), 0,
+               2.0 * (double)(row_count * width) * act_bytes(r.profile));
+}
+
 static qzo_status profile_rope(qzo_backend *backend, qzo_act *x, const int32_t *positions,
                                const float *table, int64_t rows, int64_t head_count,
                                int64_t head_dim) {
@@ -381,6 +389,7 @@ qzo_status qzo_profile_open(qzo_backend **out, qzo_backend *inner) {
     p->ops.linear = profile_linear;
     p->ops.add_bias = profile_add_bias;
     p->ops.select = profile_select;
+    p->ops.scatter = profile_scatter;
     p->ops.rope = profile_rope;
     p->ops.attention = profile_attention;
     p->ops.activate = profile_activate;

@@ -1,4 +1,4 @@
-/* Operations of the CPU backend that work element by element, in blocks. */
+/* Operations of the CPU backend that work element by element, in blocks, or copy rows. */
 #include "backend/cpu_state.h"
 
 #include <string.h>
@@ -84,5 +84,26 @@ static void soft_cap_block(const element_job *job, int64_t begin, int64_t count)
 qzo_status qzo_cpu_soft_cap(qzo_backend *backend, float *x, int64_t count, float cap) {
     element_job job = {.state = state_of(backend), .out = x, .count = count, .cap = cap};
     run_elements(&job, soft_cap_block);
+    return QZO_OK;
+}
+
+typedef struct scatter_call {
+    float *out;
+    const float *x;
+    const int32_t *rows;
+    int64_t width;
+} scatter_call;
+
+static void scatter_piece(void *context, int64_t piece, int thread) {
+    (void)thread;
+    const scatter_call *call = context;
+    memcpy(call->out + call->rows[piece] * call->width, call->x + piece * call->width,
+           (size_t)call->width * sizeof(float));
+}
+
+qzo_status qzo_cpu_scatter(qzo_backend *backend, qzo_act *out, const qzo_act *x,
+                           const int32_t *rows, int64_t row_count, int64_t width) {
+    scatter_call call = {(float *)out, (const float *)x, rows, width};
+    qzo_thread_pool_run(state_of(backend)->pool, row_count, scatter_piece, &call);
     return QZO_OK;
 }

@@ -29,6 +29,8 @@ qzo_status qzo_cpu_activate(qzo_backend *backend, qzo_act *gate, const qzo_act *
 qzo_status qzo_cpu_add(qzo_backend *backend, float *residual, const qzo_act *x, int64_t count);
 qzo_status qzo_cpu_widen(qzo_backend *backend, float *out, const qzo_act *x, int64_t count);
 qzo_status qzo_cpu_narrow(qzo_backend *backend, qzo_act *out, const float *x, int64_t count);
+qzo_status qzo_cpu_scatter(qzo_backend *backend, qzo_act *out, const qzo_act *x,
+                           const int32_t *rows, int64_t row_count, int64_t width);
 qzo_status qzo_cpu_soft_cap(qzo_backend *backend, float *x, int64_t count, float cap);
 
 /* src/backend/cpu_peaks.c */
