@@ -182,12 +182,16 @@ void qzo_forward_close(qzo_forward *forward) {
     free(forward);
 }
 
+const qzo_pack_limits *qzo_forward_limits(const qzo_forward *forward) { return &forward->limits; }
+
 /* What one pass works on. */
 typedef struct pass {
     qzo_forward *forward;
     const qzo_pack *pack;
     const float *masters;
     const qzo_perturbation *perturbation;
+    const qzo_kv_cache *cache; /* NULL: rows attend to those of the pack */
+    const qzo_kv_places *places;
 } pass;
 
 static qzo_status upload_pack(const pass *p) {
@@ -206,14 +210,18 @@ static qzo_status upload_pack(const pass *p) {
     } copies[] = {
         {at->ids, p->pack->ids, rows},
         {at->positions, p->forward->position_rows, rows},
+        {at->gather_rows, p->pack->gather_rows, gathers},
+        {at->gather_positions, p->pack->gather_positions, gathers},
         {at->prefix_begin, p->pack->prefix_begin, rows},
         {at->prefix_end, p->pack->prefix_end, rows},
         {at->own_begin, p->pack->own_begin, rows},
-        {at->gather_rows, p->pack->gather_rows, gathers},
-        {at->gather_positions, p->pack->gather_positions, gathers},
     };
-    for (size_t i = 0; i < sizeof copies / sizeof *copies; i++)
+    size_t count = sizeof copies / sizeof *copies - (p->cache != NULL ? 3 : 0);
+    for (size_t i = 0; i < count; i++)
         QZO_TRY(backend->ops->upload(backend, copies[i].to, copies[i].from, copies[i].size_bytes));
+    if (p->cache == NULL) goto cleanup;
+    QZO_TRY(backend->ops->upload(backend, p->cache->places, p->places->of_rows, rows));
+    QZO_TRY(backend->ops->upload(backend, p->cache->gather_places, p->places->of_gathers, gathers));
 cleanup:
     return status;
 }
@@ -305,6 +313,21 @@ static qzo_status place_heads(const pass *p, qzo_act *x, const qzo_norm *with,
                                      head_count, head_dim);
 }
 
+/* Keeps the keys and values of all rows where the next ones find them. */
+static qzo_status keep_keys_and_values(const pass *p, const qzo_layer *layer) {
+    qzo_status status = QZO_OK;
+    const qzo_model *model = p->forward->model;
+    const buffers *at = &p->forward->at;
+    qzo_backend *backend = model->backend;
+    int64_t rows = p->pack->row_count, kv = kv_width_of(&model->shape);
+    if (p->cache == NULL) return QZO_OK;
+    qzo_kv_layer kept = qzo_kv_cache_layer(p->cache, layer - model->layers);
+    QZO_TRY(backend->ops->scatter(backend, kept.keys, at->k, p->cache->places, rows, kv));
+    QZO_TRY(backend->ops->scatter(backend, kept.values, at->v, p->cache->places, rows, kv));
+cleanup:
+    return status;
+}
+
 /* Keys and values of all rows; leaves what the block reads in x, or fused q, k and v in `wide`. */
 static qzo_status keys_and_values(const pass *p, const qzo_layer *layer) {
     qzo_status status = QZO_OK;
@@ -324,6 +347,7 @@ static qzo_status keys_and_values(const pass *p, const qzo_layer *layer) {
     }
     QZO_TRY(place_heads(p, at->k, &layer->norms[QZO_PLACE_K], at->positions, rows,
                         shape->kv_head_count));
+    QZO_TRY(keep_keys_and_values(p, layer));
 cleanup:
     return status;
 }
@@ -361,8 +385,16 @@ static qzo_status attend(const pass *p, const qzo_layer *layer, float *residual,
                                .scale = shape->attention_scale,
                                .score_cap = shape->score_cap,
                                .window = layer->window};
+    qzo_kv_layer seen = {at->k, at->v};
+    if (p->cache != NULL) {
+        seen = qzo_kv_cache_layer(p->cache, layer - p->forward->model->layers);
+        attention.query_rows = query_rows == NULL ? p->cache->places : p->cache->gather_places;
+        attention.prefix_begin = attention.prefix_end = p->cache->no_prefix;
+        attention.own_begin = p->cache->own_begin;
+    }
     QZO_TRY(queries_of(p, layer, query_rows, positions, queries));
-    QZO_TRY(backend->ops->attention(backend, at->mixed, at->q, at->k, at->v, &attention, queries));
+    QZO_TRY(backend->ops->attention(backend, at->mixed, at->q, seen.keys, seen.values, &attention,
+                                    queries));
     QZO_TRY(linear(p, layer, QZO_LINEAR_O, at->x, at->mixed, queries));
     QZO_TRY(leave(p, residual, &layer->norms[QZO_PLACE_ATTENTION_OUT],
                   &layer->norms[QZO_PLACE_ATTENTION], queries));
@@ -495,7 +527,7 @@ cleanup:
 qzo_status qzo_forward_log_probs(qzo_forward *forward, const qzo_pack *pack, const float *masters,
                                  const qzo_perturbation *perturbation, double *log_probs_host) {
     qzo_status status = QZO_OK;
-    pass p = {forward, pack, masters, perturbation};
+    pass p = {forward, pack, masters, perturbation, NULL, NULL};
     for (int64_t i = 0; i < pack->target_count; i++) {
         forward->ordered_row[i] = pack->target_row[pack->target_order[i]];
         forward->ordered_id[i] = pack->target_id[pack->target_order[i]];
@@ -516,19 +548,33 @@ cleanup:
     return status;
 }
 
-qzo_status qzo_forward_logits(qzo_forward *forward, const qzo_pack *pack, const float *masters,
-                              const qzo_perturbation *perturbation, float *logits_host) {
+static qzo_status logits_of(const pass *p, float *logits_host) {
     qzo_status status = QZO_OK;
-    pass p = {forward, pack, masters, perturbation};
+    const qzo_forward *forward = p->forward;
+    const qzo_pack *pack = p->pack;
     qzo_backend *backend = forward->model->backend;
     int64_t chunk = chunk_rows(&forward->limits), vocab = forward->model->shape.vocab;
-    QZO_TRY(run_layers(&p));
+    QZO_TRY(run_layers(p));
     for (int64_t first = 0; first < pack->gather_count; first += chunk) {
         int64_t left = pack->gather_count - first, count = left < chunk ? left : chunk;
-        QZO_TRY(chunk_logits(&p, first, count));
+        QZO_TRY(chunk_logits(p, first, count));
         QZO_TRY(backend->ops->download(backend, logits_host + first * vocab, forward->at.logits,
                                        (size_t)(count * vocab) * sizeof(float)));
     }
 cleanup:
     return status;
+}
+
+qzo_status qzo_forward_logits(qzo_forward *forward, const qzo_pack *pack, const float *masters,
+                              const qzo_perturbation *perturbation, float *logits_host) {
+    const pass p = {forward, pack, masters, perturbation, NULL, NULL};
+    return logits_of(&p, logits_host);
+}
+
+qzo_status qzo_forward_continue(qzo_forward *forward, const qzo_pack *pack,
+                                const qzo_kv_cache *cache, const qzo_kv_places *places_host,
+                                const float *masters, const qzo_perturbation *perturbation,
+                                float *logits_host) {
+    const pass p = {forward, pack, masters, perturbation, cache, places_host};
+    return logits_of(&p, logits_host);
 }

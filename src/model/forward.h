@@ -5,6 +5,7 @@
 #ifndef QZO_MODEL_FORWARD_H
 #define QZO_MODEL_FORWARD_H
 
+#include "model/kv_cache.h"
 #include "model/model.h"
 #include "model/pack.h"
 
@@ -15,6 +16,8 @@ typedef struct qzo_forward qzo_forward;
 qzo_status qzo_forward_open(qzo_forward **out, const qzo_model *model,
                             const qzo_pack_limits *limits);
 void qzo_forward_close(qzo_forward *forward); /* NULL is fine */
+
+const qzo_pack_limits *qzo_forward_limits(const qzo_forward *forward);
 
 /* Bytes that qzo_forward_open allocates for a model of this shape. */
 int64_t qzo_forward_bytes(const qzo_arch *arch, const qzo_shape *shape, size_t activation_bytes,
@@ -27,5 +30,13 @@ qzo_status qzo_forward_log_probs(qzo_forward *forward, const qzo_pack *pack, con
 /* logits_host (gather_count, vocab) of the rows that the pack gathers. */
 qzo_status qzo_forward_logits(qzo_forward *forward, const qzo_pack *pack, const float *masters,
                               const qzo_perturbation *perturbation, float *logits_host);
+
+/* The same for sequences that go on: a row's keys and values are kept in its place of the cache,
+ * and it attends to its sequence's places up to its own. Of the pack only ids, positions and what
+ * is gathered are read. */
+qzo_status qzo_forward_continue(qzo_forward *forward, const qzo_pack *pack,
+                                const qzo_kv_cache *cache, const qzo_kv_places *places_host,
+                                const float *masters, const qzo_perturbation *perturbation,
+                                float *logits_host);
 
 #endif
