@@ -95,3 +95,49 @@ printf '{"added_tokens": [], "model": {"type": "BPE", "vocab": {"a": "b"}}}' >mo
 refused 'tokenizer\.json.*integer id' --ids ids
 printf '{' >model/tokenizer.json
 refused 'tokenizer\.json.*malformed' --ids ids
+
+# --- several prompts, stops and draws -------------------------------------------------------------
+cp "$fixtures/tiny-llama/tokenizer.json" model/tokenizer.json
+seq 3 3 60 | paste -sd' ' | tee one >lines
+printf '\n%s\n7\n' "5, 6 7" >>lines
+printf '5 6 7\n' >two
+printf '7\n' >three
+for each in one two three; do
+    run 0 "$QZO" generate model --ids "$each" --max-new 8 --print-ids
+    cat stdout >>by_one
+done
+run 0 "$QZO" generate model --ids lines --each-line --max-new 8 --print-ids
+same by_one stdout "ids of three prompts together and one by one"
+run 0 "$QZO" generate model --ids lines --each-line --max-new 8 --print-ids --temperature 2 --seed 7
+cp stdout drawn
+run 0 "$QZO" generate model --ids lines --each-line --max-new 8 --print-ids --temperature 2 \
+    --seed 7 --threads 3
+same drawn stdout "ids drawn with the same seed"
+run 0 "$QZO" generate model --ids lines --each-line --max-new 8 --print-ids --temperature 2 --seed 8
+cmp -s drawn stdout && fail "another seed draws the same ids"
+run 0 "$QZO" generate model --ids lines --each-line --max-new 8 --print-ids --temperature 2 \
+    --top-k 1
+same by_one stdout "ids drawn among one"
+run 0 "$QZO" generate model --ids lines --each-line --max-new 8 --print-ids --temperature 2 \
+    --top-p 0.000001
+same by_one stdout "ids drawn among the fewest that reach next to nothing"
+
+warm=(--ids two --max-new 12 --temperature 5 --seed 3)
+run 0 "$QZO" generate model "${warm[@]}"
+eighth=$(cut -d' ' -f8 stdout)
+cut -d' ' -f1-7 stdout >before
+[[ -n $eighth && " $(<before) " != *" $eighth "* ]] || fail "the eighth word is not new: $(<stdout)"
+run 0 "$QZO" generate model "${warm[@]}" --stop " $eighth"
+same before stdout "text before the stop"
+printf '{"added_tokens": [], "model": {"type": "Unigram", "vocab": %s}}' "$(python3 -c '
+print(str([["▁w%d" % i if i % 2 else "\n", 0] for i in range(64)]).replace(chr(39), chr(34)))')" \
+    >model/tokenizer.json
+run 0 "$QZO" generate model --ids three --max-new 30
+[[ $(wc -l <stdout) -gt 1 ]] || fail "the fixture writes no line end: $(<stdout)"
+head -n 1 stdout >line
+run 0 "$QZO" generate model --ids three --max-new 30 --stop '\n'
+same line stdout "text before the line's end"
+rm model/tokenizer.json
+refused '\-\-stop.*model has no tokenizer\.json' --ids ids --stop x
+refused '\-\-top-p: expected a number from 0 to 1, found' --ids ids --top-p 1.5
+refused '\-\-temperature: expected a number from 0 to 1000, found' --ids ids --temperature hot

@@ -1,223 +1,212 @@
-/* qzo generate MODEL --ids FILE --max-new N: greedy text. Every token runs the whole prefix again,
- * through the same forward pass that training uses. */
+/* qzo generate MODEL --ids FILE --max-new N: greedy or sampled text. */
 #include "cli/cli.h"
 #include "cli/pieces.h"
+#include "cli/prompts.h"
 
 #include "base/cpu.h"
-#include "base/file_io.h"
-#include "model/forward.h"
-#include "model/model.h"
+#include "model/generate.h"
+#include "trial/workbench.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { IDS_FILE_BYTES_MAX = 64 << 20 };
+/* A wave has room for the longest prompt, and for several where they are short. */
+enum { WAVE_SEQUENCES = 16, WAVE_ROWS = 2048, ENDS_MAX = 64 };
 
 typedef struct generation {
+    qzo_prompts prompts;
     qzo_backend *backend;
-    qzo_model *model;
+    qzo_workbench bench;
     qzo_pieces *pieces;
     qzo_forward *forward;
-    qzo_pack pack;
-    float *masters; /* the backend's memory */
-    float *logits;  /* (vocab) */
-    int32_t *ids;   /* (prompt, new ones, 1): one more, the pack's unfed last token */
-    int64_t id_count;
+    qzo_generator *generator;
+    int32_t *ids;            /* every prompt, and behind it room for the new ones */
+    qzo_sequence *sequences; /* (prompts.count) */
+    int32_t end_ids[ENDS_MAX];
+    char *stop; /* NULL: none */
+    qzo_generation settings;
 } generation;
 
-static qzo_status fail_memory(void) { return qzo_fail(QZO_ERR_MEMORY, "out of memory for ids"); }
-
-/* --- the prompt --- */
-
-static bool is_separator(char c) {
-    return c == ' ' || c == ',' || c == '\t' || c == '\n' || c == '\r';
-}
-
-static bool is_id_text(const char *bytes, size_t size_bytes) {
-    for (size_t i = 0; i < size_bytes; i++)
-        if (!is_separator(bytes[i]) && (bytes[i] < '0' || bytes[i] > '9')) return false;
-    return true;
-}
-
-/* ids has room for size_bytes: a decimal id takes at least one byte and a separator. */
-static qzo_status parse_text(int32_t *ids, int64_t *count, const char *text, const char *path) {
-    while (*text != '\0') {
-        if (is_separator(*text)) {
-            text++;
-            continue;
-        }
-        char *end = NULL;
-        errno = 0;
-        long value = strtol(text, &end, 10);
-        if (errno != 0 || value > INT32_MAX)
-            return qzo_fail(QZO_ERR_FORMAT, "%s: id %" PRId64 " is too large: %.20s", path,
-                            *count + 1, text);
-        ids[(*count)++] = (int32_t)value;
-        text = end;
-    }
-    return QZO_OK;
-}
-
-/* ids: fresh, with room for new_count more and the unfed one. */
-static qzo_status read_ids(int32_t **ids, int64_t *count, const char *path, int64_t new_count) {
-    qzo_status status = QZO_OK;
-    char *bytes = NULL;
-    size_t size_bytes = 0;
-    *count = 0;
-    QZO_TRY(qzo_file_read(&bytes, &size_bytes, path, IDS_FILE_BYTES_MAX));
-    *ids = calloc(size_bytes + (size_t)new_count + 1, sizeof **ids);
-    if (*ids == NULL) {
-        status = fail_memory();
-        goto cleanup;
-    }
-    if (is_id_text(bytes, size_bytes)) {
-        QZO_TRY(parse_text(*ids, count, bytes, path));
-    } else if (size_bytes % sizeof(int32_t) == 0) {
-        *count = (int64_t)(size_bytes / sizeof(int32_t));
-        for (int64_t i = 0; i < *count; i++)
-            (*ids)[i] = (int32_t)qzo_get_u32((const uint8_t *)bytes + 4 * i);
-    } else {
-        status = qzo_fail(QZO_ERR_FORMAT,
-                          "%s: expected decimal ids, or little-endian int32 (%zu bytes are not a "
-                          "multiple of 4)",
-                          path, size_bytes);
-        goto cleanup;
-    }
-    if (*count == 0) status = qzo_fail(QZO_ERR_FORMAT, "%s: no ids", path);
-cleanup:
-    free(bytes);
-    return status;
+static int64_t prompt_length(const qzo_prompts *prompts, int64_t index) {
+    return prompts->begin[index + 1] - prompts->begin[index];
 }
 
 static qzo_status check_ids(const generation *g, const qzo_options *options) {
-    const qzo_shape *shape = &g->model->shape;
-    for (int64_t i = 0; i < g->id_count; i++)
-        if (g->ids[i] < 0 || g->ids[i] >= shape->vocab)
+    const qzo_shape *shape = &g->bench.model->shape;
+    const qzo_prompts *prompts = &g->prompts;
+    for (int64_t i = 0; i < prompts->begin[prompts->count]; i++)
+        if (prompts->ids[i] < 0 || prompts->ids[i] >= shape->vocab)
             return qzo_fail(QZO_ERR_FORMAT,
                             "%s: id %" PRId64 " is %" PRId32 ", the vocabulary of %s has %" PRId64,
-                            options->ids_path, i + 1, g->ids[i], options->model_path, shape->vocab);
-    /* The last new token is never fed. */
-    int64_t context = g->id_count + options->new_count - 1;
-    if (context > shape->positions_max)
-        return qzo_fail(QZO_ERR_LIMIT,
-                        "%" PRId64 " ids and %" PRId64 " new ones need %" PRId64
-                        " positions, the model has %" PRId64,
-                        g->id_count, options->new_count, context, shape->positions_max);
+                            options->ids_path, i + 1, prompts->ids[i], options->model_path,
+                            shape->vocab);
+    for (int64_t p = 0; p < prompts->count; p++) {
+        /* The last new token is never fed. */
+        int64_t length = prompt_length(prompts, p), context = length + options->new_count - 1;
+        if (context > shape->positions_max)
+            return qzo_fail(QZO_ERR_LIMIT,
+                            "%" PRId64 " ids and %" PRId64 " new ones need %" PRId64
+                            " positions, the model has %" PRId64,
+                            length, options->new_count, context, shape->positions_max);
+    }
     return QZO_OK;
 }
 
-/* --- the model --- */
-
-static qzo_status load_masters(generation *g) {
-    qzo_status status = QZO_OK;
-    const qzo_backend_ops *ops = g->backend->ops;
-    /* A model without trainable values reads none; one element keeps the pointer valid. */
-    size_t size_bytes = (size_t)(g->model->value_count + 1) * sizeof(float);
-    void *memory = NULL;
-    float *host = calloc(1, size_bytes);
-    if (host == NULL) return fail_memory();
-    QZO_TRY(qzo_model_initial_values(g->model, host));
-    QZO_TRY(ops->allocate(g->backend, &memory, size_bytes));
-    g->masters = memory;
-    QZO_TRY(ops->upload(g->backend, memory, host, size_bytes));
-cleanup:
-    free(host);
-    return status;
-}
-
-static qzo_status load_model(generation *g, const qzo_options *options) {
-    qzo_status status = QZO_OK;
-    qzo_model_dir *dir = NULL;
-    qzo_backend_options backend = {.thread_count = qzo_threads(options, 1)};
-    QZO_TRY(qzo_cpu_check_float_mode());
-    QZO_TRY(qzo_backend_open(&g->backend, options->backend_name, &backend));
-    QZO_TRY(qzo_model_dir_open(&dir, options->model_path));
-    QZO_TRY(qzo_model_load(&g->model, dir, g->backend));
-    QZO_TRY(load_masters(g));
-    g->logits = calloc((size_t)g->model->shape.vocab, sizeof *g->logits);
-    if (g->logits == NULL) status = fail_memory();
-cleanup:
-    return status;
-}
-
-static qzo_status open_forward(generation *g, const qzo_options *options) {
-    qzo_status status = QZO_OK;
-    int64_t rows = g->id_count + options->new_count;
-    qzo_pack_limits limits = {
-        .rows = rows, .gathers = 1, .targets = 1, .options = 1, .context = rows - 1};
-    QZO_TRY(qzo_pack_create(&g->pack, &limits));
-    QZO_TRY(qzo_forward_open(&g->forward, g->model, &limits));
-cleanup:
-    return status;
-}
-
-/* --- the loop --- */
-
-/* The most likely token after ids (id_count); the lowest id on a tie. */
-static qzo_status next_token(generation *g, int32_t *token) {
-    qzo_status status = QZO_OK;
-    const int32_t *rows[] = {g->ids};
-    int64_t length = g->id_count + 1; /* the last one is predicted, not fed */
-    int32_t answer = 1;
-    qzo_perturbation none = {0};
-    qzo_pack_clear(&g->pack);
-    QZO_TRY(qzo_pack_add(&g->pack, 1, rows, &length, &answer));
-    qzo_pack_finish(&g->pack);
-    QZO_TRY(qzo_forward_logits(g->forward, &g->pack, g->masters, &none, g->logits));
-    *token = 0;
-    for (int64_t i = 1; i < g->model->shape.vocab; i++)
-        if (g->logits[i] > g->logits[*token]) *token = (int32_t)i;
-cleanup:
-    return status;
-}
+/* --- settings --- */
 
 /* config.json's eos_token_id: a number or a list of them. */
-static bool ends_text(const generation *g, int32_t token) {
-    const json_t *ends = json_object_get(qzo_model_dir_config(g->model->dir), "eos_token_id");
-    if (json_is_integer(ends)) return json_integer_value(ends) == token;
-    for (size_t i = 0; i < json_array_size(ends); i++) {
-        const json_t *end = json_array_get(ends, i);
-        if (json_is_integer(end) && json_integer_value(end) == token) return true;
+static void read_ends(generation *g) {
+    const json_t *ends = json_object_get(qzo_model_dir_config(g->bench.model->dir), "eos_token_id");
+    size_t count = json_is_array(ends) ? json_array_size(ends) : 1;
+    for (size_t i = 0; i < count && g->settings.ends.id_count < ENDS_MAX; i++) {
+        const json_t *end = json_is_array(ends) ? json_array_get(ends, i) : ends;
+        if (json_is_integer(end))
+            g->end_ids[g->settings.ends.id_count++] = (int32_t)json_integer_value(end);
     }
-    return false;
 }
 
-static void print_generation(const generation *g) {
-    if (g->pieces != NULL)
-        qzo_pieces_print(stdout, g->pieces, g->ids, g->id_count);
-    else
-        for (int64_t i = 0; i < g->id_count; i++) printf("%s%" PRId32, i > 0 ? " " : "", g->ids[i]);
-    printf("\n");
+/* In place: \n, \t and \\, which are awkward to type in a shell. */
+static void unescape(char *text) {
+    char *to = text;
+    for (; *text != '\0'; text++) {
+        bool escapes = text[0] == '\\' && text[1] != '\0' && strchr("nt\\", text[1]) != NULL;
+        if (escapes) text++;
+        *to++ = !escapes ? *text : *text == 'n' ? '\n' : *text == 't' ? '\t' : '\\';
+    }
+    *to = '\0';
+}
+
+static size_t piece_of(const void *context, const uint8_t **bytes, int32_t id) {
+    return qzo_pieces_text(context, bytes, id);
+}
+
+static qzo_status read_settings(generation *g, const qzo_options *options) {
+    g->settings = (qzo_generation){.new_max = options->new_count,
+                                   .sampling = {.temperature = options->temperature,
+                                                .top_k = options->top_k,
+                                                .top_p = options->top_p,
+                                                .seed = (uint64_t)options->seed},
+                                   .ends = {.ids = g->end_ids}};
+    if (options->stop_at_eos) read_ends(g);
+    if (options->stop_text == NULL) return QZO_OK;
+    if (g->pieces == NULL)
+        return qzo_fail(QZO_ERR_USAGE,
+                        "--stop is looked for in the text of the tokens: %s has no tokenizer.json",
+                        options->model_path);
+    g->stop = strdup(options->stop_text);
+    if (g->stop == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for --stop");
+    unescape(g->stop);
+    g->settings.ends.texts = (const char *const *)&g->stop;
+    g->settings.ends.text_count = 1;
+    g->settings.ends.piece = piece_of;
+    g->settings.ends.context = g->pieces;
+    return QZO_OK;
+}
+
+/* --- sequences --- */
+
+static qzo_status place_sequences(generation *g, int64_t new_count) {
+    const qzo_prompts *prompts = &g->prompts;
+    int64_t total = prompts->begin[prompts->count] + prompts->count * new_count, place = 0;
+    g->ids = calloc((size_t)total, sizeof *g->ids);
+    g->sequences = calloc((size_t)prompts->count, sizeof *g->sequences);
+    if (g->ids == NULL || g->sequences == NULL)
+        return qzo_fail(QZO_ERR_MEMORY, "out of memory for %" PRId64 " ids", total);
+    for (int64_t p = 0; p < prompts->count; p++) {
+        int64_t length = prompt_length(prompts, p);
+        int32_t *ids = g->ids + place;
+        memcpy(ids, prompts->ids + prompts->begin[p], (size_t)length * sizeof *ids);
+        g->sequences[p] = (qzo_sequence){
+            .prompt = ids, .prompt_count = length, .number = (uint64_t)p, .ids = ids + length};
+        place += length + new_count;
+    }
+    return QZO_OK;
+}
+
+static qzo_status open_generator(generation *g, int64_t new_count) {
+    qzo_status status = QZO_OK;
+    const qzo_prompts *prompts = &g->prompts;
+    int64_t total = prompts->begin[prompts->count], longest = 0;
+    for (int64_t p = 0; p < prompts->count; p++)
+        if (prompt_length(prompts, p) > longest) longest = prompt_length(prompts, p);
+    int64_t rows = total < WAVE_ROWS ? total : WAVE_ROWS;
+    qzo_generator_limits limits = {.sequences = prompts->count < WAVE_SEQUENCES ? prompts->count
+                                                                                : WAVE_SEQUENCES,
+                                   .rows = rows > longest ? rows : longest,
+                                   .new_max = new_count};
+    qzo_pack_limits packed = {
+        .rows = limits.rows, .gathers = limits.sequences, .context = longest + new_count - 1};
+    QZO_TRY(qzo_forward_open(&g->forward, g->bench.model, &packed));
+    QZO_TRY(qzo_generator_open(&g->generator, g->forward, g->bench.model, &limits));
+cleanup:
+    return status;
+}
+
+/* --- printing --- */
+
+static qzo_status print_text(const generation *g, const qzo_sequence *sequence) {
+    char *text = NULL;
+    size_t size_bytes = 0, cut_bytes = (size_t)sequence->cut_bytes;
+    FILE *stream = open_memstream(&text, &size_bytes);
+    if (stream == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for a text");
+    qzo_pieces_print(stream, g->pieces, sequence->prompt, sequence->prompt_count + sequence->count);
+    bool is_whole = fclose(stream) == 0;
+    if (is_whole) fwrite(text, 1, size_bytes > cut_bytes ? size_bytes - cut_bytes : 0, stdout);
+    free(text);
+    return is_whole ? QZO_OK : qzo_fail(QZO_ERR_MEMORY, "out of memory for a text");
+}
+
+/* Ids on one line each; texts, which may have several, with an empty line between them. */
+static qzo_status print_generation(const generation *g, const qzo_options *options) {
+    qzo_status status = QZO_OK;
+    for (int64_t p = 0; p < g->prompts.count; p++) {
+        const qzo_sequence *sequence = &g->sequences[p];
+        int64_t count = sequence->prompt_count + sequence->count;
+        if (g->pieces != NULL && !options->print_ids) {
+            if (p > 0) printf("\n");
+            QZO_TRY(print_text(g, sequence));
+        } else {
+            for (int64_t i = 0; i < count; i++)
+                printf("%s%" PRId32, i > 0 ? " " : "", sequence->prompt[i]);
+        }
+        printf("\n");
+    }
+cleanup:
+    return status;
 }
 
 static void release(generation *g) {
+    qzo_generator_close(g->generator);
     qzo_forward_close(g->forward);
-    qzo_pack_release(&g->pack);
-    if (g->backend != NULL) g->backend->ops->release(g->backend, g->masters);
-    qzo_model_free(g->model);
+    qzo_workbench_release(&g->bench);
     qzo_backend_close(g->backend);
     qzo_pieces_free(g->pieces);
-    free(g->logits);
+    qzo_prompts_release(&g->prompts);
+    free(g->sequences);
     free(g->ids);
+    free(g->stop);
 }
 
 int qzo_cmd_generate(const qzo_options *options) {
     qzo_status status = QZO_OK;
     generation g = {0};
-    QZO_TRY(read_ids(&g.ids, &g.id_count, options->ids_path, options->new_count));
-    if (!options->print_ids) QZO_TRY(qzo_pieces_load(&g.pieces, options->model_path));
-    QZO_TRY(load_model(&g, options));
+    const qzo_perturbation none = {0};
+    qzo_backend_options backend = {.thread_count = qzo_threads(options, 1)};
+    QZO_TRY(qzo_prompts_read(&g.prompts, options->ids_path, options->each_line));
+    if (!options->print_ids || options->stop_text != NULL)
+        QZO_TRY(qzo_pieces_load(&g.pieces, options->model_path));
+    QZO_TRY(qzo_cpu_check_float_mode());
+    QZO_TRY(qzo_backend_open(&g.backend, options->backend_name, &backend));
+    qzo_workbench_init(&g.bench, g.backend);
+    QZO_TRY(qzo_workbench_load_model(&g.bench, options->model_path));
     QZO_TRY(check_ids(&g, options));
-    QZO_TRY(open_forward(&g, options));
-    for (int64_t i = 0; i < options->new_count; i++) {
-        int32_t token = 0;
-        QZO_TRY(next_token(&g, &token));
-        g.ids[g.id_count++] = token;
-        if (options->stop_at_eos && ends_text(&g, token)) break;
-    }
-    print_generation(&g);
+    QZO_TRY(read_settings(&g, options));
+    QZO_TRY(place_sequences(&g, options->new_count));
+    QZO_TRY(open_generator(&g, options->new_count));
+    QZO_TRY(qzo_generate(g.generator, g.sequences, g.prompts.count, &g.settings, g.bench.masters,
+                         &none));
+    QZO_TRY(print_generation(&g, options));
 cleanup:
     release(&g);
     return qzo_exit_report(status, options);

@@ -27,7 +27,8 @@ const qzo_command qzo_commands[] = {
      qzo_cmd_export},
     {"inspect", "MODEL", "tensors, formats, trainable values and sizes of a model folder",
      qzo_cmd_inspect},
-    {"generate", "MODEL", "continue token ids greedily and print the text", qzo_cmd_generate},
+    {"generate", "MODEL", "continue token ids, greedily or by drawing, and print the text",
+     qzo_cmd_generate},
     {"eval", "MODEL TASK", "zero-shot loss and score of a model folder on a prepared task",
      qzo_cmd_eval},
     {"bench", "MODEL", "time, bytes and rate of every operation at a model's shapes",
@@ -52,14 +53,14 @@ static const struct {
     {"bash|zsh", offsetof(qzo_options, shell_name)},
 };
 
-typedef enum { KIND_FLAG, KIND_TEXT, KIND_INT, KIND_BYTES, KIND_CHOICE } option_kind;
+typedef enum { KIND_FLAG, KIND_TEXT, KIND_INT, KIND_NUMBER, KIND_BYTES, KIND_CHOICE } option_kind;
 
 typedef struct option_entry {
     const char *name; /* without "--" */
     option_kind kind;
     size_t offset;
     const char *argument; /* as help shows it; of CHOICE: the words, with | between */
-    int64_t min, max;     /* of INT */
+    int64_t min, max;     /* of INT and NUMBER */
     const char *commands; /* " plan run ": which commands take it; NULL: all */
     bool required;
     const char *help;
@@ -98,6 +99,18 @@ static const option_entry entries[] = {
      "print token ids instead of text"},
     {"stop-at-eos", KIND_FLAG, offsetof(qzo_options, stop_at_eos), NULL, 0, 0, " generate ", false,
      "stop after the model's end-of-text token"},
+    {"stop", KIND_TEXT, offsetof(qzo_options, stop_text), "TEXT", 0, 0, " generate ", false,
+     "stop before this text; \\n, \\t and \\\\ as in C"},
+    {"each-line", KIND_FLAG, offsetof(qzo_options, each_line), NULL, 0, 0, " generate ", false,
+     "every line of the file is a prompt of its own; they are continued side by side"},
+    {"temperature", KIND_NUMBER, offsetof(qzo_options, temperature), "T", 0, 1000, " generate ",
+     false, "draw tokens, their logits divided by T (default: 0, always the most likely one)"},
+    {"top-k", KIND_INT, offsetof(qzo_options, top_k), "K", 1, 1 << 24, " generate ", false,
+     "draw among the K most likely tokens only"},
+    {"top-p", KIND_NUMBER, offsetof(qzo_options, top_p), "P", 0, 1, " generate ", false,
+     "draw among the fewest tokens only whose probabilities reach P"},
+    {"seed", KIND_INT, offsetof(qzo_options, seed), "N", 0, INT64_MAX, " generate ", false,
+     "of the draws (default: 0)"},
     {"rows", KIND_INT, offsetof(qzo_options, row_count), "N", 1, 1 << 20, " bench ", false,
      "packed rows of a forward pass (default: 512)"},
     {"to", KIND_TEXT, offsetof(qzo_options, to_folder), "FOLDER", 0, 0, " export ", true,
@@ -224,6 +237,18 @@ static qzo_status read_int(int64_t *out, const option_entry *entry, const char *
     return QZO_OK;
 }
 
+static qzo_status read_number(double *out, const option_entry *entry, const char *text) {
+    char *end = NULL;
+    double value = strtod(text, &end);
+    if (end == text || *end != '\0' ||
+        !(value >= (double)entry->min && value <= (double)entry->max))
+        return qzo_fail(QZO_ERR_USAGE,
+                        "--%s: expected a number from %" PRId64 " to %" PRId64 ", found '%s'",
+                        entry->name, entry->min, entry->max, text);
+    *out = value;
+    return QZO_OK;
+}
+
 /* "4500000000", "4.5GB", "4GiB" */
 static qzo_status read_bytes(int64_t *out, const option_entry *entry, const char *text) {
     static const struct {
@@ -264,6 +289,7 @@ static qzo_status read_option(qzo_options *options, const option_entry *entry, c
     switch (entry->kind) {
     case KIND_FLAG: *(bool *)field(options, entry->offset) = true; return QZO_OK;
     case KIND_BYTES: return read_bytes(field(options, entry->offset), entry, text);
+    case KIND_NUMBER: return read_number(field(options, entry->offset), entry, text);
     case KIND_INT: return read_int(field(options, entry->offset), entry, text);
     case KIND_CHOICE:
         if (choice_index(entry->argument, text) < 0)
@@ -415,6 +441,7 @@ qzo_status qzo_options_parse(qzo_options *out, int argc, char **argv) {
                          .log_level_name = "info",
                          .progress_name = "auto",
                          .transport_name = "auto",
+                         .top_p = 1.0,
                          .cpu_limit = QZO_CPU_WIDEST,
                          .log_level = QZO_LOG_INFO,
                          .step = -1,
@@ -481,6 +508,8 @@ void qzo_options_log(const qzo_options *options) {
             qzo_log_debug("--%s %s", entries[i].name, *(const bool *)at ? "yes" : "no");
         else if (entries[i].kind == KIND_INT || entries[i].kind == KIND_BYTES)
             qzo_log_debug("--%s %" PRId64, entries[i].name, *(const int64_t *)at);
+        else if (entries[i].kind == KIND_NUMBER)
+            qzo_log_debug("--%s %.9g", entries[i].name, *(const double *)at);
         else
             qzo_log_debug("--%s %s", entries[i].name,
                           *(const char *const *)at != NULL ? *(const char *const *)at : "");

@@ -53,6 +53,12 @@ typedef struct qzo_options {
     const char *ids_path; /* --ids */
     int64_t new_count;    /* --max-new */
     bool print_ids, stop_at_eos;
+    bool each_line;        /* --each-line */
+    const char *stop_text; /* --stop; NULL: none */
+    double temperature;    /* of generate: 0 is greedy */
+    int64_t top_k;         /* 0: all */
+    double top_p;          /* 1: all */
+    int64_t seed;
 
     int64_t rank_count;    /* plan's --ranks */
     int64_t per_node;      /* plan's --per-node */

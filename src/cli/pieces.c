@@ -99,11 +99,14 @@ static qzo_status store(qzo_pieces *pieces, int64_t id, const char *text, bool l
     free(at->bytes);
     *at = (piece){0};
     if (text == NULL) return QZO_OK;
-    at->bytes = malloc(strlen(text) + 1); /* no decoding makes a text longer */
+    size_t blank =
+        pieces->kind == KIND_WORDS && text[0] != 0; /* splitting at blanks took them away */
+    at->bytes = malloc(strlen(text) + 2);           /* no decoding makes a text longer */
     if (at->bytes == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", path);
     if (literal || pieces->kind == KIND_WORDS) {
-        at->size_bytes = strlen(text);
-        memcpy(at->bytes, text, at->size_bytes);
+        at->bytes[0] = ' ';
+        at->size_bytes = blank + strlen(text);
+        memcpy(at->bytes + blank, text, strlen(text));
     } else {
         at->size_bytes = pieces->kind == KIND_BYTE_LEVEL ? decode_byte_level(at->bytes, text)
                                                          : decode_sentence_piece(at->bytes, text);
@@ -213,16 +216,21 @@ void qzo_pieces_free(qzo_pieces *pieces) {
     free(pieces);
 }
 
+size_t qzo_pieces_text(const qzo_pieces *pieces, const uint8_t **bytes, int32_t id) {
+    if (id < 0 || id >= pieces->piece_count) return 0;
+    *bytes = pieces->pieces[id].bytes;
+    return pieces->pieces[id].size_bytes;
+}
+
 void qzo_pieces_print(FILE *stream, const qzo_pieces *pieces, const int32_t *ids, int64_t count) {
     bool first = true;
     for (int64_t i = 0; i < count; i++) {
-        if (ids[i] < 0 || ids[i] >= pieces->piece_count) continue;
-        const piece *at = &pieces->pieces[ids[i]];
-        if (at->size_bytes == 0) continue;
-        /* SentencePiece puts a space before the first word; splitting at spaces took all away. */
-        size_t skipped = first && pieces->kind == KIND_SENTENCE_PIECE && at->bytes[0] == ' ';
-        if (!first && pieces->kind == KIND_WORDS) fputc(' ', stream);
-        fwrite(at->bytes + skipped, 1, at->size_bytes - skipped, stream);
+        const uint8_t *bytes = NULL;
+        size_t size_bytes = qzo_pieces_text(pieces, &bytes, ids[i]);
+        if (size_bytes == 0) continue;
+        /* The first word of a text has no blank before it. */
+        size_t skipped = first && pieces->kind != KIND_BYTE_LEVEL && bytes[0] == ' ';
+        fwrite(bytes + skipped, 1, size_bytes - skipped, stream);
         first = false;
     }
 }

@@ -15,6 +15,10 @@ typedef struct qzo_pieces qzo_pieces;
 qzo_status qzo_pieces_load(qzo_pieces **out, const char *model_path);
 void qzo_pieces_free(qzo_pieces *pieces); /* NULL is fine */
 
+/* The text of one id and its size: with the blank before a word, not terminated, 0 where it has
+ * none. Borrowed. */
+size_t qzo_pieces_text(const qzo_pieces *pieces, const uint8_t **bytes, int32_t id);
+
 /* Special tokens print nothing; an id that the tokenizer does not know prints nothing either. */
 void qzo_pieces_print(FILE *stream, const qzo_pieces *pieces, const int32_t *ids, int64_t count);
 
