@@ -47,6 +47,24 @@ if [[ $commit =~ ^[0-9a-f]{12}$ ]]; then
     chmod +x other-qzo
     run 3 mpirun -n 1 "$QZO" run sweep.yaml --out mixed --backend cpu : \
         -n 1 "$PWD/other-qzo" run sweep.yaml --out mixed --backend cpu
-    says stderr "rank 0 on $host is qzo \".*$commit\", rank 1 on $host is qzo \".*$other\""
+    says stderr "rank 0 on $host is qzo \".*$commit, .*\", rank 1 on $host is qzo \".*$other, "
     [[ ! -e mixed ]] || fail "a refused mixture left the folder"
 fi
+
+# The same commit linked from the same parts in another way. A bundle has no parts.
+link_file=$QZO_BUILD/CMakeFiles/qzo.dir/link.txt
+[[ -e $link_file || -e $QZO_BUILD/build.ninja ]] || exit 0
+link=$(cat "$link_file" 2>/dev/null ||
+    ninja -C "$QZO_BUILD" -t commands qzo | grep -E -- ' -o qzo( |$)')
+(cd "$QZO_BUILD" && eval "${link/ -o qzo / -o "$WORK/rebuilt-qzo" -Wl,-z,norelro }") ||
+    fail "cannot link the program anew: $link"
+build=$("$QZO" --version | sed -n 's/^build //p')
+other=$(./rebuilt-qzo --version | sed -n 's/^build //p')
+[[ $build =~ ^[0-9a-f]{16}$ && $other != "$build" ]] || fail "builds '$build' and '$other'"
+run 3 mpirun -n 1 "$QZO" run sweep.yaml --out mixed --backend cpu : \
+    -n 1 "$PWD/rebuilt-qzo" run sweep.yaml --out mixed --backend cpu
+says stderr "rank 0 on $host is qzo \".*$build.*\", rank 1 on $host is qzo \".*$other.*\""
+[[ ! -e mixed ]] || fail "a refused mixture of builds left the folder"
+run 3 mpirun -n 1 "$QZO" doctor : -n 1 "$PWD/rebuilt-qzo" doctor
+says stdout "^problem +libraries"
+says stdout "rank 1 on $host is qzo \".*$other"

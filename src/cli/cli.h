@@ -55,6 +55,16 @@ const char *qzo_bytes_text(char out[QZO_BYTES_TEXT_BYTES], int64_t size_bytes);
 /* Prints a JSON document on stdout and releases it; NULL means that memory ran out building it. */
 qzo_status qzo_json_print(json_t *root);
 
+/* --- src/cli/build_id.c --- */
+
+enum { QZO_BUILD_ID_BYTES = 17, QZO_BUILD_TEXT_BYTES = 256 };
+
+/* 16 hex digits, other ones for every program that the linker made of other parts. */
+const char *qzo_build_id(void);
+
+/* Version, commit, build and compiler: what the ranks of a world must have in common. */
+const char *qzo_build_text(void);
+
 /* --- src/cli/table.c --- */
 
 /* The table of trials for people: aligned columns. */

@@ -22,8 +22,7 @@ static const double GATHER_SECONDS_MAX = 1e-3;
 /* --- this process --- */
 
 static void find_program(qzo_findings *findings) {
-    qzo_finding_add(findings, "program", "qzo %s, commit %s, %s", QZO_VERSION, QZO_COMMIT,
-                    QZO_COMPILER);
+    qzo_finding_add(findings, "program", "qzo %s", qzo_build_text());
     qzo_finding *arithmetic =
         qzo_finding_add(findings, "processor", "%s instructions", qzo_cpu_name(qzo_cpu()));
     if (qzo_cpu_check_float_mode() != QZO_OK)
@@ -158,7 +157,7 @@ static qzo_status find_peers(qzo_findings *findings, qzo_comm *world, const qzo_
                                            .local_rank = local_rank};
     status = qzo_backend_open(&backend, options->backend_name, &backend_options);
     QZO_TRY(qzo_comm_worst_status(world, status));
-    QZO_TRY(qzo_peers_gather(&peers, world, backend, QZO_VERSION " " QZO_COMMIT));
+    QZO_TRY(qzo_peers_gather(&peers, world, backend, qzo_build_text()));
     if (world->size > 1) {
         int hosts = host_count(peers, world->size);
         qzo_finding_add(findings, "ranks", "%d on %d host%s", world->size, hosts,

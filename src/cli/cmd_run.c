@@ -150,7 +150,7 @@ int qzo_cmd_run(const qzo_options *options) {
                                  .end_time = options->end_time,
                                  .retry = options->retry_name != NULL,
                                  .retried = retried_outcome(options->retry_name),
-                                 .version = QZO_VERSION " " QZO_COMMIT,
+                                 .version = qzo_build_text(),
                                  .world = world,
                                  .backend = backend,
                                  .backend_name = options->backend_name,

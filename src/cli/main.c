@@ -7,7 +7,8 @@
 #include <signal.h>
 
 static void print_version(void) {
-    printf("qzo %s\ncommit %s\ncompiler %s\nbackends", QZO_VERSION, QZO_COMMIT, QZO_COMPILER);
+    printf("qzo %s\ncommit %s\nbuild %s\ncompiler %s\nbackends", QZO_VERSION, QZO_COMMIT,
+           qzo_build_id(), QZO_COMPILER);
     for (const qzo_backend_entry *entry = qzo_backends; entry->name != NULL; entry++)
         printf(" %s", entry->name);
     printf(" (%s)\ntransports local", qzo_cpu_name(qzo_cpu()));

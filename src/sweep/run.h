@@ -21,7 +21,7 @@ typedef struct qzo_run_settings {
     qzo_slice slice;  /* zeroed: the whole sweep */
     bool retry;       /* trials that ended as `retried` are run anew */
     qzo_outcome retried;
-    const char *version; /* of the program; ranks with different ones are refused */
+    const char *version; /* of the program and its build; other ones are refused */
     qzo_comm *world;
     qzo_backend *backend;
     const char *backend_name;   /* as it was asked for, and */
