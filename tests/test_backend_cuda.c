@@ -1,4 +1,4 @@
-/* ctest: labels=gpu timeout=300
+/* ctest: labels=gpu timeout=300 emulated
  * Products, attention, losses and updates of every backend against the formula in double
  * (device_support.h). Noise, updates, digests and lookups must have the CPU's bits. */
 #include "device_support.h"

@@ -1,4 +1,4 @@
-/* ctest: labels=gpu timeout=300
+/* ctest: labels=gpu timeout=300 emulated
  * Norms, rotary positions, biases, activations and conversions of every backend against the formula
  * in double (device_support.h). */
 #include "device_support.h"

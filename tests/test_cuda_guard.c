@@ -1,4 +1,4 @@
-/* ctest: labels=gpu timeout=120
+/* ctest: labels=gpu timeout=120 emulated
  * A build with QZO_CUDA_CHECKS finds what is written outside a buffer of device memory; others, and
  * machines without a device, skip. */
 #include "test_support.h"

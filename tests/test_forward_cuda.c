@@ -1,4 +1,4 @@
-/* ctest: labels=gpu timeout=120
+/* ctest: labels=gpu timeout=120 emulated
  * Whole tiny models of every kind of GPTQ file and architecture on a device, against the same
  * models on the CPU: logits of one sequence, log-probabilities of packed options, clean and
  * perturbed, and that twice the same work gives the same bits. 77 (skipped) where there is no

@@ -1,4 +1,4 @@
-/* ctest: labels=gpu timeout=120
+/* ctest: labels=gpu timeout=120 emulated
  * Losses, projected gradients and twenty steps on a device beside the CPU, and twice the same bits.
  * 77 (skipped) where there is no device. */
 #include "trajectory_support.h"

@@ -20,6 +20,6 @@ run 0 python3 "$QZO_SOURCE/tools/check_style.py" "$QZO_SOURCE"
 clang_format=$(command -v clang-format-14 || command -v clang-format) || skip "no clang-format"
 "$clang_format" --version | grep -q 'version 14\.' ||
     skip "$("$clang_format" --version), not 14: it would lay out other lines"
-find "$QZO_SOURCE/src" "$QZO_SOURCE/tests" -name '*.[ch]' -print0 >files
+find "$QZO_SOURCE/src" "$QZO_SOURCE/tests" -name '*.[ch]' -print0 -o -name '*.cpp' -print0 >files
 [[ -s files ]] || fail "no C files under $QZO_SOURCE"
 run 0 xargs -0 -a files "$clang_format" --dry-run -Werror --style=file

@@ -14,7 +14,7 @@ FILE_LINES_MAX = 600
 FILE_LINES_HARD_MAX = 1000
 
 FOLDERS = ("src", "kernels", "tests", "tools", ".ci", "slurm")
-C_SUFFIXES = (".c", ".h", ".cu", ".cuh")
+C_SUFFIXES = (".c", ".h", ".cu", ".cuh", ".cpp")
 
 # Path to the reason why it may be longer. Functions are named PATH:FUNCTION.
 FILE_EXCEPTIONS = {}

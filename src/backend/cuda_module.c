@@ -65,6 +65,11 @@ qzo_status qzo_cuda_available(void) {
 qzo_status qzo_backend_cuda_open(qzo_backend **out, const qzo_backend_options *options) {
     const qzo_cuda_module *module = NULL;
     qzo_status status = qzo_cuda_available();
+#if !defined(QZO_HAVE_CUDA)
+    if (status != QZO_OK)
+        return qzo_fail(QZO_ERR_ENVIRONMENT,
+                        "this qzo was built without CUDA: build it where cmake finds nvcc");
+#endif
     if (status == QZO_OK) status = qzo_cuda_module_open(&module);
     return status == QZO_OK ? module->backend_open(out, options) : status;
 }

@@ -1,16 +1,22 @@
 /* Picks the command and leaves with its exit code. */
 #include "cli/cli.h"
 
-#include "backend/backend.h"
+#include "backend/cuda_module.h"
 #include "base/cpu.h"
 
 #include <signal.h>
+
+#ifdef QZO_HAVE_CUDA
+enum { QZO_HAS_CUDA = 1 };
+#else
+enum { QZO_HAS_CUDA = 0 };
+#endif
 
 static void print_version(void) {
     printf("qzo %s\ncommit %s\nbuild %s\ncompiler %s\nbackends", QZO_VERSION, QZO_COMMIT,
            qzo_build_id(), QZO_COMPILER);
     for (const qzo_backend_entry *entry = qzo_backends; entry->name != NULL; entry++)
-        printf(" %s", entry->name);
+        if (QZO_HAS_CUDA || entry->open != qzo_backend_cuda_open) printf(" %s", entry->name);
     printf(" (%s)\ntransports local", qzo_cpu_name(qzo_cpu()));
 #ifdef QZO_HAVE_MPI
     printf(" MPI");
