@@ -20,13 +20,15 @@ for part in tasks variants; do
     "$python" "$source_folder/tools/make_tiny_model.py" "$out" --only "$part" || exit 1
 done
 "$python" "$source_folder/tools/make_arch_fixtures.py" "$out/arch" || exit 1
+"$python" "$source_folder/tools/record_paper_updates.py" "$out" || exit 1
 
 differing=0
 compared=0
 while IFS= read -r file; do
     compared=$((compared + 1))
     cmp "$file" "$fixtures/${file#"$out"/}" || differing=$((differing + 1))
-done < <(find "$out" -name '*.qzt' -o -path '*/gptq/*' -type f ! -name expected.safetensors \
+done < <(find "$out" -name '*.qzt' -o -name 'paper-updates.*' \
+    -o -path '*/gptq/*' -type f ! -name expected.safetensors \
     -o -path '*/arch/*' -type f ! -name expected.safetensors)
 echo "$compared files made again, $differing differ"
 [ "$compared" -gt 0 ] && [ "$differing" -eq 0 ]

@@ -253,8 +253,11 @@ static void replay_gives_the_same_masters(void **state) {
     qzo_trainable trainable = bowl_trainable(&b);
     for (int step = 0; step < 50; step++) {
         uint64_t digest = 0;
-        assert_ok(qzo_qspsa_apply(&trainable, scratch, first.records[step], first.k[step], 5,
-                                  settings.directions));
+        const qzo_step recorded = {.step = step + 1,
+                                   .records = first.records[step],
+                                   .k = first.k[step],
+                                   .record_count = 5};
+        assert_ok(qzo_qspsa_apply(&trainable, scratch, &settings, &recorded));
         assert_ok(b.backend->ops->digest(b.backend, &digest, b.masters, b.spans, 2));
         assert_true(digest == first.digests[step]);
     }

@@ -30,11 +30,12 @@ static qzo_status time_update(double *out, qzo_workbench *bench, const qzo_trial
     qzo_record record = {.seed = 1};
     qzo_gain gain;
     const float k = 0.0f;
+    const qzo_qspsa_settings settings = qzo_batches_settings(spec);
+    const qzo_step step = {.step = 1, .records = &record, .k = &k, .record_count = 1};
     for (int i = 0; i < TIMED_STEPS; i++) {
         uint64_t digest = 0; /* waits for a device that works behind the host's back */
         double begin = qzo_clock_seconds();
-        qzo_status status = qzo_qspsa_apply(&bench->trainable, &gain, &record, &k, 1,
-                                            qzo_directions_find(spec->directions));
+        qzo_status status = qzo_qspsa_apply(&bench->trainable, &gain, &settings, &step);
         if (status == QZO_OK)
             status =
                 bench->backend->ops->digest(bench->backend, &digest, bench->trainable.masters,

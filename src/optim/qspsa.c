@@ -141,28 +141,42 @@ static uint64_t sample_seed(const qzo_qspsa *optimizer, int64_t step, int64_t sa
     return qzo_noise_seed(optimizer->settings.noise_seed, (uint64_t)step, (uint32_t)sample);
 }
 
+/* One unit under its perturbation; the values are made ready for it where they are not those of the
+ * unit before. */
+static qzo_status evaluate_unit(qzo_qspsa *optimizer, double *sum, int64_t step, int64_t unit,
+                                qzo_perturbation *perturbation, bool is_first) {
+    const qzo_objective *objective = &optimizer->objective;
+    int64_t half = unit / objective->unit_count, sample = half / 2; /* +eps, then -eps */
+    float eps = (float)optimizer->settings.eps;
+    qzo_status status = QZO_OK;
+    if (is_first || unit % objective->unit_count == 0) {
+        *perturbation = (qzo_perturbation){.seed = sample_seed(optimizer, step, sample),
+                                           .c = half % 2 != 0 ? -eps : eps,
+                                           .directions = optimizer->settings.directions,
+                                           .unit = optimizer->trainable.unit};
+        status = qzo_core_enter(&optimizer->trainable, perturbation);
+    }
+    qzo_probe probe = {.step = step,
+                       .batch = batch_of(optimizer, step, sample),
+                       .unit = unit % objective->unit_count,
+                       .perturbation = *perturbation};
+    return status != QZO_OK ? status : objective->loss_sum(objective->context, sum, &probe);
+}
+
 /* This rank's units. A failure is remembered, not returned: the others wait in the exchange. */
 static qzo_status evaluate_units(qzo_qspsa *optimizer, int64_t step) {
-    const qzo_objective *objective = &optimizer->objective;
     int64_t first = first_unit(optimizer, optimizer->comm->rank);
     int64_t end = first_unit(optimizer, optimizer->comm->rank + 1);
     qzo_status status = optimizer->failure;
+    qzo_perturbation perturbation;
     for (int64_t unit = first; unit < end; unit++) {
-        int64_t sample = unit / (2 * objective->unit_count);
-        bool minus = unit / objective->unit_count % 2 != 0;
-        float eps = (float)optimizer->settings.eps;
-        qzo_probe probe = {.step = step,
-                           .batch = batch_of(optimizer, step, sample),
-                           .unit = unit % objective->unit_count,
-                           .perturbation = {.seed = sample_seed(optimizer, step, sample),
-                                            .c = minus ? -eps : eps,
-                                            .directions = optimizer->settings.directions,
-                                            .unit = optimizer->trainable.unit}};
         double sum = (double)NAN;
-        if (status == QZO_OK) status = objective->loss_sum(objective->context, &sum, &probe);
+        if (status == QZO_OK)
+            status = evaluate_unit(optimizer, &sum, step, unit, &perturbation, unit == first);
         optimizer->unit_sums[unit] = sum;
     }
-    return status;
+    qzo_status left = qzo_core_leave(&optimizer->trainable);
+    return status != QZO_OK ? status : left;
 }
 
 /* All units' sums to all ranks. */
@@ -253,16 +267,21 @@ static qzo_status collect_records(qzo_qspsa *optimizer, uint32_t *any_flags) {
     return QZO_OK;
 }
 
+static double rate_at(const qzo_qspsa_settings *settings, int64_t step) {
+    return settings->learning_rate *
+           qzo_lr_factor(settings->schedule, step, settings->steps, settings->warmup_steps);
+}
+
 qzo_status qzo_qspsa_apply(const qzo_trainable *trainable, qzo_gain *gains_scratch,
-                           const qzo_record *records, const float *k, int64_t record_count,
-                           qzo_directions directions) {
-    for (int64_t i = 0; i < record_count; i++) {
-        gains_scratch[i].seed = records[i].seed;
-        gains_scratch[i].k = k[i];
-    }
-    return trainable->backend->ops->update(trainable->backend, trainable->masters, trainable->unit,
-                                           trainable->spans, trainable->span_count, gains_scratch,
-                                           record_count, directions);
+                           const qzo_qspsa_settings *settings, const qzo_step *step) {
+    const qzo_core_step applied = {.records = step->records,
+                                   .k = step->k,
+                                   .record_count = step->record_count,
+                                   .directions = settings->directions,
+                                   .rate = rate_at(settings, step->step),
+                                   .eps = settings->eps,
+                                   .clip = settings->rule_settings.clip};
+    return qzo_core_apply(trainable, gains_scratch, &applied);
 }
 
 void qzo_qspsa_fail(qzo_qspsa *optimizer, qzo_status status) {
@@ -275,15 +294,16 @@ qzo_status qzo_qspsa_failure(const qzo_qspsa *optimizer) { return optimizer->fai
 static qzo_status apply_step(qzo_qspsa *optimizer, int64_t step) {
     qzo_status status = QZO_OK;
     const qzo_qspsa_settings *settings = &optimizer->settings;
-    double rate = settings->learning_rate *
-                  qzo_lr_factor(settings->schedule, step, settings->steps, settings->warmup_steps);
     qzo_rule_factors(optimizer->k, optimizer->rule, optimizer->records, settings->samples_per_step,
-                     rate);
+                     rate_at(settings, step));
     if (qzo_fault_at_step(QZO_FAULT_UPDATE_ERROR, step))
         return qzo_fail(QZO_ERR_ENVIRONMENT, "the update of step %lld failed on purpose",
                         (long long)step);
-    QZO_TRY(qzo_qspsa_apply(&optimizer->trainable, optimizer->gains, optimizer->records,
-                            optimizer->k, settings->samples_per_step, settings->directions));
+    const qzo_step done = {.step = step,
+                           .records = optimizer->records,
+                           .k = optimizer->k,
+                           .record_count = settings->samples_per_step};
+    QZO_TRY(qzo_qspsa_apply(&optimizer->trainable, optimizer->gains, settings, &done));
     QZO_TRY(read_digest(&optimizer->trainable, &optimizer->digest));
     qzo_rule_observe(optimizer->rule, optimizer->records, settings->samples_per_step);
 cleanup:

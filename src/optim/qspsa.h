@@ -5,7 +5,7 @@
  *   for each sample s: seed = noise_seed(noise_seed, step, s)
  *       loss+- = objective under value +- eps z(seed); gradient = (loss+ - loss-) / (2 eps)
  *   records of all samples are exchanged; k = rule(records); value = fma(-k, z(seed), value) in
- * order of samples, then the constraint once.
+ * order of samples, then the constraint once. (Another core, see cores.h, has other arithmetic.)
  *
  * The work is a list of units (sample, sign, micro-batch) in this order, cut into one contiguous
  * range per rank. Where the samples divide evenly each rank holds whole samples and only records
@@ -17,6 +17,7 @@
 
 #include "backend/backend.h"
 #include "comm/comm.h"
+#include "optim/cores.h"
 #include "optim/lr_schedule.h"
 #include "optim/rules.h"
 
@@ -51,17 +52,6 @@ typedef struct qzo_qspsa_settings {
     qzo_rule_settings rule_settings;
     const qzo_lr_schedule *schedule;
 } qzo_qspsa_settings;
-
-/* The trainable values of one trial; borrowed. */
-typedef struct qzo_trainable {
-    qzo_backend *backend;
-    float *masters;    /* in the backend's memory */
-    const float *unit; /* what z is multiplied with, element by element; NULL: 1 */
-    const qzo_span *spans;
-    int64_t span_count;
-    qzo_value_group *groups; /* of the spans: each step says which of them are active; or NULL */
-    int64_t group_count;
-} qzo_trainable;
 
 /* One finished step; arrays (samples_per_step) in order of samples, owned by the optimizer. */
 typedef struct qzo_step {
@@ -100,9 +90,9 @@ qzo_status qzo_qspsa_step(qzo_qspsa *optimizer, int64_t step, uint32_t my_flags,
 void qzo_qspsa_fail(qzo_qspsa *optimizer, qzo_status status);
 qzo_status qzo_qspsa_failure(const qzo_qspsa *optimizer);
 
-/* Applies a step that a journal holds: the same update as qzo_qspsa_step's, from seeds and k. */
+/* Applies a step that a journal holds: the same update as qzo_qspsa_step's, from its records and k.
+ */
 qzo_status qzo_qspsa_apply(const qzo_trainable *trainable, qzo_gain *gains_scratch,
-                           const qzo_record *records, const float *k, int64_t record_count,
-                           qzo_directions directions);
+                           const qzo_qspsa_settings *settings, const qzo_step *step);
 
 #endif

@@ -20,7 +20,8 @@ static qzo_status count(qzo_memory_plan *out, qzo_workbench *bench, const qzo_tr
     out->weight_bytes = all.held_bytes[QZO_MEMORY_WEIGHTS] - out->ends_bytes;
     out->masters_bytes = 2 * values_bytes;
     out->loaded_bytes = loaded.held_bytes[QZO_MEMORY_BUFFERS] - out->masters_bytes;
-    out->host_bytes = values_bytes + bench->model->loaded_bytes - out->loaded_bytes;
+    out->host_bytes = values_bytes + bench->model->loaded_bytes - out->loaded_bytes +
+                      bench->model->value_count * qzo_core_find(spec->compat)->value_bytes;
     out->activation_bytes =
         all.held_bytes[QZO_MEMORY_BUFFERS] - loaded.held_bytes[QZO_MEMORY_BUFFERS];
     out->scratch_bytes = all.held_bytes[QZO_MEMORY_SCRATCH];

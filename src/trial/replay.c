@@ -2,6 +2,7 @@
 
 #include "base/noise.h"
 #include "task/task_file.h"
+#include "trial/batches.h"
 #include "trial/fork.h"
 
 #include <math.h>
@@ -32,7 +33,7 @@ typedef struct replay {
     qzo_record *records;
     float *k;
     qzo_gain *gains;
-    qzo_directions directions;
+    qzo_qspsa_settings settings;
     qzo_progress *progress;
 } replay;
 
@@ -49,6 +50,7 @@ static qzo_status set_rates(replay *r, const char *settings) {
     qzo_status status = qzo_trial_spec_parse(&spec, settings);
     if (status != QZO_OK) return status;
     qzo_trial_spec_rates(r->bench->model->groups, &spec);
+    r->settings = qzo_batches_settings(&spec);
     qzo_trial_spec_release(&spec);
     return QZO_OK;
 }
@@ -92,8 +94,7 @@ static qzo_status take_step(replay *r, const qzo_frame *frame, int64_t until_ste
         goto cleanup;
     }
     qzo_value_groups_enter(r->bench->trainable.groups, r->bench->trainable.group_count, step.step);
-    QZO_TRY(qzo_qspsa_apply(&r->bench->trainable, r->gains, step.records, step.k, step.record_count,
-                            r->directions));
+    QZO_TRY(qzo_qspsa_apply(&r->bench->trainable, r->gains, &r->settings, &step));
     if (r->rule != NULL) qzo_rule_observe(r->rule, step.records, step.record_count);
     r->progress->last_step = step.step;
     r->progress->digest = step.digest;
@@ -175,7 +176,7 @@ qzo_status qzo_replay(qzo_progress *out, qzo_workbench *bench, qzo_rule *rule,
                 .records = calloc(samples, sizeof(qzo_record)),
                 .k = calloc(samples, sizeof(float)),
                 .gains = calloc(samples, sizeof(qzo_gain)),
-                .directions = qzo_directions_find(spec->directions),
+                .settings = qzo_batches_settings(spec),
                 .progress = out};
     *out = (qzo_progress){
         .last_dev_step = -1, .best_step = -1, .best_score = (double)NAN, .best_loss = (double)NAN};

@@ -5,6 +5,7 @@
  * canonical text would change every identity, and finished trials of older sweeps would run again:
  * a new one says `.is_later = true`. */
 #include "base/noise.h"
+#include "optim/cores.h"
 #include "optim/lr_schedule.h"
 #include "optim/rules.h"
 #include "trial/trial_spec.h"
@@ -22,6 +23,10 @@ static const char *update_rule_choice(int index) {
     int count = 0;
     while (qzo_update_rules[count]) count++;
     return index < count ? qzo_update_rules[index]->name : NULL;
+}
+
+static const char *compat_choice(int index) {
+    return qzo_cores[index] ? qzo_cores[index]->name : NULL;
 }
 
 static const char *perturbation_choice(int index) { return qzo_perturbation_kinds[index].name; }
@@ -183,6 +188,9 @@ const qzo_setting qzo_settings[] = {
     {CHOICE(perturbation, QZO_SECTION_TRAIN, "absolute", perturbation_choice,
             "how z acts on a scale")},
     {CHOICE(update_rule, QZO_SECTION_TRAIN, "plain", update_rule_choice, "gradients to updates")},
+    {CHOICE(compat, QZO_SECTION_TRAIN, "none", compat_choice,
+            "paper: its program's arithmetic, in fp16 and in place"),
+     .is_later = true},
     {INT(evaluate_every, 0, STEPS_MAX, "4000", "steps",
          "steps between evaluations; 0: only at the end")},
     {INT(eval_batch, 1, COUNT_MAX, "16", "examples", "examples per forward pass of an evaluation")},

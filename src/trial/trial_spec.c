@@ -286,6 +286,7 @@ qzo_status qzo_trial_spec_complete(qzo_trial_spec *spec) {
                         " and steps %" PRId64,
                         spec->warmup_steps, spec->steps);
     status = qzo_trial_spec_complete_groups(spec);
+    if (status == QZO_OK) status = qzo_trial_spec_check_compat(spec);
     if (status != QZO_OK) return status;
     if (strcmp(spec->metric_name, "dev_loss") == 0 && strcmp(spec->metric_goal, "maximize") == 0)
         return qzo_fail(QZO_ERR_CONFIG, "expected goal minimize with metric dev_loss, found "

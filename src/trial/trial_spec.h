@@ -51,6 +51,7 @@ typedef struct qzo_trial_spec {
     const char *directions; /* names of registries; static strings */
     const char *perturbation;
     const char *update_rule;
+    const char *compat; /* whose arithmetic: qzo_cores */
     const char *schedule;
     const char *metric_name; /* chooses the best step: "dev_loss" | "dev_score" */
     const char *metric_goal; /* "minimize" | "maximize" */
@@ -128,8 +129,8 @@ qzo_status qzo_trial_spec_complete(qzo_trial_spec *spec);
 /* Whether the perturbations of a step draw a batch each, or share one. */
 bool qzo_trial_spec_batch_per_sample(const qzo_trial_spec *spec);
 
-/* Whether the perturbations of a step draw a batch each, or share one. */
-bool qzo_trial_spec_batch_per_sample(const qzo_trial_spec *spec);
+/* What `compat` leaves no choice about, checked (compat_settings.c). */
+qzo_status qzo_trial_spec_check_compat(const qzo_trial_spec *spec);
 
 /* Groups of trainable values (group_settings.c): whether one trains, what the model is loaded for,
  * and how each goes beside the others. With an eps of its own a group's share of the loss

@@ -174,6 +174,8 @@ static void drop_model(qzo_workbench *bench) {
     bench->backend->ops->release(bench->backend, bench->masters);
     free(bench->best_host);
     bench->initial = bench->masters = bench->best_host = NULL;
+    qzo_core_room_close(bench->room);
+    bench->room = NULL;
     free(bench->spans);
     bench->spans = NULL;
     qzo_model_free(bench->model);
@@ -296,13 +298,21 @@ qzo_status qzo_workbench_load_for(qzo_workbench *bench, const qzo_trial_spec *sp
 }
 
 qzo_status qzo_workbench_reset(qzo_workbench *bench, const qzo_trial_spec *spec) {
+    qzo_status status = QZO_OK;
     for (int64_t i = 0; i < bench->model->span_count; i++)
         bench->spans[i].floor = (float)spec->floor;
     qzo_trial_spec_rates(bench->model->groups, spec);
     bool is_relative = qzo_perturbation_kind_find(spec->perturbation)->is_relative;
     bench->trainable.unit = is_relative ? bench->initial : NULL;
-    return bench->backend->ops->copy(bench->backend, bench->masters, bench->initial,
-                                     (size_t)bench->model->value_count * sizeof(float));
+    bench->trainable.core = qzo_core_find(spec->compat);
+    if (bench->room == NULL)
+        QZO_TRY(qzo_core_room_open(&bench->room, bench->trainable.core, bench->model->value_count));
+    bench->trainable.room = bench->room;
+    QZO_TRY(bench->backend->ops->copy(bench->backend, bench->masters, bench->initial,
+                                      (size_t)bench->model->value_count * sizeof(float)));
+    QZO_TRY(qzo_core_start(&bench->trainable));
+cleanup:
+    return status;
 }
 
 qzo_status qzo_workbench_keep_best(qzo_workbench *bench) {

@@ -24,6 +24,7 @@ typedef struct qzo_workbench {
     float *initial, *masters; /* (value_count) in the backend's memory */
     float *best_host;         /* (value_count): read once, so it need not lie on a device */
     qzo_trainable trainable;  /* of masters */
+    qzo_core_room *room;      /* of the core of the last trial that needed one */
     qzo_span *spans;          /* the model's, with the trial's floor */
     qzo_pack_limits limits;
     qzo_pack pack;
@@ -65,8 +66,8 @@ qzo_status qzo_workbench_take_model(qzo_workbench *bench, qzo_model_dir *dir);
 /* Logs once how long the model took to load and how fast its weights went to the device. */
 void qzo_workbench_log_load(qzo_workbench *bench, qzo_log_level level);
 
-/* Copies the initial values to the masters and takes the trial's floor and kind of perturbation for
- * them. */
+/* Copies the initial values to the masters and takes the trial's floor, kind of perturbation and
+ * core for them. */
 qzo_status qzo_workbench_reset(qzo_workbench *bench, const qzo_trial_spec *spec);
 
 /* The masters to the best values, and back. */
