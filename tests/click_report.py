@@ -1,4 +1,5 @@
-"""Clicks through an HTML report: REPORT.html TABLE.json SCREENSHOTS (of `qzo report --json`)."""
+"""Clicks through an HTML report: REPORT.html TABLE.json SCREENSHOTS RANKS (the table
+of `qzo report --json`)."""
 import json
 import shutil
 import sys
@@ -8,7 +9,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-FIGURES = ("loss", "dev", "heat", "parallel", "gradient", "clip", "time")
+FIGURES = ("loss", "dev", "heat", "parallel", "gradient", "clip", "time", "ranks")
 SECONDS = 60  # a loaded machine may take long over the first figure
 
 
@@ -63,6 +64,19 @@ def click_through(browser, table, screenshots):
     browser.save_screenshot(str(screenshots / "filtered.png"))
 
 
+def check_ranks(browser, rank_count):
+    """One bar per rank, of three parts that add up to the seconds that all ranks had."""
+    parts = browser.execute_script(
+        "return document.getElementById('ranks').data.map(part => [part.x, part.y])")
+    check([names for names, _ in parts] == [[str(i) for i in range(rank_count)]] * 3,
+          f"the bars of {rank_count} ranks are {parts}")
+    totals = [sum(seconds) for seconds in zip(*(part[1] for part in parts))]
+    check(max(totals) - min(totals) < 1e-3 and all(part[1][0] > 0 for part in parts),
+          f"the ranks' seconds add up to {totals}: {parts}")
+    text = browser.find_element(By.ID, "bytes").text
+    check("broadcast of the model's" in text, f"no bytes of a broadcast: {text}")
+
+
 def main():
     page, table, screenshots = sys.argv[1], json.loads(Path(sys.argv[2]).read_text()), sys.argv[3]
     browser = open_browser()
@@ -70,6 +84,7 @@ def main():
         browser.get(f"file://{page}")
         WebDriverWait(browser, SECONDS).until(lambda b: all(
             b.find_elements(By.CSS_SELECTOR, f"#{figure} .main-svg") for figure in FIGURES))
+        check_ranks(browser, int(sys.argv[4]))
         click_through(browser, table["trials"], Path(screenshots))
         errors = [entry["message"] for entry in browser.get_log("browser")
                   if entry["level"] == "SEVERE"]

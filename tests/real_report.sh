@@ -9,7 +9,14 @@ if [[ -x $QZO_SOURCE/.venv/bin/python ]]; then python=$QZO_SOURCE/.venv/bin/pyth
 write_sweep sweep.yaml "steps: 20, batch: 16, samples_per_step: 2, evaluate_every: 10, clip: 5" \
     "learning_rate: { values: [1e-4, 1e-3] }; eps: { values: [1e-3, 1e-2] }; \
 seed: { values: [0, 1] }"
-run 1 "$QZO" run sweep.yaml --out out --threads 1 --inject-fault nan-loss:0@15
+ranks=1 launcher=()
+if command -v mpirun >/dev/null && "$QZO" --version | grep -qi mpi; then
+    ranks=2 launcher=(mpirun -n 2)
+    sed -i 's/^train:/ranks_per_trial: all\ntrain:/' sweep.yaml
+fi
+run 1 "${launcher[@]}" "$QZO" run sweep.yaml --out out --threads 1 --inject-fault nan-loss:0@15
+run 0 "$python" "$QZO_SOURCE/tools/report" out --qzo "$QZO" # the runs noted the model's bytes
+grep -q '"model_bytes": [1-9]' out/report.html || fail "no bytes of the model without --model"
 run 0 "$python" "$QZO_SOURCE/tools/report" out --qzo "$QZO" \
     --model "$QZO_SOURCE/tests/fixtures/tiny-llama"
 run 1 "$python" "$QZO_SOURCE/tools/report" nothing --qzo "$QZO"
@@ -23,4 +30,4 @@ run 0 "$QZO" report out --json
 mv stdout table.json
 mkdir -p "$QZO_BUILD/report"
 run 0 "$python" "$QZO_SOURCE/tests/click_report.py" "$PWD/out/report.html" table.json \
-    "$QZO_BUILD/report"
+    "$QZO_BUILD/report" $ranks

@@ -161,16 +161,24 @@ static message_kind next_work(dispatcher *d, int64_t last, work_item *next) {
     return kind;
 }
 
+static bool wait_for_work(dispatcher *d, int64_t last, work_item *next) {
+    double begin = qzo_clock_seconds();
+    message_kind kind = next_work(d, last, next);
+    d->idle_seconds += qzo_clock_seconds() - begin;
+    return kind == KIND_RUN;
+}
+
 /* *larger: the size of groups to go on with; 0: nothing is left to do. */
 static qzo_status work(dispatcher *d, int64_t *larger) {
     int64_t last = NO_TRIAL;
     work_item next = {NO_TRIAL, 0};
-    while (next_work(d, last, &next) == KIND_RUN) {
+    while (wait_for_work(d, last, &next)) {
         last = next.trial;
         d->last_status = run_trial(d, &next);
         snprintf(d->last_sentence, sizeof d->last_sentence, "%.1000s", qzo_error_message());
     }
     *larger = next.until;
+    d->stopped_at = qzo_clock_seconds();
     while (is_world_root(d)) { /* the other groups still work */
         bool all_stopped = true;
         for (int group = 0; group < d->group_count; group++)
@@ -221,6 +229,7 @@ static qzo_status work_in_groups(dispatcher *d, int64_t *larger) {
     QZO_TRY(qzo_comm_worst_status(world, open_group(d)));
     status = work(d, larger);
     status = qzo_comm_worst_status(world, status);
+    d->idle_seconds += qzo_clock_seconds() - d->stopped_at;
 cleanup:
     return status;
 }
@@ -228,7 +237,7 @@ cleanup:
 qzo_status qzo_dispatch(const qzo_dispatch_settings *settings) {
     qzo_status status = QZO_OK;
     qzo_comm *world = settings->world;
-    dispatcher d = {.settings = settings, .trial = NO_TRIAL};
+    dispatcher d = {.settings = settings, .trial = NO_TRIAL, .began_at = qzo_clock_seconds()};
     int64_t larger = qzo_dispatch_group_size(world->size, settings->ranks_per_trial);
     d.leaders = calloc((size_t)world->size, sizeof *d.leaders);
     if (d.leaders == NULL)

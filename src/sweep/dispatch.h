@@ -15,6 +15,7 @@
 #include "sweep/decisions.h"
 #include "sweep/grid.h"
 #include "sweep/schedule.h"
+#include "sweep/slice.h"
 #include "trial/workbench.h"
 
 #include <stdbool.h>
@@ -24,6 +25,7 @@ typedef struct qzo_dispatch_settings {
     int64_t ranks_per_trial; /* QZO_RANKS_ALL or a count; the last group may be smaller */
     const qzo_grid *grid;
     const char *folder;
+    const qzo_slice *slice; /* which part of the sweep this world runs */
     qzo_backend *backend;
     const qzo_peer *peers; /* (world->size) */
     qzo_transport_choice transport;

@@ -1,12 +1,18 @@
 #include "sweep/dispatcher.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
+
+enum { PATH_BYTES = 4096 };
 
 typedef struct rank_use {
     uint64_t bytes_sent;
-    double wait_seconds;
+    double wait_seconds, idle_seconds;
     int64_t peak_bytes, device_used_bytes;
 } rank_use;
 
@@ -16,6 +22,7 @@ static qzo_status use_of(rank_use *out, const dispatcher *d) {
     qzo_status status = backend->ops->memory_use(backend, &memory);
     *out = (rank_use){.bytes_sent = d->bytes_sent,
                       .wait_seconds = d->wait_seconds,
+                      .idle_seconds = d->idle_seconds,
                       .peak_bytes = memory.peak_bytes,
                       .device_used_bytes = memory.device_used_bytes};
     qzo_log_debug("memory: at most %lld bytes of own allocations, %lld planned; %lld in use on the "
@@ -49,6 +56,33 @@ static void log_use(const dispatcher *d, const rank_use *all) {
                      (long long)all[fullest].device_used_bytes, fullest);
 }
 
+/* One line per start in log/ranks.jsonl, written at once: slices share the file. A figure less is
+ * no reason to stop a sweep. */
+static void write_use(const dispatcher *d, const rank_use *all) {
+    const qzo_dispatch_settings *s = d->settings;
+    char path[PATH_BYTES], *line = NULL;
+    size_t size = 0;
+    FILE *text = open_memstream(&line, &size);
+    if (text == NULL) return;
+    fprintf(text, "{\"slice\": %lld, \"slices\": %lld, \"seconds\": %.6f, \"ranks\": [",
+            (long long)s->slice->index, (long long)s->slice->count,
+            qzo_clock_seconds() - d->began_at);
+    for (int rank = 0; rank < s->world->size; rank++)
+        fprintf(text,
+                "%s{\"host\": \"%s\", \"wait_seconds\": %.6f, \"idle_seconds\": %.6f, "
+                "\"bytes_sent\": %llu}",
+                rank == 0 ? "" : ", ", s->peers[rank].host, all[rank].wait_seconds,
+                all[rank].idle_seconds, (unsigned long long)all[rank].bytes_sent);
+    fprintf(text, "]}\n");
+    bool whole = fclose(text) == 0;
+    snprintf(path, sizeof path, "%s/log/ranks.jsonl", s->folder);
+    int file = whole ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666) : -1;
+    if (file >= 0 && write(file, line, size) != (ssize_t)size)
+        qzo_log_warn("%s: cannot be written", path);
+    if (file >= 0) close(file);
+    free(line);
+}
+
 qzo_status qzo_dispatch_report_use(const dispatcher *d) {
     qzo_status status = QZO_OK;
     qzo_comm *world = d->settings->world;
@@ -59,7 +93,10 @@ qzo_status qzo_dispatch_report_use(const dispatcher *d) {
         status = use_of(&mine, d);
     QZO_TRY(qzo_comm_worst_status(world, status));
     QZO_TRY(qzo_comm_gather(world, all, &mine, sizeof mine));
-    if (is_world_root(d)) log_use(d, all);
+    if (is_world_root(d)) {
+        log_use(d, all);
+        write_use(d, all);
+    }
 cleanup:
     free(all);
     return status;

@@ -35,7 +35,9 @@ typedef struct dispatcher {
     bool park_sent;
     int64_t trial;       /* of this group now */
     uint64_t bytes_sent; /* by this rank in all its trials */
-    double wait_seconds;
+    double wait_seconds; /* in exchanges with the other ranks of its group */
+    double idle_seconds; /* without a trial */
+    double began_at, stopped_at;
     double progress_at;
     /* rank 0 of the world */
     leader *leaders;         /* (group_count) */
@@ -87,7 +89,8 @@ message_kind qzo_dispatch_ask_root(dispatcher *d, int64_t last, qzo_status last_
 /* Rank 0: answers everything that waits for it; quick, and never blocks. */
 void qzo_dispatch_serve(dispatcher *d);
 
-/* Collective over the world: rank 0 logs what the ranks sent, waited and held. */
+/* Collective over the world: rank 0 logs what the ranks sent, waited and held, and appends
+ * it to log/ranks.jsonl. */
 qzo_status qzo_dispatch_report_use(const dispatcher *d);
 
 #endif

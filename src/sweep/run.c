@@ -390,6 +390,7 @@ qzo_status qzo_sweep_run(qzo_run_report *out, const qzo_run_settings *settings) 
                                           .ranks_per_trial = r.sweep->ranks_per_trial,
                                           .grid = r.grid,
                                           .folder = settings->out_folder,
+                                          .slice = &settings->slice,
                                           .backend = settings->backend,
                                           .peers = r.peers,
                                           .transport = settings->transport,
