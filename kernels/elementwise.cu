@@ -33,6 +33,11 @@ static __global__ void add_bias_kernel(__half *x, const float *bias, int64_t cou
     if (i < count) x[i] = __float2half_rn(__half2float(x[i]) + bias[i % width]);
 }
 
+static __global__ void add_scaled_kernel(__half *x, const __half *y, float factor, int64_t count) {
+    int64_t i = global_thread();
+    if (i < count) x[i] = __float2half_rn(fmaf(factor, __half2float(y[i]), __half2float(x[i])));
+}
+
 static __global__ void widen_kernel(float *out, const __half *x, int64_t count) {
     int64_t i = global_thread();
     if (i < count) out[i] = __half2float(x[i]);
@@ -73,6 +78,14 @@ extern "C" cudaError_t qzo_cuda_add_bias(uint16_t *x, const float *bias, int64_t
     if (count == 0) return cudaSuccess;
     add_bias_kernel<<<blocks_for(count, THREADS), THREADS, 0, stream>>>(as_half(x), bias, count,
                                                                         width);
+    return cudaGetLastError();
+}
+
+extern "C" cudaError_t qzo_cuda_add_scaled(uint16_t *x, const uint16_t *y, float factor,
+                                           int64_t count, cudaStream_t stream) {
+    if (count == 0) return cudaSuccess;
+    add_scaled_kernel<<<blocks_for(count, THREADS), THREADS, 0, stream>>>(as_half(x), as_half(y),
+                                                                          factor, count);
     return cudaGetLastError();
 }
 

@@ -182,6 +182,8 @@ cudaError_t qzo_cuda_add_bias(uint16_t *x, const float *bias, int64_t rows, int6
                               cudaStream_t stream);
 cudaError_t qzo_cuda_activate(uint16_t *gate, const uint16_t *up, int64_t count,
                               qzo_cuda_activation activation, cudaStream_t stream);
+cudaError_t qzo_cuda_add_scaled(uint16_t *x, const uint16_t *y, float factor, int64_t count,
+                                cudaStream_t stream);
 cudaError_t qzo_cuda_add(float *residual, const uint16_t *x, int64_t count, cudaStream_t stream);
 cudaError_t qzo_cuda_widen(float *out, const uint16_t *x, int64_t count, cudaStream_t stream);
 cudaError_t qzo_cuda_narrow(uint16_t *out, const float *x, int64_t count, cudaStream_t stream);

@@ -169,6 +169,22 @@ static void sums_and_copies_are_exact(void **state) {
     free(x), free(bias), free(residual), free(biased);
 }
 
+static void a_scaled_sum_is_within_its_bound(void **state) {
+    (void)state;
+    static double expected[ELEMENTS], limits[ELEMENTS];
+    float *x = test_normals(51, ELEMENTS, 1.0f), *y = test_normals(52, ELEMENTS, 1.0f);
+    qzo_act *sum = device_act(x, ELEMENTS), *other = device_act(y, ELEMENTS);
+    for (int i = 0; i < ELEMENTS; i++) {
+        expected[i] = (double)x[i] + (double)1.7f * (double)y[i];
+        limits[i] = FLOAT_ROUNDING * fabs(expected[i]) + storing(expected[i]);
+    }
+    assert_ok(backend->ops->add_scaled(backend, sum, other, 1.7f, ELEMENTS));
+    float *actual = host_act(sum, ELEMENTS);
+    assert_all_close(actual, expected, limits, ELEMENTS, "add_scaled");
+    drop(sum), drop(other);
+    free(x), free(y), free(actual);
+}
+
 /* tanh of either backend is within 5 units; quotient and product. */
 static void soft_cap_is_within_its_bound(void **state) {
     (void)state;
@@ -192,6 +208,7 @@ static int run(const char *name) {
         cmocka_unit_test(rope_is_within_its_bound),
         cmocka_unit_test(activations_are_within_their_bounds),
         cmocka_unit_test(sums_and_copies_are_exact),
+        cmocka_unit_test(a_scaled_sum_is_within_its_bound),
         cmocka_unit_test(soft_cap_is_within_its_bound),
     };
     return cmocka_run_group_tests_name(name, tests, NULL, NULL);

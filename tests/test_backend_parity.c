@@ -307,6 +307,12 @@ static void row_operations_over_the_backend(void) {
     for (int i = 0; i < ROWS * WIDTH; i++) expected[i] = x[i] + gain[i % WIDTH];
     assert_same_bits(out, expected, ROWS * WIDTH, sizeof *out, "add_bias");
 
+    memcpy(out, x, sizeof out);
+    assert_ok(backend->ops->add_scaled(backend, act(out), act(cosines), 1.7f, ROWS * 16));
+    for (int i = 0; i < ROWS * WIDTH; i++)
+        expected[i] = i < ROWS * 16 ? fmaf(1.7f, cosines[i], x[i]) : x[i];
+    assert_same_bits(out, expected, ROWS * WIDTH, sizeof *out, "add_scaled");
+
     for (int named = 0; named < 2; named++) {
         assert_ok(backend->ops->select(backend, act(out), act(x), named ? ids : NULL, ROWS, WIDTH,
                                        5, 11));

@@ -187,6 +187,10 @@ struct qzo_backend_ops {
     qzo_status (*activate)(qzo_backend *backend, qzo_act *gate, const qzo_act *up, int64_t count,
                            qzo_activation activation);
 
+    /* x (count) += factor y; one fma per element */
+    qzo_status (*add_scaled)(qzo_backend *backend, qzo_act *x, const qzo_act *y, float factor,
+                             int64_t count);
+
     /* residual (count) += x */
     qzo_status (*add)(qzo_backend *backend, float *residual, const qzo_act *x, int64_t count);
 

@@ -510,6 +510,7 @@ static const qzo_backend_ops cpu_backend_ops = {
     .rope = cpu_rope,
     .attention = cpu_attention,
     .activate = qzo_cpu_activate,
+    .add_scaled = qzo_cpu_add_scaled,
     .add = qzo_cpu_add,
     .widen = qzo_cpu_widen,
     .narrow = qzo_cpu_narrow,

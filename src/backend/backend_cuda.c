@@ -137,6 +137,13 @@ static qzo_status cuda_activate(qzo_backend *backend, qzo_act *gate, const qzo_a
                                 "activate");
 }
 
+static qzo_status cuda_add_scaled(qzo_backend *backend, qzo_act *x, const qzo_act *y, float factor,
+                                  int64_t count) {
+    return qzo_status_from_cuda(
+        qzo_cuda_add_scaled((void *)x, (const void *)y, factor, count, state_of(backend)->stream),
+        "add_scaled");
+}
+
 static qzo_status cuda_add(qzo_backend *backend, float *residual, const qzo_act *x, int64_t count) {
     return qzo_status_from_cuda(
         qzo_cuda_add(residual, (const void *)x, count, state_of(backend)->stream), "add");
@@ -233,6 +240,7 @@ static const qzo_backend_ops cuda_backend_ops = {
     .rope = cuda_rope,
     .attention = cuda_attention,
     .activate = cuda_activate,
+    .add_scaled = cuda_add_scaled,
     .add = cuda_add,
     .widen = cuda_widen,
     .narrow = cuda_narrow,

@@ -287,6 +287,14 @@ static qzo_status profile_activate(qzo_backend *backend, qzo_act *gate, const qz
                3.0 * (double)count * act_bytes(r.profile));
 }
 
+static qzo_status profile_add_scaled(qzo_backend *backend, qzo_act *x, const qzo_act *y,
+                                     float factor, int64_t count) {
+    range r = begin(backend, QZO_PHASE_ELEMENTS, "add_scaled");
+    qzo_backend *inner = r.profile->inner;
+    return end(&r, inner->ops->add_scaled(inner, x, y, factor, count), 2.0 * (double)count,
+               3.0 * (double)count * act_bytes(r.profile));
+}
+
 static qzo_status profile_add(qzo_backend *backend, float *residual, const qzo_act *x,
                               int64_t count) {
     range r = begin(backend, QZO_PHASE_ELEMENTS, "add");
@@ -393,6 +401,7 @@ qzo_status qzo_profile_open(qzo_backend **out, qzo_backend *inner) {
     p->ops.rope = profile_rope;
     p->ops.attention = profile_attention;
     p->ops.activate = profile_activate;
+    p->ops.add_scaled = profile_add_scaled;
     p->ops.add = profile_add;
     p->ops.widen = profile_widen;
     p->ops.narrow = profile_narrow;

@@ -12,7 +12,7 @@ typedef struct element_job {
     const float *in;
     int64_t count;
     qzo_activation activation;
-    float cap;
+    float cap, factor;
 } element_job;
 
 typedef void element_function(const element_job *job, int64_t begin, int64_t count);
@@ -59,6 +59,21 @@ qzo_status qzo_cpu_add(qzo_backend *backend, float *residual, const qzo_act *x, 
     element_job job = {
         .state = state_of(backend), .out = residual, .in = (const float *)x, .count = count};
     run_elements(&job, add_block);
+    return QZO_OK;
+}
+
+static void add_scaled_block(const element_job *job, int64_t begin, int64_t count) {
+    job->state->ops->add_scaled(job->out + begin, job->in + begin, job->factor, count);
+}
+
+qzo_status qzo_cpu_add_scaled(qzo_backend *backend, qzo_act *x, const qzo_act *y, float factor,
+                              int64_t count) {
+    element_job job = {.state = state_of(backend),
+                       .out = (float *)x,
+                       .in = (const float *)y,
+                       .count = count,
+                       .factor = factor};
+    run_elements(&job, add_scaled_block);
     return QZO_OK;
 }
 

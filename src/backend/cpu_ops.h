@@ -46,6 +46,7 @@ typedef struct cpu_ops {
     void (*rope_row)(float *x, const float *table_row, int64_t head_count, int64_t head_dim);
     void (*activations[QZO_ACTIVATION_COUNT])(float *gate, const float *up, int64_t count);
     void (*add)(float *residual, const float *x, int64_t count);
+    void (*add_scaled)(float *x, const float *y, float factor, int64_t count);
     void (*soft_cap)(float *x, int64_t count, float cap);
     /* ln sum exp of a row of logits, and the largest of them */
     double (*log_sum_exp)(const float *logits, int64_t count);

@@ -24,8 +24,8 @@
                     [QZO_ACTIVATION_RELU] = relu,                                                  \
                     [QZO_ACTIVATION_GELU_TANH] = gelu_tanh,                                        \
                     [QZO_ACTIVATION_GELU] = gelu},                                                 \
-    .add = add, .soft_cap = soft_cap, .log_sum_exp = log_sum_exp, .update_block = update_block,    \
-    .digest_block = digest_block, .fma_burst = fma_burst
+    .add = add, .add_scaled = add_scaled, .soft_cap = soft_cap, .log_sum_exp = log_sum_exp,        \
+    .update_block = update_block, .digest_block = digest_block, .fma_burst = fma_burst
 
 enum { LANES = 16 };
 
@@ -181,6 +181,11 @@ static inline void gelu(float *restrict gate, const float *restrict up, int64_t 
 
 static inline void add(float *restrict residual, const float *restrict x, int64_t count) {
     for (int64_t i = 0; i < count; i++) residual[i] += x[i];
+}
+
+static inline void add_scaled(float *restrict x, const float *restrict y, float factor,
+                              int64_t count) {
+    for (int64_t i = 0; i < count; i++) x[i] = __builtin_fmaf(factor, y[i], x[i]);
 }
 
 /* Sums of LOG_SUM_BLOCK terms in fp32 lanes, their total in double: a vocabulary of 128 thousand

@@ -27,6 +27,8 @@ static inline float *scratch_of(const cpu_state *state, int thread) {
 qzo_status qzo_cpu_activate(qzo_backend *backend, qzo_act *gate, const qzo_act *up, int64_t count,
                             qzo_activation activation);
 qzo_status qzo_cpu_add(qzo_backend *backend, float *residual, const qzo_act *x, int64_t count);
+qzo_status qzo_cpu_add_scaled(qzo_backend *backend, qzo_act *x, const qzo_act *y, float factor,
+                              int64_t count);
 qzo_status qzo_cpu_widen(qzo_backend *backend, float *out, const qzo_act *x, int64_t count);
 qzo_status qzo_cpu_narrow(qzo_backend *backend, qzo_act *out, const float *x, int64_t count);
 qzo_status qzo_cpu_scatter(qzo_backend *backend, qzo_act *out, const qzo_act *x,
