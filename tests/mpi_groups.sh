@@ -62,7 +62,7 @@ same at_six at_twelve "scales after their last step"
 
 # --- the plan counts what trains; wrong settings say where ---
 run 0 "$QZO" inspect "$QZO_SOURCE/tests/fixtures/tiny-llama"
-says stdout '^groups +scales 2560, unquantized [0-9]+, weights 0$'
+says stdout '^groups +scales 2560, unquantized [0-9]+, weights 0, lora 4096 \(rank 8\)$'
 run 0 "$QZO" plan both.yaml
 says stdout '2880 trainable values'
 write_sweep wrong.yaml "$setting, groups: { scale: {} }" "learning_rate: { value: 1e-4 }"

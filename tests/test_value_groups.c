@@ -28,8 +28,15 @@ static const qzo_training masked = {.groups = {{true, QZO_KEEP_AUTO, "q_proj+*.v
                                                {true, QZO_KEEP_FREE, "", "embed_tokens+lm_head"},
                                                {.include = ""}}};
 
+/* Adapters of q and v; of all linear layers, with an odd rank and another factor. */
+static const qzo_adapter_settings of_q_and_v = {.rank = 8, .scale = 2.0f, .targets = ""};
+static const qzo_adapter_settings of_all = {.rank = 3, .scale = 0.5f, .targets = "all-linear"};
+
 typedef struct fixture {
     test_model model;
+    qzo_adapters *adapters;
+    qzo_span spans[SPANS_MAX]; /* of the model and the adapters */
+    int64_t span_count;
     qzo_task *task;
     qzo_forward *forward;
     qzo_pack pack;
@@ -37,22 +44,55 @@ typedef struct fixture {
 
 static fixture f;
 
-static void open_model(const char *name, const qzo_training *training) {
+static double direction(int64_t i) {
+    return (double)((uint64_t)i * 2654435761u & 0xffffffffu) / 0x1p31 - 1.0;
+}
+
+/* The values that record_group_gradients.py gives to A and B. */
+static void fill_adapters(void) {
+    for (int64_t s = 0; s < f.adapters->span_count; s++) {
+        const qzo_span *span = &f.adapters->spans[s];
+        double size = strstr(span->name, "lora_A") != NULL ? 0.5 : 0.2;
+        for (int64_t i = 0; i < span->count; i++)
+            f.model.masters[span->offset + i] = (float)(size * direction(7 * i + 3));
+    }
+}
+
+static void set_initial_values(void) {
+    assert_ok(qzo_model_initial_values(f.model.model, f.model.masters));
+    if (f.adapters != NULL) fill_adapters();
+}
+
+static void open_values(const qzo_adapter_settings *adapters) {
+    const qzo_model *model = f.model.model;
+    void *memory = NULL;
+    f.adapters = NULL;
+    f.span_count = 0;
+    if (adapters != NULL) assert_ok(qzo_adapters_open(&f.adapters, model, adapters));
+    int64_t added = f.adapters != NULL ? f.adapters->span_count : 0;
+    int64_t values = model->master_count + (f.adapters != NULL ? f.adapters->value_count : 0);
+    assert_in_range(model->span_count + added, 0, SPANS_MAX);
+    for (int64_t s = 0; s < model->span_count; s++) f.spans[f.span_count++] = model->spans[s];
+    for (int64_t s = 0; s < added; s++) f.spans[f.span_count++] = f.adapters->spans[s];
+    assert_ok(
+        f.model.backend->ops->allocate(f.model.backend, &memory, (size_t)values * sizeof(float)));
+    f.model.masters = memory;
+    set_initial_values();
+}
+
+static void open_model(const char *name, const qzo_training *training,
+                       const qzo_adapter_settings *adapters) {
     const qzo_backend_options options = {.thread_count = 2};
     const qzo_pack_limits limits = {
         .rows = 2000, .gathers = 200, .targets = TARGETS_MAX, .options = 2 * BATCH, .context = 60};
     qzo_model_dir *dir = NULL;
-    void *memory = NULL;
     assert_ok(qzo_backend_open(&f.model.backend, "cpu", &options));
     assert_ok(qzo_model_dir_open(&dir, qzo_test_fixture(name)));
     assert_ok(qzo_model_load_for(&f.model.model, dir, f.model.backend, training));
-    size_t size_bytes = (size_t)f.model.model->master_count * sizeof(float);
-    assert_ok(f.model.backend->ops->allocate(f.model.backend, &memory, size_bytes));
-    f.model.masters = memory;
-    assert_ok(qzo_model_initial_values(f.model.model, f.model.masters));
+    open_values(adapters);
     assert_ok(qzo_task_open(&f.task, qzo_test_fixture("tiny-task.qzt")));
     assert_ok(qzo_pack_create(&f.pack, &limits));
-    assert_ok(qzo_forward_open(&f.forward, f.model.model, &limits));
+    assert_ok(qzo_forward_open_adapted(&f.forward, f.model.model, f.adapters, &limits));
     const qzo_split *split = &f.task->splits[QZO_SPLIT_TRAIN];
     for (int i = 0; i < BATCH; i++) {
         test_row rows[2];
@@ -71,6 +111,7 @@ static void close_model(void) {
     qzo_forward_close(f.forward);
     qzo_pack_release(&f.pack);
     qzo_task_close(f.task);
+    qzo_adapters_close(f.adapters);
     test_model_close(&f.model);
 }
 
@@ -99,8 +140,8 @@ static double run(double log_probs[TARGETS_MAX], const qzo_perturbation *perturb
 }
 
 static void perturb_masters(const qzo_perturbation *perturbation) {
-    for (int64_t s = 0; s < f.model.model->span_count; s++) {
-        const qzo_span *span = &f.model.model->spans[s];
+    for (int64_t s = 0; s < f.span_count; s++) {
+        const qzo_span *span = &f.spans[s];
         float *values = f.model.masters + span->offset;
         float *z = malloc((size_t)span->count * sizeof *z);
         float c = span->group->is_active ? perturbation->c * span->group->eps_factor : 0.0f;
@@ -111,10 +152,11 @@ static void perturb_masters(const qzo_perturbation *perturbation) {
     }
 }
 
-static void check_reading(const char *name, const qzo_training *training) {
+static void check_reading(const char *name, const qzo_training *training,
+                          const qzo_adapter_settings *adapters) {
     double under[TARGETS_MAX], before[TARGETS_MAX];
     const qzo_perturbation noise = {.seed = 77, .c = 2e-3f};
-    open_model(name, training);
+    open_model(name, training, adapters);
     for (int at_rest = -1; at_rest < QZO_GROUP_COUNT; at_rest++) {
         qzo_value_group *groups = f.model.model->groups;
         for (int kind = 0; kind < QZO_GROUP_COUNT; kind++)
@@ -122,7 +164,7 @@ static void check_reading(const char *name, const qzo_training *training) {
         double loss = run(under, &noise);
         perturb_masters(&noise);
         double expected = run(before, &test_no_perturbation);
-        assert_ok(qzo_model_initial_values(f.model.model, f.model.masters));
+        set_initial_values();
         assert_memory_equal(under, before, (size_t)f.pack.target_count * sizeof *under);
         assert_true(loss == expected);
     }
@@ -136,15 +178,11 @@ static void check_logits(const char *name) {
     const qzo_perturbation noise = {.seed = 78, .c = 2e-3f};
     const qzo_backend_options options = {.thread_count = 1};
     qzo_model_dir *dir = NULL;
-    void *memory = NULL;
     assert_ok(qzo_backend_open(&f.model.backend, "cpu", &options));
     assert_ok(qzo_model_dir_open(&dir, qzo_test_fixture(name)));
     assert_ok(qzo_model_load_for(&f.model.model, dir, f.model.backend, &unquantized));
-    int64_t vocab = f.model.model->shape.vocab, values = f.model.model->master_count;
-    assert_ok(
-        f.model.backend->ops->allocate(f.model.backend, &memory, (size_t)values * sizeof(float)));
-    f.model.masters = memory;
-    assert_ok(qzo_model_initial_values(f.model.model, f.model.masters));
+    int64_t vocab = f.model.model->shape.vocab;
+    open_values(NULL);
     float *clean = test_logits(&f.model, tokens, TOKENS, &test_no_perturbation);
     float *under = test_logits(&f.model, tokens, TOKENS, &noise);
     perturb_masters(&noise);
@@ -157,9 +195,11 @@ static void check_logits(const char *name) {
 
 static void a_perturbed_pass_reads_perturbed_masters(void **state) {
     (void)state;
-    check_reading("tiny-llama", &quantized);
-    check_reading("tiny-llama", &masked);
-    check_reading("tiny-llama-fp32", &unquantized);
+    check_reading("tiny-llama", &quantized, NULL);
+    check_reading("tiny-llama", &masked, NULL);
+    check_reading("tiny-llama", &masked, &of_all);
+    check_reading("tiny-llama-fp32", &unquantized, NULL);
+    check_reading("tiny-llama-fp32", &unquantized, &of_q_and_v);
     check_logits("arch/opt");
     check_logits("arch/gpt2");
     check_logits("arch/gemma2");
@@ -170,7 +210,7 @@ static void a_perturbed_pass_reads_perturbed_masters(void **state) {
 static void masks_choose_spans_by_name(void **state) {
     (void)state;
     double with[TARGETS_MAX], without[TARGETS_MAX];
-    open_model("tiny-llama", &masked);
+    open_model("tiny-llama", &masked, NULL);
     run(with, &test_no_perturbation);
     const qzo_model *model = f.model.model;
     int scales = 0;
@@ -187,7 +227,7 @@ static void masks_choose_spans_by_name(void **state) {
     assert_int_equal(model->span_count, 4 + 5); /* and the norms */
     assert_true(model->master_count > model->value_count);
     close_model();
-    open_model("tiny-llama", &qzo_training_default);
+    open_model("tiny-llama", &qzo_training_default, NULL);
     run(without, &test_no_perturbation);
     assert_memory_equal(with, without, (size_t)f.pack.target_count * sizeof *with);
     close_model();
@@ -222,10 +262,6 @@ static void names_are_matched_by_parts_or_whole(void **state) {
 
 /* --- slopes --- */
 
-static double direction(int64_t i) {
-    return (double)((uint64_t)i * 2654435761u & 0xffffffffu) / 0x1p31 - 1.0;
-}
-
 /* (L(h) - L(-h)) / 2h along the direction of one span, which may come one element late. */
 static double quotient(const qzo_span *span, double h, int64_t shift) {
     double losses[2], log_probs[TARGETS_MAX];
@@ -243,20 +279,21 @@ static double quotient(const qzo_span *span, double h, int64_t shift) {
     return (losses[0] - losses[1]) / (2.0 * h);
 }
 
-static void check_slopes(const char *name, const qzo_training *training, const char *recorded,
+static void check_slopes(const char *name, const qzo_training *training,
+                         const qzo_adapter_settings *adapters, const char *recorded,
                          int tensor_count) {
     qzo_safetensors *file = NULL;
     double log_probs[TARGETS_MAX], worst = 0.0;
     int found = 0, noticed = 0;
-    open_model(name, training);
+    open_model(name, training, adapters);
     assert_ok(qzo_safetensors_open(&file, qzo_test_fixture(recorded)));
     const qzo_tensor_view *loss = qzo_safetensors_find(file, "loss");
     double expected_loss;
     memcpy(&expected_loss, loss->data, sizeof expected_loss);
     qzo_test_assert_close(run(log_probs, &test_no_perturbation), expected_loss, LOSS_ERROR,
                           "LOSS_ERROR");
-    for (int64_t s = 0; s < f.model.model->span_count; s++) {
-        const qzo_span *span = &f.model.model->spans[s];
+    for (int64_t s = 0; s < f.span_count; s++) {
+        const qzo_span *span = &f.spans[s];
         char key[256];
         snprintf(key, sizeof key, "slope.%s", span->name);
         const qzo_tensor_view *view = qzo_safetensors_find(file, key);
@@ -282,8 +319,15 @@ static void check_slopes(const char *name, const qzo_training *training, const c
 
 static void slopes_are_those_of_autograd(void **state) {
     (void)state;
-    check_slopes("tiny-llama", &quantized, "slopes-quantized.safetensors", 7);
-    check_slopes("tiny-llama-fp32", &unquantized, "slopes-unquantized.safetensors", 21);
+    check_slopes("tiny-llama", &quantized, NULL, "slopes-quantized.safetensors", 7);
+    check_slopes("tiny-llama-fp32", &unquantized, NULL, "slopes-unquantized.safetensors", 21);
+}
+
+static void slopes_of_adapters_are_those_of_autograd(void **state) {
+    (void)state;
+    check_slopes("tiny-llama", &qzo_training_default, &of_q_and_v, "slopes-lora.safetensors", 8);
+    check_slopes("tiny-llama-fp32", &qzo_training_default, &of_all, "slopes-lora-all.safetensors",
+                 28);
 }
 
 int main(void) {
@@ -292,6 +336,7 @@ int main(void) {
         cmocka_unit_test(masks_choose_spans_by_name),
         cmocka_unit_test(names_are_matched_by_parts_or_whole),
         cmocka_unit_test(slopes_are_those_of_autograd),
+        cmocka_unit_test(slopes_of_adapters_are_those_of_autograd),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -425,7 +425,7 @@ static qzo_status load(qzo_workbench *workbench, const qzo_trial_spec *spec,
     qzo_status status = QZO_OK;
     QZO_TRY(qzo_workbench_load_model(workbench, options->model_path));
     if (options->task_path == NULL) return QZO_OK;
-    QZO_TRY(qzo_workbench_check_trainable(workbench->model->value_count, options->model_path));
+    QZO_TRY(qzo_workbench_check_trainable(workbench));
     QZO_TRY(qzo_workbench_prepare(workbench, spec));
 cleanup:
     return status;

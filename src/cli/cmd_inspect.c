@@ -1,7 +1,7 @@
 /* qzo inspect MODEL: what a model folder holds and takes, without loading it. */
 #include "cli/cli.h"
 
-#include "model/model.h"
+#include "trial/trial_spec.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -23,6 +23,7 @@ typedef struct inspection {
     qzo_model_sizes sizes;
     module *modules;
     int64_t module_count;
+    int64_t adapter_rank;                  /* of the group lora's values */
     int64_t group_values[QZO_GROUP_COUNT]; /* that each group of train.groups would train */
 } inspection;
 
@@ -61,6 +62,19 @@ static qzo_status add_module(inspection *in, int64_t layer, qzo_linear_kind kind
     return added->name != NULL ? QZO_OK : fail_memory(in);
 }
 
+/* Of adapters with the settings that a sweep file need not say. */
+static qzo_status count_adapters(inspection *in, const qzo_model *model) {
+    qzo_trial_spec spec;
+    qzo_adapters *adapters = NULL;
+    qzo_trial_spec_defaults(&spec);
+    in->adapter_rank = spec.lora_rank;
+    const qzo_adapter_settings settings = {.rank = spec.lora_rank, .targets = ""};
+    qzo_status status = qzo_adapters_open(&adapters, model, &settings);
+    if (status == QZO_OK) in->group_values[QZO_GROUP_LORA] = adapters->value_count;
+    qzo_adapters_close(adapters);
+    return status;
+}
+
 /* Loads the model as a trial of all groups would, on a backend that holds nothing. */
 static qzo_status count_groups(inspection *in) {
     static const qzo_training all = {.groups = {{true, QZO_KEEP_AUTO, "", ""},
@@ -78,6 +92,7 @@ static qzo_status count_groups(inspection *in) {
         const qzo_part *part = &model->parts[i];
         in->group_values[part->kind] += model->spans[part->tensor->span].count;
     }
+    status = count_adapters(in, model);
 cleanup:
     qzo_model_free(model);
     qzo_backend_close(backend);
@@ -223,7 +238,7 @@ static void print_sizes(const inspection *in) {
     printf("groups           ");
     for (int kind = 0; kind < QZO_GROUP_COUNT; kind++)
         printf("%s %s %" PRId64, kind > 0 ? "," : "", qzo_group_name(kind), in->group_values[kind]);
-    printf("\n");
+    printf(" (rank %" PRId64 ")\n", in->adapter_rank);
     printf("memory per rank   mapped %s (shared by the ranks of a host)",
            qzo_bytes_text(text, in->sizes.mapped_bytes));
     printf(", loaded %s", qzo_bytes_text(text, in->sizes.loaded_bytes));

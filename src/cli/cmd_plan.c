@@ -143,6 +143,9 @@ static void print_memory(const plan *p) {
         print_bytes("unmeasured", item->size_bytes, item->name);
     print_bytes("sum", memory->rank_bytes,
                 memory->library_memory != NULL ? "on the device" : "mapped, host and own");
+    if (memory->adapter_count > 0)
+        printf("  adapters beside %" PRId64 " linear layers: %" PRId64 " values\n",
+               memory->adapter_count, memory->adapter_values);
     printf("  %" PRId64 " trainable values, at most %" PRId64 " tokens in a forward pass\n",
            memory->value_count, memory->row_max);
 }
@@ -199,10 +202,10 @@ static json_t *memory_to_json(const plan *p) {
     const qzo_kind *kind = qzo_kinds_largest(&p->kinds);
     if (kind == NULL) return json_null();
     const qzo_memory_plan *memory = &kind->memory;
-    json_t *root =
-        json_pack("{ss, sI, sI, sI}", "backend", memory->backend_name, "values",
-                  (json_int_t)memory->value_count, "libraries", (json_int_t)memory->library_bytes,
-                  "sum", (json_int_t)memory->rank_bytes);
+    json_t *root = json_pack(
+        "{ss, sI, sI, sI, sI}", "backend", memory->backend_name, "values",
+        (json_int_t)memory->value_count, "adapter_values", (json_int_t)memory->adapter_values,
+        "libraries", (json_int_t)memory->library_bytes, "sum", (json_int_t)memory->rank_bytes);
     for (int i = 0; i < PART_COUNT; i++)
         json_object_set_new(root, parts[i].name, json_integer(part_bytes(memory, i)));
     return root;

@@ -32,6 +32,7 @@ typedef struct buffers {
 
 struct qzo_forward {
     const qzo_model *model;
+    qzo_adapters *adapters; /* NULL: none */
     qzo_pack_limits limits;
     void *memory;
     buffers at;
@@ -133,6 +134,11 @@ cleanup:
 
 qzo_status qzo_forward_open(qzo_forward **out, const qzo_model *model,
                             const qzo_pack_limits *limits) {
+    return qzo_forward_open_adapted(out, model, NULL, limits);
+}
+
+qzo_status qzo_forward_open_adapted(qzo_forward **out, const qzo_model *model,
+                                    qzo_adapters *adapters, const qzo_pack_limits *limits) {
     qzo_status status = QZO_OK;
     qzo_backend *backend = model->backend;
     qzo_arena arena = {0};
@@ -144,6 +150,7 @@ qzo_status qzo_forward_open(qzo_forward **out, const qzo_model *model,
     forward = calloc(1, sizeof *forward);
     if (forward == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for a forward pass");
     forward->model = model;
+    forward->adapters = adapters;
     forward->limits = *limits;
     forward->position_rows = calloc((size_t)limits->rows + 1, sizeof(int32_t));
     forward->ordered_row = calloc(targets, sizeof(int32_t));
@@ -164,6 +171,7 @@ qzo_status qzo_forward_open(qzo_forward **out, const qzo_model *model,
     slice(&forward->at, &arena, model->arch, &model->shape, backend->ops->activation_bytes, limits);
     QZO_TRY(qzo_arena_finish(&arena));
     QZO_TRY(load_rope_table(forward));
+    if (adapters != NULL) QZO_TRY(qzo_adapters_reserve(adapters, limits->rows));
     QZO_TRY(backend->ops->reserve(backend, limits->context));
     *out = forward;
     forward = NULL;
@@ -236,17 +244,23 @@ static qzo_status vector_values(const pass *p, const float **out, const qzo_vect
     return backend->ops->perturb(backend, scratch, &vector->tensor, p->masters, p->perturbation);
 }
 
-/* out (rows, out_features) = x W^T + bias */
+/* out (rows, out_features) = x W^T + bias, and what an adapter adds */
 static qzo_status linear(const pass *p, const qzo_layer *layer, qzo_linear_kind kind, qzo_act *out,
                          const qzo_act *x, int64_t rows) {
     qzo_backend *backend = p->forward->model->backend;
     qzo_status status = QZO_OK;
     const float *bias = NULL;
+    const qzo_adapter *adapter = qzo_adapters_find(p->forward->adapters, layer, kind);
     QZO_TRY(backend->ops->linear(backend, out, x, layer->weights[kind], p->masters, p->perturbation,
                                  rows));
-    if (layer->biases[kind].values == NULL) goto cleanup;
-    QZO_TRY(vector_values(p, &bias, &layer->biases[kind], p->forward->at.vectors[0]));
-    QZO_TRY(backend->ops->add_bias(backend, out, bias, rows, layer->tensors[kind].out_features));
+    if (layer->biases[kind].values != NULL) {
+        QZO_TRY(vector_values(p, &bias, &layer->biases[kind], p->forward->at.vectors[0]));
+        QZO_TRY(
+            backend->ops->add_bias(backend, out, bias, rows, layer->tensors[kind].out_features));
+    }
+    if (adapter != NULL)
+        QZO_TRY(qzo_adapter_add(p->forward->adapters, adapter, out, x, p->masters, p->perturbation,
+                                rows));
 cleanup:
     return status;
 }

@@ -5,8 +5,8 @@
 #ifndef QZO_MODEL_FORWARD_H
 #define QZO_MODEL_FORWARD_H
 
+#include "model/adapters.h"
 #include "model/kv_cache.h"
-#include "model/model.h"
 #include "model/pack.h"
 
 typedef struct qzo_forward qzo_forward;
@@ -15,6 +15,11 @@ typedef struct qzo_forward qzo_forward;
  * exceeds the model's positions. */
 qzo_status qzo_forward_open(qzo_forward **out, const qzo_model *model,
                             const qzo_pack_limits *limits);
+
+/* The same with adapters of that model, which must outlive it and serve one workspace at a time;
+ * NULL: none. */
+qzo_status qzo_forward_open_adapted(qzo_forward **out, const qzo_model *model,
+                                    qzo_adapters *adapters, const qzo_pack_limits *limits);
 void qzo_forward_close(qzo_forward *forward); /* NULL is fine */
 
 const qzo_pack_limits *qzo_forward_limits(const qzo_forward *forward);

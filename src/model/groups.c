@@ -6,7 +6,7 @@
 
 enum { PATTERN_BYTES = 512 };
 
-static const char *const group_names[] = {"scales", "unquantized", "weights"};
+static const char *const group_names[] = {"scales", "unquantized", "weights", "lora"};
 static const char *const keep_names[] = {"auto", "free", "positive", "keep_sign"};
 
 const char *qzo_group_name(int kind) { return kind < QZO_GROUP_COUNT ? group_names[kind] : NULL; }
@@ -16,10 +16,11 @@ const char *qzo_keep_name(int keep) { return keep <= QZO_KEEP_SIGN ? keep_names[
 const qzo_training qzo_training_default = {
     .groups = {[QZO_GROUP_SCALES] = {true, QZO_KEEP_AUTO, "", ""},
                [QZO_GROUP_UNQUANTIZED] = {false, QZO_KEEP_AUTO, "", ""},
-               [QZO_GROUP_WEIGHTS] = {false, QZO_KEEP_AUTO, "", ""}}};
+               [QZO_GROUP_WEIGHTS] = {false, QZO_KEEP_AUTO, "", ""},
+               [QZO_GROUP_LORA] = {false, QZO_KEEP_AUTO, "", ""}}};
 
 bool qzo_training_equal(const qzo_training *a, const qzo_training *b) {
-    for (int kind = 0; kind < QZO_GROUP_COUNT; kind++) {
+    for (int kind = 0; kind < QZO_GROUP_LORA; kind++) {
         const qzo_group_choice *x = &a->groups[kind], *y = &b->groups[kind];
         if (x->is_used != y->is_used) return false;
         if (x->is_used && (x->keep != y->keep || strcmp(x->include, y->include) != 0 ||

@@ -11,10 +11,11 @@ typedef enum {
     QZO_GROUP_SCALES,      /* of quantized weights */
     QZO_GROUP_UNQUANTIZED, /* embeddings, positions, norms, biases, head */
     QZO_GROUP_WEIGHTS,     /* linear layers that are not quantized (MeZO, arXiv 2305.17333) */
+    QZO_GROUP_LORA,        /* low-rank adapters beside linear layers (adapters.h) */
     QZO_GROUP_COUNT
 } qzo_group_kind;
 
-/* "scales", "unquantized", "weights"; NULL past the last. */
+/* "scales", "unquantized", "weights", "lora"; NULL past the last. */
 const char *qzo_group_name(int kind);
 
 /* How a group's values are kept after an update. */
@@ -43,6 +44,7 @@ typedef struct qzo_training {
 /* The scales alone. */
 extern const qzo_training qzo_training_default;
 
+/* Whether one loaded model serves both. Adapters are no part of it. */
 bool qzo_training_equal(const qzo_training *a, const qzo_training *b);
 
 /* Whether values of that kind and name train. */

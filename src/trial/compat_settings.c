@@ -40,7 +40,10 @@ qzo_status qzo_trial_spec_check_compat(const qzo_trial_spec *spec) {
         return refuse("directions", "gaussian", spec->directions);
     if (strcmp(spec->update_rule, "plain") != 0)
         return refuse("update_rule", "plain", spec->update_rule);
-    for (int kind = 0; kind < QZO_GROUP_COUNT && status == QZO_OK; kind++)
+    if (qzo_trial_spec_trains(spec, QZO_GROUP_LORA))
+        return qzo_fail(QZO_ERR_CONFIG, "compat: paper has no adapters: expected groups without "
+                                        "lora");
+    for (int kind = 0; kind < QZO_GROUP_LORA && status == QZO_OK; kind++)
         status = check_group(spec, kind);
     return status;
 }

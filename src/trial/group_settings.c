@@ -66,6 +66,13 @@ qzo_training qzo_trial_spec_training(const qzo_trial_spec *spec) {
     return training;
 }
 
+qzo_adapter_settings qzo_trial_spec_adapters(const qzo_trial_spec *spec) {
+    if (!qzo_trial_spec_trains(spec, QZO_GROUP_LORA)) return (qzo_adapter_settings){.targets = ""};
+    return (qzo_adapter_settings){.rank = spec->lora_rank,
+                                  .scale = (float)(spec->lora_alpha / (double)spec->lora_rank),
+                                  .targets = spec->group[QZO_GROUP_LORA].include};
+}
+
 void qzo_trial_spec_rates(qzo_value_group out[QZO_GROUP_COUNT], const qzo_trial_spec *spec) {
     for (int kind = 0; kind < QZO_GROUP_COUNT; kind++) {
         const qzo_group_settings *group = &spec->group[kind];
@@ -79,6 +86,13 @@ void qzo_trial_spec_rates(qzo_value_group out[QZO_GROUP_COUNT], const qzo_trial_
     }
 }
 
+static void forget_adapters(qzo_trial_spec *spec) {
+    qzo_trial_spec defaults;
+    qzo_trial_spec_defaults(&defaults);
+    spec->lora_rank = defaults.lora_rank;
+    spec->lora_alpha = defaults.lora_alpha;
+}
+
 /* What stands for the trial's own value is one identity with it, and what is said of a group that
  * does not train is none. */
 static qzo_status complete_group(qzo_trial_spec *spec, qzo_group_kind kind) {
@@ -86,6 +100,7 @@ static qzo_status complete_group(qzo_trial_spec *spec, qzo_group_kind kind) {
     if (!qzo_trial_spec_trains(spec, kind)) {
         *group = (qzo_group_settings){.constraint = qzo_keep_name(QZO_KEEP_AUTO)};
         group->include = group->exclude = qzo_text_intern("");
+        if (kind == QZO_GROUP_LORA) forget_adapters(spec);
         return QZO_OK;
     }
     if (group->learning_rate == spec->learning_rate) group->learning_rate = 0.0;

@@ -10,11 +10,14 @@ static qzo_status count(qzo_memory_plan *out, qzo_workbench *bench, const qzo_tr
     QZO_TRY(qzo_workbench_load_for(bench, spec));
     QZO_TRY(backend->ops->memory_use(backend, &loaded));
     QZO_TRY(qzo_workbench_prepare(bench, spec));
-    QZO_TRY(qzo_workbench_check_trainable(bench->model->value_count, spec->model_path));
+    QZO_TRY(qzo_workbench_check_trainable(bench));
     QZO_TRY(backend->ops->memory_use(backend, &all));
-    int64_t values_bytes = bench->model->master_count * (int64_t)sizeof(float);
+    int64_t adapter_values = qzo_workbench_value_count(bench) - bench->model->value_count;
+    int64_t values_bytes = (bench->model->master_count + adapter_values) * (int64_t)sizeof(float);
     out->mapped_bytes = qzo_model_dir_data_bytes(bench->model->dir);
-    out->value_count = bench->model->value_count;
+    out->value_count = qzo_workbench_value_count(bench);
+    out->adapter_values = adapter_values;
+    out->adapter_count = bench->adapters != NULL ? bench->adapters->adapter_count : 0;
     out->row_max = bench->limits.rows;
     out->ends_bytes = bench->model->ends_bytes;
     out->weight_bytes = all.held_bytes[QZO_MEMORY_WEIGHTS] - out->ends_bytes;

@@ -23,6 +23,7 @@ typedef struct qzo_memory_plan {
     int64_t library_bytes;                 /* their sum */
     int64_t
         rank_bytes; /* what --memory-limit bounds: own and libraries', or own, mapped and host's */
+    int64_t adapter_count, adapter_values; /* linear layers with an adapter; of value_count */
     int64_t value_count;
     int64_t row_max; /* packed tokens of the largest forward pass */
 } qzo_memory_plan;

@@ -66,14 +66,14 @@ static qzo_status take_header(replay *r, const qzo_frame *frame) {
     QZO_TRY(set_arithmetic(r->progress, header.arithmetic, strlen(header.arithmetic)));
     if (header.value_count == 0) goto cleanup; /* a trial that failed before its model was loaded */
     QZO_TRY(qzo_masters_digest(&digest, &r->bench->trainable));
-    if (header.value_count != (uint64_t)r->bench->model->value_count ||
-        header.initial_digest != digest)
+    int64_t value_count = qzo_workbench_value_count(r->bench);
+    if (header.value_count != (uint64_t)value_count || header.initial_digest != digest)
         status = qzo_fail(QZO_ERR_FORMAT,
                           "the journal starts from %llu values with digest %016llx, the model has "
                           "%lld with digest %016llx",
                           (unsigned long long)header.value_count,
-                          (unsigned long long)header.initial_digest,
-                          (long long)r->bench->model->value_count, (unsigned long long)digest);
+                          (unsigned long long)header.initial_digest, (long long)value_count,
+                          (unsigned long long)digest);
     r->progress->digest = digest;
 cleanup:
     free(texts);

@@ -17,6 +17,7 @@
 #define STEPS_MAX   1e9
 #define COUNT_MAX   1e6
 #define SAMPLES_MAX 65536.0
+#define RANK_MAX    65536.0
 #define NUMBER_MAX  1e6
 
 static const char *update_rule_choice(int index) {
@@ -57,6 +58,12 @@ static const char *metric_goal_choice(int index) {
 #define PATH(key, field, what)                                                                     \
     key, NULL, QZO_SECTION_TOP, QZO_SETTING_PATH, AT(field), 0, 0, false, NULL, NULL, false, "",   \
         .help = what
+#define KEYED_INT(key, field, min, max, default_text, unit, what)                                  \
+    key, NULL, QZO_SECTION_TRAIN, QZO_SETTING_INT, AT(field), min, max, false, default_text, NULL, \
+        true, unit, .help = what
+#define KEYED_NUMBER(key, field, max, above_zero, default_text, what)                              \
+    key, NULL, QZO_SECTION_TRAIN, QZO_SETTING_NUMBER, AT(field), 0, max, above_zero, default_text, \
+        NULL, true, "", .help = what
 #define INT(field, min, max, default_text, unit, what)                                             \
 #field, NULL, QZO_SECTION_TRAIN, QZO_SETTING_INT, AT(field), min, max, false, default_text,    \
         NULL, true, unit, .help = what
@@ -75,7 +82,7 @@ static const char *metric_goal_choice(int index) {
 #define WORDS(key, field, default_text, choice, what)                                              \
     key, NULL, QZO_SECTION_TRAIN, QZO_SETTING_WORDS, AT(field), 0, 0, false, default_text, choice, \
         true, "", .help = what, .is_later = true
-#define GROUP(name, kind)                                                                          \
+#define GROUP_STEPS(name, kind)                                                                    \
     {"groups." name ".learning_rate",                                                              \
      NULL,                                                                                         \
      QZO_SECTION_TRAIN,                                                                            \
@@ -118,20 +125,13 @@ static const char *metric_goal_choice(int index) {
          "steps",                                                                                  \
          .help = name " rest up to this step",                                                     \
          .is_later = true},                                                                        \
-        {"groups." name ".until",                                                                  \
-         NULL,                                                                                     \
-         QZO_SECTION_TRAIN,                                                                        \
-         QZO_SETTING_INT,                                                                          \
-         AT(group[kind].until),                                                                    \
-         0,                                                                                        \
-         STEPS_MAX,                                                                                \
-         false,                                                                                    \
-         "0",                                                                                      \
-         NULL,                                                                                     \
-         true,                                                                                     \
-         "steps",                                                                                  \
-         .help = name " rest after this step; 0: never",                                           \
-         .is_later = true},                                                                        \
+    {                                                                                              \
+        "groups." name ".until", NULL, QZO_SECTION_TRAIN, QZO_SETTING_INT, AT(group[kind].until),  \
+            0, STEPS_MAX, false, "0", NULL, true, "steps",                                         \
+            .help = name " rest after this step; 0: never", .is_later = true                       \
+    }
+#define GROUP(name, kind)                                                                          \
+    GROUP_STEPS(name, kind),                                                                       \
         {"groups." name ".constraint",                                                             \
          NULL,                                                                                     \
          QZO_SECTION_TRAIN,                                                                        \
@@ -205,6 +205,14 @@ const qzo_setting qzo_settings[] = {
     GROUP("scales", QZO_GROUP_SCALES),
     GROUP("unquantized", QZO_GROUP_UNQUANTIZED),
     GROUP("weights", QZO_GROUP_WEIGHTS),
+    GROUP_STEPS("lora", QZO_GROUP_LORA),
+    {KEYED_INT("groups.lora.rank", lora_rank, 1, RANK_MAX, "8", "", "columns of an adapter"),
+     .is_later = true},
+    {KEYED_NUMBER("groups.lora.alpha", lora_alpha, NUMBER_MAX, true, "16",
+                  "adapters are scaled by alpha / rank"),
+     .is_later = true},
+    {WORDS("groups.lora.targets", group[QZO_GROUP_LORA].include, "", NULL,
+           "linear layers that have one, by PEFT's names; none: queries and values")},
     {0},
 };
 

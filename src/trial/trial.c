@@ -162,7 +162,8 @@ static qzo_status open_journal(trial *t, const qzo_journal_file *file) {
     qzo_status status = QZO_OK;
     QZO_TRY(qzo_journal_open(&t->journal, t->files->journal_path, file, t->spec->samples_per_step));
     if (!t->progress.has_header) {
-        QZO_TRY(append_header(t, (uint64_t)t->bench->model->value_count, t->progress.digest));
+        QZO_TRY(
+            append_header(t, (uint64_t)qzo_workbench_value_count(t->bench), t->progress.digest));
     } else if (strcmp(t->progress.arithmetic, arithmetic_of(t)) != 0) {
         qzo_log_warn("resuming with arithmetic \"%s\" after \"%s\"", arithmetic_of(t),
                      t->progress.arithmetic);
@@ -413,8 +414,7 @@ cleanup:
 
 static qzo_status prepare(trial *t, qzo_outcome *outcome, bool *failed) {
     qzo_status status = qzo_workbench_prepare(t->bench, t->spec);
-    if (status == QZO_OK)
-        status = qzo_workbench_check_trainable(t->bench->model->value_count, t->spec->model_path);
+    if (status == QZO_OK) status = qzo_workbench_check_trainable(t->bench);
     status = qzo_comm_worst_status(t->group, status);
     *failed =
         is_of_trial(status) ||

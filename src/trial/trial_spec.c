@@ -229,6 +229,9 @@ void qzo_trial_spec_defaults(qzo_trial_spec *out) {
         qzo_status status = qzo_setting_read(out, s, s->default_text);
         QZO_ASSERT(status == QZO_OK);
     }
+    /* Adapters have no settings for these. */
+    out->group[QZO_GROUP_LORA].constraint = qzo_keep_name(QZO_KEEP_FREE);
+    out->group[QZO_GROUP_LORA].exclude = out->group[QZO_GROUP_LORA].include;
 }
 
 static bool reads(const qzo_update_rule *rule, const char *key) {

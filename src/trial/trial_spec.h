@@ -11,7 +11,7 @@
 
 #include "base/digest.h"
 #include "base/status.h"
-#include "model/groups.h"
+#include "model/adapters.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -22,7 +22,8 @@ typedef struct qzo_group_settings {
     double learning_rate, eps;     /* 0: the trial's */
     int64_t after, until;          /* trains in steps after + 1 .. until; until 0: to the last */
     const char *constraint;        /* qzo_keep_name */
-    const char *include, *exclude; /* patterns, see qzo_group_choice; interned */
+    const char *include, *exclude; /* patterns, see qzo_group_choice; of lora its targets, see
+                                      qzo_adapter_settings; interned */
 } qzo_group_settings;
 
 typedef struct qzo_trial_spec {
@@ -60,6 +61,8 @@ typedef struct qzo_trial_spec {
     uint64_t noise_seed;
     const char *groups; /* what trains: names of groups joined by '+'; interned */
     qzo_group_settings group[QZO_GROUP_COUNT];
+    int64_t lora_rank;
+    double lora_alpha;
     bool has_data_seed; /* false: data_seed = seed */
     bool has_noise_seed;
 } qzo_trial_spec;
@@ -138,6 +141,7 @@ qzo_status qzo_trial_spec_check_compat(const qzo_trial_spec *spec);
  * trial's. */
 bool qzo_trial_spec_trains(const qzo_trial_spec *spec, qzo_group_kind kind);
 qzo_training qzo_trial_spec_training(const qzo_trial_spec *spec);
+qzo_adapter_settings qzo_trial_spec_adapters(const qzo_trial_spec *spec);
 void qzo_trial_spec_rates(qzo_value_group out[QZO_GROUP_COUNT], const qzo_trial_spec *spec);
 
 qzo_status qzo_trial_spec_copy(qzo_trial_spec *out, const qzo_trial_spec *spec);

@@ -107,13 +107,22 @@ cleanup:
 
 /* --- what must fit together --- */
 
-qzo_status qzo_workbench_check_trainable(int64_t value_count, const char *model_path) {
-    if (value_count > 0) return QZO_OK;
+static int64_t adapter_values(const qzo_workbench *bench) {
+    return bench->adapters != NULL ? bench->adapters->value_count : 0;
+}
+
+int64_t qzo_workbench_value_count(const qzo_workbench *bench) {
+    return bench->model->value_count + adapter_values(bench);
+}
+
+qzo_status qzo_workbench_check_trainable(const qzo_workbench *bench) {
+    if (qzo_workbench_value_count(bench) > 0) return QZO_OK;
     return qzo_fail(QZO_ERR_CONFIG,
                     "%s: the model has nothing to train: none of its weights is quantized, or the "
                     "trial's groups have none of its tensors (tools/quantize_gptq.py makes a GPTQ "
-                    "folder; groups: weights trains what is not quantized)",
-                    model_path);
+                    "folder; groups: weights trains what is not quantized, groups: lora trains "
+                    "adapters)",
+                    bench->model_path);
 }
 
 static qzo_status check_fit(const qzo_shape *shape, const qzo_task *task,
@@ -168,8 +177,7 @@ static void drop_workspace(qzo_workbench *bench) {
     bench->limits = (qzo_pack_limits){0};
 }
 
-static void drop_model(qzo_workbench *bench) {
-    drop_workspace(bench);
+static void drop_masters(qzo_workbench *bench) {
     bench->backend->ops->release(bench->backend, bench->initial);
     bench->backend->ops->release(bench->backend, bench->masters);
     free(bench->best_host);
@@ -178,6 +186,18 @@ static void drop_model(qzo_workbench *bench) {
     bench->room = NULL;
     free(bench->spans);
     bench->spans = NULL;
+    bench->trainable = (qzo_trainable){0};
+}
+
+static void drop_adapters(qzo_workbench *bench) {
+    drop_workspace(bench); /* it borrows them */
+    qzo_adapters_close(bench->adapters);
+    bench->adapters = NULL;
+}
+
+static void drop_model(qzo_workbench *bench) {
+    drop_adapters(bench);
+    drop_masters(bench);
     qzo_model_free(bench->model);
     bench->model = NULL;
     free(bench->model_path);
@@ -199,11 +219,18 @@ void qzo_workbench_release(qzo_workbench *bench) {
     *bench = (qzo_workbench){0};
 }
 
+/* Adapters are perturbed by themselves, whatever their trial does with scales: B starts at 0. */
+static void fill_units(const qzo_workbench *bench, float *host) {
+    float *units = host + bench->model->master_count;
+    for (int64_t i = 0; i < adapter_values(bench); i++) units[i] = 1.0f;
+}
+
 static qzo_status load_initial(qzo_workbench *bench, size_t size_bytes) {
     qzo_status status = QZO_OK;
     float *host = malloc(size_bytes > 0 ? size_bytes : 1);
     if (host == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for %zu bytes", size_bytes);
     QZO_TRY(qzo_model_initial_values(bench->model, host));
+    fill_units(bench, host);
     QZO_TRY(bench->backend->ops->upload(bench->backend, bench->initial, host, size_bytes));
     /* What lies behind the values that train stays as it is. */
     QZO_TRY(bench->backend->ops->upload(bench->backend, bench->masters, host, size_bytes));
@@ -217,7 +244,10 @@ cleanup:
 static qzo_status load_masters(qzo_workbench *bench) {
     qzo_status status = QZO_OK;
     qzo_backend *backend = bench->backend;
-    size_t size_bytes = (size_t)bench->model->master_count * sizeof(float);
+    const qzo_model *model = bench->model;
+    const qzo_adapters *adapters = bench->adapters;
+    int64_t adapter_spans = adapters != NULL ? adapters->span_count : 0;
+    size_t size_bytes = (size_t)(model->master_count + adapter_values(bench)) * sizeof(float);
     float **const arrays[] = {&bench->initial, &bench->masters};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
         void *memory = NULL;
@@ -225,18 +255,32 @@ static qzo_status load_masters(qzo_workbench *bench) {
         *arrays[i] = memory;
     }
     if (!backend->dry) QZO_TRY(load_initial(bench, size_bytes));
-    bench->spans = calloc((size_t)bench->model->span_count + 1, sizeof *bench->spans);
+    bench->spans = calloc((size_t)(model->span_count + adapter_spans) + 1, sizeof *bench->spans);
     if (bench->spans == NULL) {
         status = qzo_fail(QZO_ERR_MEMORY, "out of memory for the spans");
         goto cleanup;
     }
-    for (int64_t i = 0; i < bench->model->span_count; i++) bench->spans[i] = bench->model->spans[i];
+    for (int64_t i = 0; i < model->span_count; i++) bench->spans[i] = model->spans[i];
+    for (int64_t i = 0; i < adapter_spans; i++)
+        bench->spans[model->span_count + i] = adapters->spans[i];
     bench->trainable = (qzo_trainable){.backend = backend,
                                        .masters = bench->masters,
                                        .spans = bench->spans,
-                                       .span_count = bench->model->span_count,
+                                       .span_count = model->span_count + adapter_spans,
                                        .groups = bench->model->groups,
                                        .group_count = QZO_GROUP_COUNT};
+cleanup:
+    return status;
+}
+
+/* The adapters of the bench's settings, and masters with room for them. */
+static qzo_status load_adapters(qzo_workbench *bench) {
+    qzo_status status = QZO_OK;
+    drop_adapters(bench);
+    drop_masters(bench);
+    if (bench->adapter_settings.rank > 0)
+        QZO_TRY(qzo_adapters_open(&bench->adapters, bench->model, &bench->adapter_settings));
+    QZO_TRY(load_masters(bench));
 cleanup:
     return status;
 }
@@ -252,7 +296,7 @@ qzo_status qzo_workbench_take_model(qzo_workbench *bench, qzo_model_dir *dir) {
         return status;
     }
     QZO_TRY(qzo_model_load_for(&bench->model, dir, bench->backend, &bench->training));
-    QZO_TRY(load_masters(bench));
+    QZO_TRY(load_adapters(bench));
     bench->load_seconds = qzo_clock_seconds() - begin;
 cleanup:
     if (status != QZO_OK) drop_model(bench);
@@ -275,26 +319,43 @@ void qzo_workbench_log_load(qzo_workbench *bench, qzo_log_level level) {
                 bench->model_path, mapped, seconds);
 }
 
-/* The model at path, for that training. */
-static qzo_status load_for(qzo_workbench *bench, const char *path, const qzo_training *training) {
+/* The model at path, for that training and with these adapters. What is there already stays. */
+static qzo_status load_for(qzo_workbench *bench, const char *path, const qzo_training *training,
+                           const qzo_adapter_settings *adapters) {
+    qzo_status status = QZO_OK;
     qzo_model_dir *dir = NULL;
-    if (bench->model != NULL && strcmp(bench->model_path, path) == 0 &&
-        qzo_training_equal(&bench->training, training))
-        return QZO_OK;
-    qzo_status status = qzo_model_dir_open(&dir, path);
+    bool is_loaded = bench->model != NULL && strcmp(bench->model_path, path) == 0 &&
+                     qzo_training_equal(&bench->training, training);
+    if (is_loaded && qzo_adapter_settings_equal(&bench->adapter_settings, adapters)) return QZO_OK;
     bench->training = *training;
-    if (status == QZO_OK) return qzo_workbench_take_model(bench, dir);
-    drop_model(bench);
+    bench->adapter_settings = *adapters;
+    if (is_loaded) {
+        status = load_adapters(bench);
+    } else {
+        status = qzo_model_dir_open(&dir, path);
+        if (status == QZO_OK) return qzo_workbench_take_model(bench, dir);
+    }
+    if (status != QZO_OK) drop_model(bench);
     return status;
 }
 
 qzo_status qzo_workbench_load_model(qzo_workbench *bench, const char *path) {
-    return load_for(bench, path, &qzo_training_default);
+    return load_for(bench, path, &qzo_training_default, &(qzo_adapter_settings){.targets = ""});
 }
 
 qzo_status qzo_workbench_load_for(qzo_workbench *bench, const qzo_trial_spec *spec) {
     const qzo_training training = qzo_trial_spec_training(spec);
-    return load_for(bench, spec->model_path, &training);
+    const qzo_adapter_settings adapters = qzo_trial_spec_adapters(spec);
+    return load_for(bench, spec->model_path, &training, &adapters);
+}
+
+/* The adapters' first values; in best_host, which nobody reads before something better is there. */
+static qzo_status reset_adapters(qzo_workbench *bench, uint64_t seed) {
+    int64_t first = bench->model->master_count, count = adapter_values(bench);
+    if (count == 0 || bench->backend->dry) return QZO_OK;
+    qzo_adapters_initial_values(bench->adapters, bench->best_host + first, seed);
+    return bench->backend->ops->upload(bench->backend, bench->masters + first,
+                                       bench->best_host + first, (size_t)count * sizeof(float));
 }
 
 qzo_status qzo_workbench_reset(qzo_workbench *bench, const qzo_trial_spec *spec) {
@@ -310,19 +371,40 @@ qzo_status qzo_workbench_reset(qzo_workbench *bench, const qzo_trial_spec *spec)
     bench->trainable.room = bench->room;
     QZO_TRY(bench->backend->ops->copy(bench->backend, bench->masters, bench->initial,
                                       (size_t)bench->model->value_count * sizeof(float)));
+    QZO_TRY(reset_adapters(bench, spec->noise_seed));
     QZO_TRY(qzo_core_start(&bench->trainable));
 cleanup:
     return status;
 }
 
+qzo_status qzo_workbench_download(const qzo_workbench *bench, float *values_host) {
+    const qzo_model *model = bench->model;
+    const qzo_backend_ops *ops = bench->backend->ops;
+    qzo_status status = ops->download(bench->backend, values_host, bench->masters,
+                                      (size_t)model->value_count * sizeof(float));
+    if (status != QZO_OK || bench->adapters == NULL) return status;
+    return ops->download(bench->backend, values_host + model->value_count,
+                         bench->masters + model->master_count,
+                         (size_t)adapter_values(bench) * sizeof(float));
+}
+
 qzo_status qzo_workbench_keep_best(qzo_workbench *bench) {
-    return bench->backend->ops->download(bench->backend, bench->best_host, bench->masters,
-                                         (size_t)bench->model->value_count * sizeof(float));
+    return qzo_workbench_download(bench, bench->best_host);
+}
+
+qzo_status qzo_workbench_upload(qzo_workbench *bench, const float *values_host) {
+    const qzo_model *model = bench->model;
+    const qzo_backend_ops *ops = bench->backend->ops;
+    qzo_status status = ops->upload(bench->backend, bench->masters, values_host,
+                                    (size_t)model->value_count * sizeof(float));
+    if (status != QZO_OK || bench->adapters == NULL) return status;
+    return ops->upload(bench->backend, bench->masters + model->master_count,
+                       values_host + model->value_count,
+                       (size_t)adapter_values(bench) * sizeof(float));
 }
 
 qzo_status qzo_workbench_restore_best(qzo_workbench *bench) {
-    return bench->backend->ops->upload(bench->backend, bench->masters, bench->best_host,
-                                       (size_t)bench->model->value_count * sizeof(float));
+    return qzo_workbench_upload(bench, bench->best_host);
 }
 
 static qzo_status load_task(qzo_workbench *bench, const char *path) {
@@ -356,7 +438,7 @@ static qzo_status open_workspace(qzo_workbench *bench, const qzo_pack_limits *li
         goto cleanup;
     }
     QZO_TRY(qzo_pack_create(&bench->pack, limits));
-    QZO_TRY(qzo_forward_open(&bench->forward, bench->model, limits));
+    QZO_TRY(qzo_forward_open_adapted(&bench->forward, bench->model, bench->adapters, limits));
     bench->limits = *limits;
 cleanup:
     if (status != QZO_OK) drop_workspace(bench);

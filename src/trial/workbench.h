@@ -17,15 +17,19 @@ typedef struct qzo_workbench {
     char *model_path;
     double load_seconds;   /* of the model, until qzo_workbench_log_load has told it; 0: told */
     qzo_training training; /* that the model is loaded for; texts are interned */
+    qzo_adapter_settings adapter_settings;
     qzo_task *task;
     char *task_path;
     const qzo_loss *loss;
     const qzo_metric *metric;
-    float *initial, *masters; /* (value_count) in the backend's memory */
-    float *best_host;         /* (value_count): read once, so it need not lie on a device */
-    qzo_trainable trainable;  /* of masters */
-    qzo_core_room *room;      /* of the core of the last trial that needed one */
-    qzo_span *spans;          /* the model's, with the trial's floor */
+    qzo_adapters *adapters; /* the trial's; NULL: none */
+    /* (master_count of the model, then the adapters' values), in the backend's memory. The initial
+     * values of adapters depend on the trial; in their place lies a unit of 1. */
+    float *initial, *masters;
+    float *best_host;        /* as masters: read once, so it need not lie on a device */
+    qzo_trainable trainable; /* of masters */
+    qzo_core_room *room;     /* of the core of the last trial that needed one */
+    qzo_span *spans;         /* the model's, with the trial's floor, and the adapters' */
     qzo_pack_limits limits;
     qzo_pack pack;
     qzo_forward *forward;
@@ -51,24 +55,32 @@ qzo_status qzo_workbench_prepare_task(qzo_workbench *bench, const qzo_trial_spec
 /* Frees the model and what depends on it; the task stays. */
 void qzo_workbench_drop_model(qzo_workbench *bench);
 
-/* QZO_ERR_CONFIG where the model has no trainable value. */
-qzo_status qzo_workbench_check_trainable(int64_t value_count, const char *model_path);
+/* What the loaded trial trains: values of the model and of adapters. */
+int64_t qzo_workbench_value_count(const qzo_workbench *bench);
+
+/* QZO_ERR_CONFIG where that is nothing. */
+qzo_status qzo_workbench_check_trainable(const qzo_workbench *bench);
 
 /* The model and its masters alone: for the trial's groups, enough to replay its journal; or for a
  * training of the scales alone. */
 qzo_status qzo_workbench_load_for(qzo_workbench *bench, const qzo_trial_spec *spec);
 qzo_status qzo_workbench_load_model(qzo_workbench *bench, const char *path);
 
-/* The same of a folder that is open already, in place of the model that was there; takes dir over,
- * also on failure. */
+/* The same of a folder that is open already, in place of the model that was there and with the
+ * adapters that were; takes dir over, also on failure. */
 qzo_status qzo_workbench_take_model(qzo_workbench *bench, qzo_model_dir *dir);
 
 /* Logs once how long the model took to load and how fast its weights went to the device. */
 void qzo_workbench_log_load(qzo_workbench *bench, qzo_log_level level);
 
-/* Copies the initial values to the masters and takes the trial's floor, kind of perturbation and
- * core for them. */
+/* Copies the initial values to the masters, those of adapters by the trial's seed, and takes the
+ * trial's floor, kind of perturbation and core for them. */
 qzo_status qzo_workbench_reset(qzo_workbench *bench, const qzo_trial_spec *spec);
+
+/* All trainable values, first the model's, then the adapters', from the masters and into them:
+ * values_host (qzo_workbench_value_count). */
+qzo_status qzo_workbench_download(const qzo_workbench *bench, float *values_host);
+qzo_status qzo_workbench_upload(qzo_workbench *bench, const float *values_host);
 
 /* The masters to the best values, and back. */
 qzo_status qzo_workbench_keep_best(qzo_workbench *bench);
