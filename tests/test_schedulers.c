@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TRIALS_MAX = 81, GROUPS_MAX = 8, EVENTS_MAX = 4096, RUNG_COUNT = 4 };
+enum { ASKED_MAX = 81, GROUPS_MAX = 8, EVENTS_MAX = 4096, RUNG_COUNT = 4 };
+enum { TRIALS_MAX = ASKED_MAX * RUNG_COUNT }; /* with all forks that may come */
 
 static const int64_t RUNGS[RUNG_COUNT] = {10, 30, 90, 270};
 
@@ -22,8 +23,9 @@ typedef struct simulation {
 } simulation;
 
 typedef struct history {
-    int64_t events[EVENTS_MAX][3]; /* kind, trial, rung of every decision */
+    int64_t events[EVENTS_MAX][4]; /* kind, trial, rung, parent of every decision */
     int event_count;
+    int64_t trial_count;     /* forks included */
     int started[TRIALS_MAX]; /* runs that were not parked */
     int parked[TRIALS_MAX];
     int64_t rung[TRIALS_MAX]; /* of the last start; -1 none */
@@ -51,13 +53,27 @@ static qzo_scheduler_settings settings_of(const simulation *s, const qzo_schedul
                                     .rung_count = ops->has_rungs ? RUNG_COUNT : 1,
                                     .eta = 3,
                                     .brackets = 2,
-                                    .min_trials = 3};
+                                    .min_trials = 3,
+                                    .quantile = 0.2,
+                                    .seed = 11};
 }
 
-static void take_decision(history *h, const qzo_scheduler_ops *ops, const qzo_action *action,
-                          const simulation *s) {
+/* The next number, of a trial that stands at that rung. */
+static void take_fork(history *h, const qzo_scheduler_ops *ops, const qzo_action *action) {
+    int64_t parent = action->parent;
+    if (!ops->forks) fail_msg("%s forks trials and does not say so", ops->name);
+    assert_int_equal(action->trial, h->trial_count);
+    assert_true(parent >= 0 && parent < h->trial_count);
+    if (h->is_running[parent] || h->is_ended[parent] || h->rung[parent] != action->rung)
+        fail_msg("%s forks trial %d, which is not at rung %d", ops->name, (int)parent,
+                 (int)action->rung);
+    h->rung[h->trial_count++] = action->rung;
+}
+
+static void take_decision(history *h, const qzo_scheduler_ops *ops, const qzo_action *action) {
     int64_t trial = action->trial;
-    if (trial < 0 || trial >= s->trial_count) fail_msg("%s gave a trial that is none", ops->name);
+    if (action->kind == QZO_ACTION_FORK) take_fork(h, ops, action);
+    if (trial < 0 || trial >= h->trial_count) fail_msg("%s gave a trial that is none", ops->name);
     if (h->is_running[trial]) fail_msg("%s gave a running trial", ops->name);
     if (h->is_ended[trial]) fail_msg("%s gave a trial that had ended", ops->name);
     assert_true(h->event_count < EVENTS_MAX);
@@ -65,6 +81,8 @@ static void take_decision(history *h, const qzo_scheduler_ops *ops, const qzo_ac
     event[0] = action->kind;
     event[1] = trial;
     event[2] = action->rung;
+    event[3] = action->parent;
+    if (action->kind == QZO_ACTION_FORK) return;
     if (action->kind == QZO_ACTION_STOP) {
         if (action->rung != h->rung[trial]) fail_msg("%s stops a trial elsewhere", ops->name);
         h->is_ended[trial] = h->is_stopped[trial] = true;
@@ -104,12 +122,12 @@ static void simulate(history *h, const qzo_scheduler_ops *ops, const simulation 
     uint32_t random = s->seed;
     qzo_action action;
     qzo_scheduler_settings settings = settings_of(s, ops);
-    *h = (history){0};
+    *h = (history){.trial_count = s->trial_count};
     for (int i = 0; i < TRIALS_MAX; i++) h->rung[i] = -1;
     assert_ok(ops->create(&state, &settings));
     while (!ops->done(state)) {
         while (running_count < s->group_count && ops->next(state, &action)) {
-            take_decision(h, ops, &action, s);
+            take_decision(h, ops, &action);
             if (action.kind == QZO_ACTION_RUN) running[running_count++] = action.trial;
         }
         if (ops->done(state)) break;
@@ -140,7 +158,7 @@ static void every_trial_ends_once(void **state) {
             history h;
             simulate(&h, qzo_schedulers[k], s);
             bool any_finished = s->trial_count == 0;
-            for (int64_t t = 0; t < s->trial_count; t++) {
+            for (int64_t t = 0; t < h.trial_count; t++) {
                 if (!h.is_ended[t])
                     fail_msg("%s, simulation %d: trial %d never ended", qzo_schedulers[k]->name, i,
                              (int)t);
@@ -186,7 +204,7 @@ static void a_trial_without_a_score_ranks_last(void **state) {
     for (int k = 0; qzo_schedulers[k]; k++) {
         simulation s = {.trial_count = 60, .group_count = 4, .seed = 3, .with_nan = true};
         history h;
-        if (!qzo_schedulers[k]->has_rungs) continue;
+        if (!qzo_schedulers[k]->has_rungs || qzo_schedulers[k]->forks) continue;
         simulate(&h, qzo_schedulers[k], &s);
         int finished = 0;
         for (int64_t t = 0; t < s.trial_count; t++) {
@@ -345,6 +363,82 @@ static void median_stops_the_worse_half(void **state) {
     }
 }
 
+/* As hyperband: forks have the same numbers and parents too. */
+static void a_population_does_not_depend_on_arrival(void **state) {
+    (void)state;
+    static history first, other;
+    simulation s = {.trial_count = 40, .group_count = 1, .seed = 1, .with_losses = true};
+    simulate(&first, &qzo_sched_pbt, &s);
+    assert_true(first.trial_count > s.trial_count);
+    for (uint32_t seed = 2; seed < 30; seed++) {
+        s = (simulation){.trial_count = 40,
+                         .group_count = 1 + (int)(seed % 8),
+                         .seed = seed,
+                         .with_parking = seed % 2 == 0,
+                         .with_losses = true};
+        simulate(&other, &qzo_sched_pbt, &s);
+        assert_int_equal(first.trial_count, other.trial_count);
+        assert_memory_equal(first.rung, other.rung, sizeof first.rung);
+        assert_memory_equal(first.is_stopped, other.is_stopped, sizeof first.is_stopped);
+    }
+}
+
+static int count_better(int64_t trial, const simulation *s) {
+    int better = 0;
+    double score = score_of(trial, 0, s);
+    for (int64_t t = 0; t < s->trial_count; t++)
+        better += score_of(t, 0, s) < score || (isnan(score) && !isnan(score_of(t, 0, s)));
+    return better;
+}
+
+/* At the first rung of 40 trials the last 8 give way to some of the first 8. */
+static void the_worst_go_on_from_the_best(void **state) {
+    (void)state;
+    history h;
+    enum { EIGHT = 8 };
+    for (int with_nan = 0; with_nan < 2; with_nan++) {
+        simulation s = {.trial_count = 40, .group_count = 3, .seed = 4, .with_nan = with_nan != 0};
+        int stopped = 0, forked = 0;
+        simulate(&h, &qzo_sched_pbt, &s);
+        for (int e = 0; e < h.event_count; e++) {
+            const int64_t *event = h.events[e];
+            if (event[2] != 0) continue;
+            stopped += event[0] == QZO_ACTION_STOP;
+            forked += event[0] == QZO_ACTION_FORK;
+            if (event[0] == QZO_ACTION_STOP) assert_true(count_better(event[1], &s) >= 32);
+            if (event[0] == QZO_ACTION_FORK) assert_true(count_better(event[3], &s) < EIGHT);
+        }
+        assert_int_equal(stopped, EIGHT);
+        assert_int_equal(forked, EIGHT);
+    }
+}
+
+/* Members that diverged are replaced, however many; where nobody is left, nothing is. */
+static void lost_members_are_replaced(void **state) {
+    (void)state;
+    enum { POPULATION = 6 };
+    static const int64_t rungs[] = {1, 2, 3};
+    for (int lost = 0; lost <= POPULATION; lost++) {
+        qzo_scheduler_settings settings = {
+            .trial_count = POPULATION, .rungs = rungs, .rung_count = 3, .quantile = 0.2};
+        void *scheduler = NULL;
+        qzo_action action;
+        int forks = 0;
+        assert_ok(qzo_sched_pbt.create(&scheduler, &settings));
+        while (qzo_sched_pbt.next(scheduler, &action)) {
+            bool is_lost = action.trial < lost && action.rung == 0;
+            forks += action.kind == QZO_ACTION_FORK && action.rung == 0;
+            if (action.kind != QZO_ACTION_RUN) continue;
+            qzo_sched_pbt.report(scheduler, action.trial,
+                                 is_lost || action.rung == 2 ? QZO_REPORT_ENDED : QZO_REPORT_RUNG,
+                                 is_lost ? (double)NAN : (double)action.trial);
+        }
+        assert_true(qzo_sched_pbt.done(scheduler));
+        assert_int_equal(forks, lost == POPULATION ? 0 : lost > 1 ? lost : 1);
+        qzo_sched_pbt.destroy(scheduler);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_trial_ends_once),
@@ -358,6 +452,9 @@ int main(void) {
         cmocka_unit_test(hyperband_deals_trials_to_brackets),
         cmocka_unit_test(asha_promotes_about_one_in_eta),
         cmocka_unit_test(median_stops_the_worse_half),
+        cmocka_unit_test(a_population_does_not_depend_on_arrival),
+        cmocka_unit_test(the_worst_go_on_from_the_best),
+        cmocka_unit_test(lost_members_are_replaced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -151,7 +151,8 @@ qzo_status qzo_scheduled_steps(int64_t *steps, const qzo_sweep_spec *sweep, cons
     qzo_action action;
     for (int64_t i = 0; i < grid->trial_count; i++) steps[i] = grid->trials[i].spec.steps;
     QZO_TRY(qzo_scheduling_make(&scheduling, sweep, grid));
-    if (!scheduling.ops->has_rungs) goto cleanup;
+    /* A fork goes on in the place of a trial that is stopped: as many steps as without it. */
+    if (!scheduling.ops->has_rungs || scheduling.ops->forks) goto cleanup;
     qzo_scheduler_settings settings = {.trial_count = grid->trial_count,
                                        .rungs = scheduling.rungs,
                                        .rung_count = scheduling.rung_count,

@@ -78,9 +78,16 @@ void qzo_live_close(qzo_live *live) {
 }
 
 qzo_status qzo_live_refresh(qzo_live *live) {
+    int64_t before = live->results->row_count;
     qzo_status status = qzo_results_refresh(live->results, live->folder);
-    if (status == QZO_OK) update_paces(live);
-    return status;
+    if (status != QZO_OK) return status;
+    size_t count = (size_t)live->results->row_count;
+    pace *grown = realloc(live->paces, (count + 1) * sizeof *grown);
+    if (grown == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", live->folder);
+    live->paces = grown;
+    for (int64_t i = before; i < live->results->row_count; i++) grown[i] = (pace){0};
+    update_paces(live);
+    return QZO_OK;
 }
 
 bool qzo_live_is_running(const qzo_live *live) { return qzo_folder_lock_is_held(live->folder); }

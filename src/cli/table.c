@@ -205,6 +205,12 @@ void qzo_table_print(FILE *stream, const qzo_results *results) {
         }
         fputc('\n', stream);
     }
+    for (int64_t i = qzo_listing_asked(results->listing); i < results->row_count; i++) {
+        const qzo_listed_trial *fork = results->rows[i].trial;
+        fprintf(stream, "trial %" PRId64 " goes on from trial %" PRId64 " after step %" PRId64 "\n",
+                results->rows[i].number, fork->parent + 1,
+                results->listing->scheduling.rungs[fork->rung]);
+    }
     for (int64_t i = 0; i < results->row_count; i++)
         if (results->rows[i].summary.text != NULL && results->rows[i].summary.text[0] != '\0')
             fprintf(stream, "trial %" PRId64 " %s: %s\n", results->rows[i].number,
@@ -233,14 +239,19 @@ static json_t *row_to_json(const qzo_results *results, const qzo_result_row *row
                             json_string(row->trial->values[k]));
     const char *message = summary->text != NULL && summary->text[0] != '\0' ? summary->text : NULL;
     json_t *best_step = summary->best_step >= 0 ? json_integer(summary->best_step) : json_null();
+    json_t *fork = NULL;
+    if (row->trial->parent != QZO_NO_TRIAL)
+        fork = json_pack("{sI, sI}", "trial", (json_int_t)row->trial->parent + 1, "step",
+                         (json_int_t)results->listing->scheduling.rungs[row->trial->rung]);
     return json_pack(
-        "{sI, ss, ss, sI, sI, so, so, so, so, so, so, ss*, so}", "trial", (json_int_t)row->number,
-        "id", row->id, "status", row->status, "steps", (json_int_t)summary->steps, "still_steps",
-        (json_int_t)summary->still_steps, "best_step", best_step, "zero_shot_dev",
-        number_or_null(summary->zero_shot_dev), "dev_score", number_or_null(summary->dev_score),
-        "dev_loss", number_or_null(summary->dev_loss), "test_score",
-        number_or_null(summary->test_score), "test_loss", number_or_null(summary->test_loss),
-        "message", message, "parameters", parameters);
+        "{sI, ss, ss, sI, sI, so, so, so, so, so, so, ss*, so*, so}", "trial",
+        (json_int_t)row->number, "id", row->id, "status", row->status, "steps",
+        (json_int_t)summary->steps, "still_steps", (json_int_t)summary->still_steps, "best_step",
+        best_step, "zero_shot_dev", number_or_null(summary->zero_shot_dev), "dev_score",
+        number_or_null(summary->dev_score), "dev_loss", number_or_null(summary->dev_loss),
+        "test_score", number_or_null(summary->test_score), "test_loss",
+        number_or_null(summary->test_loss), "message", message, "fork_of", fork, "parameters",
+        parameters);
 }
 
 qzo_status qzo_table_print_json(const qzo_results *results) {

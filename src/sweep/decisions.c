@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { OLD_EVENT_BYTES = 8, EVENT_BYTES = 16 };
+enum { OLD_EVENT_BYTES = 8, EVENT_BYTES = 16, FORK_BYTES_MAX = 1 << 16 };
 
 static const char MAGIC[QZO_FRAMES_MAGIC_BYTES] = {'Q', 'Z', 'O', 'D', 'E', 'C', 'N', '1'};
 static const size_t FILE_BYTES_MAX = (size_t)1 << 36;
@@ -64,97 +64,93 @@ static void file_release(decisions_file *file) {
     *file = (decisions_file){0};
 }
 
-static qzo_status read_digest(qzo_digest *out, const char *text, const char *name) {
-    size_t length = strspn(text, "0123456789abcdef");
-    if (length != QZO_DIGEST_TEXT_BYTES - 1 || text[length] != '\0')
-        return qzo_fail(QZO_ERR_FORMAT,
-                        "%s: expected an id of 32 hexadecimal digits, found '%.40s'", name, text);
-    for (size_t i = 0; i < sizeof out->bytes; i++) {
-        unsigned byte;
-        sscanf(text + 2 * i, "%2x", &byte);
-        out->bytes[i] = (uint8_t)byte;
-    }
-    return QZO_OK;
+static bool same_trials(const qzo_listing *a, const qzo_listing *b) {
+    int64_t count = qzo_listing_asked(a);
+    bool same = count == qzo_listing_asked(b);
+    for (int64_t i = 0; same && i < count; i++)
+        same = qzo_digest_equal(&a->trials[i].id, &b->trials[i].id);
+    return same;
 }
 
-/* A copy of a string field. */
-static qzo_status read_text(char **out, const json_t *object, const char *key, const char *name) {
-    const char *text = NULL;
-    qzo_status status = qzo_json_string(&text, object, key, name);
-    if (status != QZO_OK) return status;
-    *out = strdup(text);
-    return *out != NULL ? QZO_OK : fail_memory(name);
-}
+/* What stands in the frames so far. */
+typedef struct history {
+    qzo_listing *list; /* NULL before the first GRID */
+    qzo_event *events; /* since the list or the scheduler last changed; NULL: not asked for */
+    int64_t event_count;
+    const char *path;
+} history;
 
-/* Copies of a list of strings; wanted < 0: any number of them. */
-static qzo_status read_texts(char ***out, int64_t *count, const json_t *object, const char *key,
-                             int64_t wanted, const char *name) {
-    const json_t *list = json_object_get(object, key);
-    size_t size = json_array_size(list);
-    if (!json_is_array(list) || (wanted >= 0 && size != (size_t)wanted))
-        return qzo_fail(QZO_ERR_FORMAT, "%s: \"%s\" must be a list with a text per swept key", name,
-                        key);
-    *out = calloc(size + 1, sizeof **out);
-    if (*out == NULL) return fail_memory(name);
-    *count = (int64_t)size;
-    for (size_t i = 0; i < size; i++) {
-        const char *text = json_string_value(json_array_get(list, i));
-        if (text == NULL)
-            return qzo_fail(QZO_ERR_FORMAT, "%s: \"%s\" must hold texts only", name, key);
-        (*out)[i] = strdup(text);
-        if ((*out)[i] == NULL) return fail_memory(name);
-    }
-    return QZO_OK;
-}
-
-static qzo_status read_trial(qzo_listed_trial *out, const json_t *object, int64_t swept_count,
-                             const char *name) {
+/* Takes a GRID frame: forks and events before it count where it lists the same trials, whatever it
+ * calls them: a key that has one value may become a column, and decisions stay decided. */
+static qzo_status take_list(history *h, const qzo_frame *frame) {
+    qzo_listing *next = NULL, *last = h->list;
     qzo_status status = QZO_OK;
-    const char *id = NULL;
-    int64_t count = 0;
-    QZO_TRY(qzo_json_string(&id, object, "id", name));
-    QZO_TRY(read_digest(&out->id, id, name));
-    QZO_TRY(read_text(&out->model_path, object, "model", name));
-    QZO_TRY(read_text(&out->task_path, object, "task", name));
-    QZO_TRY(read_texts(&out->values, &count, object, "values", swept_count, name));
+    QZO_TRY(qzo_listing_parse(&next, (const char *)frame->payload, frame->payload_bytes, h->path));
+    bool is_same = last != NULL && same_trials(last, next) &&
+                   qzo_scheduling_equal(&last->scheduling, &next->scheduling);
+    if (!is_same) h->event_count = 0;
+    for (int64_t i = is_same ? qzo_listing_asked(last) : 0; is_same && i < last->trial_count; i++) {
+        const qzo_listed_trial *fork = &last->trials[i];
+        if (last->swept_count != next->swept_count) {
+            status = qzo_fail(QZO_ERR_FORMAT, "%s: forks with values of other keys", h->path);
+            goto cleanup;
+        }
+        QZO_TRY(qzo_listing_add_fork(next, fork->parent, fork->rung, &fork->id, fork->values));
+    }
+    qzo_listing_free(last);
+    h->list = next;
+    next = NULL;
 cleanup:
+    qzo_listing_free(next);
     return status;
 }
 
-qzo_status qzo_listing_parse(qzo_listing **out, const char *text, size_t text_bytes,
-                             const char *name) {
+static bool is_event(uint32_t type) {
+    return type >= QZO_DECISION_DISPATCH && type <= QZO_DECISION_FORK;
+}
+
+static qzo_status take_fork(history *h, const qzo_event *event, const qzo_frame *frame) {
+    if (event->trial != h->list->trial_count || event->value >= h->list->trial_count ||
+        event->rung < 0 || event->rung >= h->list->scheduling.rung_count)
+        return qzo_fail(QZO_ERR_FORMAT, "%s: trial %lld as a fork of trial %lld, after %lld trials",
+                        h->path, (long long)event->trial + 1, (long long)event->value + 1,
+                        (long long)h->list->trial_count);
+    return qzo_listing_read_fork(h->list, event->value, event->rung,
+                                 (const char *)frame->payload + EVENT_BYTES,
+                                 frame->payload_bytes - EVENT_BYTES, h->path);
+}
+
+static qzo_status take_event(history *h, const qzo_frame *frame) {
     qzo_status status = QZO_OK;
-    json_t *root = NULL;
-    qzo_listing *listing = calloc(1, sizeof *listing);
-    *out = NULL;
-    if (listing == NULL) return fail_memory(name);
-    QZO_TRY(qzo_json_parse(&root, text, text_bytes, name));
-    QZO_TRY(read_text(&listing->name, root, "name", name));
-    QZO_TRY(read_texts(&listing->swept_keys, &listing->swept_count, root, "swept", -1, name));
-    QZO_TRY(
-        qzo_scheduling_from_json(&listing->scheduling, json_object_get(root, "scheduler"), name));
-    const json_t *trials = json_object_get(root, "trials");
-    size_t count = json_array_size(trials);
-    if (!json_is_array(trials) || count > QZO_GRID_TRIALS_MAX) {
-        status = qzo_fail(QZO_ERR_FORMAT, "%s: \"trials\" must be a list of at most %d", name,
-                          QZO_GRID_TRIALS_MAX);
-        goto cleanup;
+    bool is_fork = frame->type == QZO_DECISION_FORK;
+    if (is_fork ? frame->payload_bytes < EVENT_BYTES
+                : frame->payload_bytes != EVENT_BYTES && frame->payload_bytes != OLD_EVENT_BYTES)
+        return qzo_fail(QZO_ERR_FORMAT, "%s: an event of %zu bytes, expected %d", h->path,
+                        frame->payload_bytes, EVENT_BYTES);
+    qzo_event event = {.type = (qzo_decision_type)frame->type,
+                       .trial = qzo_get_u32(frame->payload),
+                       .value = qzo_get_u32(frame->payload + 4)};
+    if (frame->payload_bytes >= EVENT_BYTES) event.rung = (int64_t)qzo_get_u64(frame->payload + 8);
+    if (is_fork) status = take_fork(h, &event, frame);
+    if (status == QZO_OK && event.trial >= h->list->trial_count)
+        status = qzo_fail(QZO_ERR_FORMAT, "%s: an event of trial %lld, of %lld", h->path,
+                          (long long)event.trial + 1, (long long)h->list->trial_count);
+    if (status == QZO_OK && h->events != NULL) h->events[h->event_count++] = event;
+    return status;
+}
+
+/* Walks the frames; the caller frees the list. */
+static qzo_status read_history(history *h, const decisions_file *file) {
+    qzo_status status = QZO_OK;
+    qzo_frame_reader reader;
+    qzo_frame frame;
+    qzo_frame_reader_start(&reader, (const uint8_t *)file->bytes, file->size_bytes, MAGIC);
+    while (status == QZO_OK && qzo_frame_next(&reader, &frame)) {
+        if (frame.type == QZO_DECISION_GRID)
+            status = take_list(h, &frame);
+        else if (is_event(frame.type) && h->list != NULL) /* without a list they are of nothing */
+            status = take_event(h, &frame);
     }
-    listing->trials = calloc(count + 1, sizeof *listing->trials);
-    if (listing->trials == NULL) {
-        status = fail_memory(name);
-        goto cleanup;
-    }
-    for (size_t i = 0; i < count; i++) {
-        listing->trial_count++; /* counted first: what was read of it is freed on failure */
-        QZO_TRY(
-            read_trial(&listing->trials[i], json_array_get(trials, i), listing->swept_count, name));
-    }
-    *out = listing;
-    listing = NULL;
-cleanup:
-    json_decref(root);
-    qzo_listing_free(listing);
     return status;
 }
 
@@ -162,131 +158,51 @@ qzo_status qzo_listing_load(qzo_listing **out, const char *folder) {
     qzo_status status = QZO_OK;
     decisions_file file = {0};
     char *path = qzo_path_join(folder, QZO_DECISIONS_NAME);
+    history h = {.path = path};
     *out = NULL;
     if (path == NULL) return fail_memory(folder);
     QZO_TRY(file_load(&file, path));
-    if (file.grid != NULL) {
-        QZO_TRY(qzo_listing_parse(out, file.grid, file.grid_bytes, path));
-    } else {
-        *out = calloc(1, sizeof **out);
-        if (*out == NULL)
+    QZO_TRY(read_history(&h, &file));
+    if (h.list == NULL) {
+        h.list = calloc(1, sizeof *h.list);
+        if (h.list == NULL) {
             status = fail_memory(folder);
-        else
-            (*out)->scheduling.ops = &qzo_sched_fifo;
+            goto cleanup;
+        }
+        h.list->scheduling.ops = &qzo_sched_fifo;
     }
+    *out = h.list;
+    h.list = NULL;
 cleanup:
+    qzo_listing_free(h.list);
     file_release(&file);
     free(path);
     return status;
-}
-
-bool qzo_listing_equal(const qzo_listing *a, const qzo_listing *b) {
-    if (a->swept_count != b->swept_count || a->trial_count != b->trial_count) return false;
-    for (int64_t k = 0; k < a->swept_count; k++)
-        if (strcmp(a->swept_keys[k], b->swept_keys[k]) != 0) return false;
-    for (int64_t i = 0; i < a->trial_count; i++) {
-        if (!qzo_digest_equal(&a->trials[i].id, &b->trials[i].id)) return false;
-        for (int64_t k = 0; k < a->swept_count; k++)
-            if (strcmp(a->trials[i].values[k], b->trials[i].values[k]) != 0) return false;
-    }
-    return true;
-}
-
-static void free_texts(char **texts, int64_t count) {
-    for (int64_t i = 0; texts != NULL && i < count; i++) free(texts[i]);
-    free(texts);
-}
-
-void qzo_listing_free(qzo_listing *listing) {
-    if (listing == NULL) return;
-    for (int64_t i = 0; i < listing->trial_count; i++) {
-        free(listing->trials[i].model_path);
-        free(listing->trials[i].task_path);
-        free_texts(listing->trials[i].values, listing->swept_count);
-    }
-    free(listing->trials);
-    free_texts(listing->swept_keys, listing->swept_count);
-    qzo_scheduling_release(&listing->scheduling);
-    free(listing->name);
-    free(listing);
-}
-
-static bool same_trials(const qzo_listing *a, const qzo_listing *b) {
-    bool same = a->trial_count == b->trial_count;
-    for (int64_t i = 0; same && i < a->trial_count; i++)
-        same = qzo_digest_equal(&a->trials[i].id, &b->trials[i].id);
-    return same;
-}
-
-/* Takes a GRID frame: events before it count where it lists the same trials, whatever it calls
- * them: a key that has one value may become a column, and decisions stay decided. */
-static qzo_status take_list(qzo_listing **last, int64_t *event_count, const qzo_frame *frame,
-                            const char *path) {
-    qzo_listing *next = NULL;
-    qzo_status status =
-        qzo_listing_parse(&next, (const char *)frame->payload, frame->payload_bytes, path);
-    if (status != QZO_OK) return status;
-    if (*last == NULL || !same_trials(*last, next) ||
-        !qzo_scheduling_equal(&(*last)->scheduling, &next->scheduling))
-        *event_count = 0;
-    qzo_listing_free(*last);
-    *last = next;
-    return QZO_OK;
-}
-
-static qzo_status take_event(qzo_event *out, const qzo_frame *frame, const qzo_listing *list,
-                             const char *path) {
-    if (frame->payload_bytes != EVENT_BYTES && frame->payload_bytes != OLD_EVENT_BYTES)
-        return qzo_fail(QZO_ERR_FORMAT, "%s: an event of %zu bytes, expected %d", path,
-                        frame->payload_bytes, EVENT_BYTES);
-    *out = (qzo_event){.type = (qzo_decision_type)frame->type,
-                       .trial = qzo_get_u32(frame->payload),
-                       .value = qzo_get_u32(frame->payload + 4)};
-    if (frame->payload_bytes == EVENT_BYTES) out->rung = (int64_t)qzo_get_u64(frame->payload + 8);
-    if (out->trial >= list->trial_count)
-        return qzo_fail(QZO_ERR_FORMAT, "%s: an event of trial %lld, of %lld", path,
-                        (long long)out->trial + 1, (long long)list->trial_count);
-    return QZO_OK;
-}
-
-static bool is_event(uint32_t type) {
-    return type >= QZO_DECISION_DISPATCH && type <= QZO_DECISION_RUNG;
 }
 
 qzo_status qzo_decisions_events(qzo_event **out, int64_t *count, const char *folder,
                                 const char *name) {
     qzo_status status = QZO_OK;
     decisions_file file = {0};
-    qzo_listing *list = NULL;
-    qzo_frame_reader reader;
-    qzo_frame frame;
-    qzo_event *events = NULL;
     char *path = qzo_path_join(folder, name);
+    history h = {.path = path};
     *out = NULL;
     *count = 0;
     if (path == NULL) return fail_memory(folder);
     QZO_TRY(file_load(&file, path));
-    events = calloc((size_t)file.frame_count + 1, sizeof *events);
-    if (events == NULL) {
+    h.events = calloc((size_t)file.frame_count + 1, sizeof *h.events);
+    if (h.events == NULL) {
         status = fail_memory(path);
         goto cleanup;
     }
-    qzo_frame_reader_start(&reader, (const uint8_t *)file.bytes, file.size_bytes, MAGIC);
-    while (qzo_frame_next(&reader, &frame)) {
-        if (frame.type == QZO_DECISION_GRID) {
-            QZO_TRY(take_list(&list, count, &frame, path));
-        } else if (is_event(frame.type) && list != NULL) { /* without a list they are of nothing */
-            QZO_TRY(take_event(&events[*count], &frame, list, path));
-            ++*count;
-        }
-    }
-    *out = events;
-    events = NULL;
+    QZO_TRY(read_history(&h, &file));
+    *out = h.events;
+    *count = h.event_count;
+    h.events = NULL;
 cleanup:
-    if (status != QZO_OK) *count = 0;
-    qzo_listing_free(list);
+    qzo_listing_free(h.list);
     file_release(&file);
-    free(events);
+    free(h.events);
     free(path);
     return status;
 }
@@ -326,7 +242,7 @@ qzo_status qzo_decisions_open(qzo_decisions **out, const char *folder, const cha
     }
     QZO_TRY(file_load(&file, decisions->path));
     if (file.tail == QZO_TAIL_DAMAGED) QZO_TRY(keep_damaged(decisions->path, &file));
-    QZO_TRY(open_writer(decisions, &file, EVENT_BYTES));
+    QZO_TRY(open_writer(decisions, &file, FORK_BYTES_MAX));
     *out = decisions;
     decisions = NULL;
 cleanup:
@@ -435,13 +351,16 @@ static qzo_status fail_closed(const qzo_decisions *decisions) {
     return qzo_fail(QZO_ERR_IO, "%s: not open after an earlier error", decisions->path);
 }
 
-static qzo_status append_event(qzo_decisions *decisions, qzo_decision_type type, int64_t trial,
-                               int64_t value, int64_t rung) {
-    if (decisions->writer == NULL) return fail_closed(decisions);
-    uint8_t *at = qzo_frame_writer_payload(decisions->writer);
+static void put_event(uint8_t *at, int64_t trial, int64_t value, int64_t rung) {
     qzo_put_u32(at, (uint32_t)trial);
     qzo_put_u32(at + 4, (uint32_t)value);
     qzo_put_u64(at + 8, (uint64_t)rung);
+}
+
+static qzo_status append_event(qzo_decisions *decisions, qzo_decision_type type, int64_t trial,
+                               int64_t value, int64_t rung) {
+    if (decisions->writer == NULL) return fail_closed(decisions);
+    put_event(qzo_frame_writer_payload(decisions->writer), trial, value, rung);
     return qzo_frame_writer_append(decisions->writer, (uint32_t)type, EVENT_BYTES);
 }
 
@@ -460,6 +379,32 @@ qzo_status qzo_decisions_stop(qzo_decisions *decisions, int64_t trial, int64_t r
 
 qzo_status qzo_decisions_rung(qzo_decisions *decisions, int64_t trial, int64_t rung) {
     return append_event(decisions, QZO_DECISION_RUNG, trial, 0, rung);
+}
+
+qzo_status qzo_decisions_fork(qzo_decisions *decisions, int64_t trial, int64_t parent, int64_t rung,
+                              const qzo_digest *id, char *const *values, int64_t value_count) {
+    qzo_status status = QZO_OK;
+    char id_text[QZO_DIGEST_TEXT_BYTES], *text = NULL;
+    if (decisions->writer == NULL) return fail_closed(decisions);
+    qzo_digest_text(id_text, id);
+    json_t *list = texts_to_json((const char *const *)(const void *)values, value_count);
+    json_t *root = json_pack("{ss, so}", "id", id_text, "values", list);
+    if (root != NULL) text = json_dumps(root, JSON_COMPACT);
+    json_decref(root);
+    size_t text_bytes = text != NULL ? strlen(text) : 0;
+    if (text == NULL || EVENT_BYTES + text_bytes > decisions->payload_max) {
+        status = qzo_fail(QZO_ERR_LIMIT, "%s: a fork's values take %zu bytes, at most %d",
+                          decisions->path, text_bytes, FORK_BYTES_MAX - EVENT_BYTES);
+        goto cleanup;
+    }
+    uint8_t *at = qzo_frame_writer_payload(decisions->writer);
+    put_event(at, trial, parent, rung);
+    memcpy(at + EVENT_BYTES, text, text_bytes);
+    QZO_TRY(
+        qzo_frame_writer_append(decisions->writer, QZO_DECISION_FORK, EVENT_BYTES + text_bytes));
+cleanup:
+    free(text);
+    return status;
 }
 
 qzo_status qzo_decisions_sync(qzo_decisions *decisions) {

@@ -10,6 +10,8 @@
  *   OUTCOME   u32 trial, u32 qzo_status, u64 0: it ended (QZO_OK, diverged, failed) or was parked
  *   STOP      u32 trial, u32 0, u64 rung: the scheduler ends it where it stands
  *   RUNG      u32 trial, u32 0, u64 rung: it came there
+ *   FORK      u32 trial, u32 parent, u64 rung, JSON text {"id", "values"}: the next trial of the
+ *             list, which goes on from the parent's journal as it was at that rung
  *
  * Files of older versions lack the u64. Frames of other types are skipped. */
 #ifndef QZO_SWEEP_DECISIONS_H
@@ -17,6 +19,7 @@
 
 #include "base/status.h"
 #include "sweep/grid.h"
+#include "sweep/listing.h"
 #include "sweep/scheduling.h"
 
 #include <stdbool.h>
@@ -27,37 +30,13 @@ typedef enum {
     QZO_DECISION_DISPATCH = 2,
     QZO_DECISION_OUTCOME = 3,
     QZO_DECISION_STOP = 4,
-    QZO_DECISION_RUNG = 5
+    QZO_DECISION_RUNG = 5,
+    QZO_DECISION_FORK = 6
 } qzo_decision_type;
-
-/* One trial of a listed grid. */
-typedef struct qzo_listed_trial {
-    qzo_digest id;
-    char *model_path, *task_path; /* absolute */
-    char **values;                /* (swept_count) */
-} qzo_listed_trial;
-
-/* The last GRID frame. */
-typedef struct qzo_listing {
-    char *name;
-    char **swept_keys;
-    int64_t swept_count;
-    qzo_listed_trial *trials;
-    int64_t trial_count;
-    qzo_scheduling scheduling;
-} qzo_listing;
 
 /* The listing of an output folder; an empty one (trial_count 0) where there is no file yet, or
  * where a torn or damaged file holds none. The caller frees it. */
 qzo_status qzo_listing_load(qzo_listing **out, const char *folder);
-
-/* From a GRID frame's text; name stands in messages. */
-qzo_status qzo_listing_parse(qzo_listing **out, const char *text, size_t text_bytes,
-                             const char *name);
-
-/* Whether both list the same trials with the same keys and values; names and places aside. */
-bool qzo_listing_equal(const qzo_listing *a, const qzo_listing *b);
-void qzo_listing_free(qzo_listing *listing); /* NULL is fine */
 
 typedef struct qzo_decisions qzo_decisions;
 
@@ -77,11 +56,15 @@ qzo_status qzo_decisions_outcome(qzo_decisions *decisions, int64_t trial, qzo_st
 qzo_status qzo_decisions_stop(qzo_decisions *decisions, int64_t trial, int64_t rung);
 qzo_status qzo_decisions_rung(qzo_decisions *decisions, int64_t trial, int64_t rung);
 
+/* The trial number is the list's next; values: (value_count) texts of the swept keys. */
+qzo_status qzo_decisions_fork(qzo_decisions *decisions, int64_t trial, int64_t parent, int64_t rung,
+                              const qzo_digest *id, char *const *values, int64_t value_count);
+
 /* What was decided, and what came of it. */
 typedef struct qzo_event {
     qzo_decision_type type; /* no GRID */
     int64_t trial;
-    int64_t value; /* group or qzo_status */
+    int64_t value; /* group, qzo_status or, of a fork, its parent */
     int64_t rung;
 } qzo_event;
 

@@ -22,11 +22,22 @@ int64_t qzo_dispatch_group_size(int64_t rank_count, int64_t ranks_per_trial) {
 
 /* --- every leader: asking for work --- */
 
+void qzo_dispatch_tell_group(dispatcher *d, message_kind kind, const work_item *next) {
+    qzo_message message = message_of(kind, next->trial, next->until, QZO_OK);
+    for (int rank = 1; rank < d->group->size; rank++)
+        qzo_dispatch_note(d, qzo_comm_send(d->group, rank, &message));
+}
+
 static void send_park(dispatcher *d) {
     if (d->park_sent) return;
     d->park_sent = true;
     qzo_message message = message_of(KIND_PARK, NO_TRIAL, 0, QZO_OK);
     qzo_dispatch_note(d, qzo_comm_send(d->settings->world, 0, &message));
+}
+
+/* Ranks make the same fork as rank 0, since it is a function of these numbers. */
+static void take_fork(dispatcher *d, const work_item *item) {
+    qzo_dispatch_note(d, qzo_forks_add(d->settings->forks, item->trial, item->until));
 }
 
 /* The next control message from rank 0; false where there is none. */
@@ -39,6 +50,10 @@ static bool poll_root(dispatcher *d, message_kind *kind, work_item *next) {
     *kind = (message_kind)qzo_get_u32(message.bytes);
     *next = item_of(&message);
     if (*kind == KIND_PARK) d->park = true;
+    if (*kind == KIND_FORK) {
+        take_fork(d, next);
+        qzo_dispatch_tell_group(d, KIND_FORK, next);
+    }
     return true;
 }
 
@@ -60,12 +75,6 @@ static message_kind ask_by_message(dispatcher *d, int64_t last, qzo_status last_
 
 /* --- the other ranks of a group --- */
 
-static void tell_group(dispatcher *d, message_kind kind, const work_item *next) {
-    qzo_message message = message_of(kind, next->trial, next->until, QZO_OK);
-    for (int rank = 1; rank < d->group->size; rank++)
-        qzo_dispatch_note(d, qzo_comm_send(d->group, rank, &message));
-}
-
 /* By messages rather than a broadcast: a rank that waits for work sleeps, and hears signals. */
 static message_kind hear_leader(dispatcher *d, work_item *next) {
     qzo_message message;
@@ -75,7 +84,10 @@ static message_kind hear_leader(dispatcher *d, work_item *next) {
         qzo_dispatch_note(d, qzo_comm_poll(d->group, &received, &from, &message));
         if (received) {
             *next = item_of(&message);
-            return (message_kind)qzo_get_u32(message.bytes);
+            message_kind kind = (message_kind)qzo_get_u32(message.bytes);
+            if (kind != KIND_FORK) return kind;
+            take_fork(d, next);
+            continue;
         }
         if (d->settings->should_park != NULL && d->settings->should_park()) send_park(d);
         nanosleep(&POLL_PAUSE, NULL);
@@ -111,7 +123,7 @@ static void hook_progress(void *context, const qzo_trial_progress *progress) {
     for (int64_t i = 0; i < grid->swept_count; i++) {
         size_t used = strlen(values);
         snprintf(values + used, sizeof values - used, " %s=%s", grid->swept_keys[i],
-                 grid->trials[d->trial].values[i]);
+                 qzo_forks_trial(d->settings->forks, d->trial)->values[i]);
     }
     char measured[LINE_BYTES] = "";
     if (!isnan(progress->loss)) snprintf(measured, sizeof measured, ", loss %.4f", progress->loss);
@@ -119,15 +131,15 @@ static void hook_progress(void *context, const qzo_trial_progress *progress) {
     if (!isnan(progress->dev_score))
         snprintf(measured + used, sizeof measured - used, ", dev %.4f", progress->dev_score);
     qzo_log_info("trial %lld/%lld%s: step %lld/%lld%s", (long long)d->trial + 1,
-                 (long long)grid->trial_count, values, (long long)progress->step,
-                 (long long)progress->steps, measured);
+                 (long long)qzo_forks_trial_count(d->settings->forks), values,
+                 (long long)progress->step, (long long)progress->steps, measured);
 }
 
 /* --- the loop of every rank --- */
 
 static qzo_status run_trial(dispatcher *d, const work_item *item) {
     int64_t trial = item->trial;
-    const qzo_grid_trial *entry = &d->settings->grid->trials[trial];
+    const qzo_grid_trial *entry = qzo_forks_trial(d->settings->forks, trial);
     char id[QZO_DIGEST_TEXT_BYTES], timing[PATH_BYTES];
     qzo_outcome outcome = QZO_OUTCOME_FAILED;
     qzo_digest_text(id, &entry->id);
@@ -157,7 +169,7 @@ static message_kind next_work(dispatcher *d, int64_t last, work_item *next) {
     if (!leads(d)) return hear_leader(d, next);
     message_kind kind = is_world_root(d) ? qzo_dispatch_ask_root(d, last, d->last_status, next)
                                          : ask_by_message(d, last, d->last_status, next);
-    tell_group(d, kind, next);
+    qzo_dispatch_tell_group(d, kind, next);
     return kind;
 }
 

@@ -6,6 +6,7 @@
  *   PARK  leader to 0: a signal asks this job to stop; 0 to leader: stop at the next boundary
  *   RUN   0 to leader: this trial, up to this step     STOP  0 to leader: no more work,
  *                                                      or larger groups are formed
+ *   FORK  0 to leader: the next trial is a fork of this one after this step
  * Within a group the leader broadcasts what it was told. Every decision is in decisions.qzj before
  * it is sent. */
 #ifndef QZO_SWEEP_DISPATCH_H
@@ -32,6 +33,7 @@ typedef struct qzo_dispatch_settings {
     int64_t planned_bytes;       /* own allocations of a rank, for the report at the end */
     qzo_decisions *decisions;    /* rank 0 */
     qzo_schedule *schedule;      /* rank 0: restored */
+    qzo_forks *forks;            /* that were made before; those of this run are added */
     int64_t end_time;            /* of the job, seconds since 1970; 0: none. No rung is started
                                     that would end later, by the slowest step so far */
     double started_at;           /* when the program began to prepare this; base/clock.h */

@@ -40,7 +40,7 @@ static void take_time(dispatcher *d, const leader *from, int64_t steps) {
 static void log_result(const dispatcher *d, int64_t trial, const qzo_trial_summary *summary) {
     const char *what = summary->ended ? qzo_outcome_name(summary->outcome) : "at a rung";
     qzo_log_info("trial %lld/%lld %s after %lld steps: dev %.4g (zero-shot %.4g), test %.4g",
-                 (long long)trial + 1, (long long)d->settings->grid->trial_count, what,
+                 (long long)trial + 1, (long long)qzo_forks_trial_count(d->settings->forks), what,
                  (long long)summary->steps, summary->dev_score, summary->zero_shot_dev,
                  summary->test_score);
 }
@@ -144,13 +144,31 @@ static void send_trial(dispatcher *d, int group, const qzo_action *action) {
 static void stop_trial(dispatcher *d, const qzo_action *action) {
     const qzo_dispatch_settings *s = d->settings;
     qzo_log_info("trial %lld/%lld stopped at rung %lld of %lld", (long long)action->trial + 1,
-                 (long long)s->grid->trial_count, (long long)action->rung + 1,
+                 (long long)qzo_forks_trial_count(s->forks), (long long)action->rung + 1,
                  (long long)s->schedule->settings.rung_count);
     qzo_dispatch_note(d, qzo_decisions_stop(s->decisions, action->trial, action->rung));
     if (d->worst == QZO_OK) qzo_dispatch_note(d, qzo_decisions_sync(s->decisions));
     if (d->worst == QZO_OK)
         qzo_dispatch_note(d, qzo_schedule_end_journal(s->schedule, action->trial, action->rung));
     if (d->worst != QZO_OK) start_parking(d);
+}
+
+/* Decided, written down, then told to everyone who may be asked to run it. */
+static void fork_trial(dispatcher *d, const qzo_action *action) {
+    const qzo_dispatch_settings *s = d->settings;
+    work_item item = {action->parent, qzo_schedule_steps(s->schedule, action->rung)};
+    qzo_log_info("trial %lld goes on from trial %lld after step %lld", (long long)action->trial + 1,
+                 (long long)item.trial + 1, (long long)item.until);
+    qzo_dispatch_note(d, qzo_schedule_fork(s->schedule, s->forks, s->decisions, action));
+    if (d->worst != QZO_OK) {
+        start_parking(d);
+        return;
+    }
+    qzo_message message = message_of(KIND_FORK, item.trial, item.until, QZO_OK);
+    for (int group = 1; group < d->group_count; group++)
+        if (d->leaders[group].state != LEADER_STOPPED)
+            qzo_dispatch_note(d, qzo_comm_send(s->world, leader_rank(d, group), &message));
+    qzo_dispatch_tell_group(d, KIND_FORK, &item);
 }
 
 /* Where all groups wait and fewer trials do: the size of groups that serves just these; else 0. */
@@ -184,6 +202,8 @@ static void assign_waiting(dispatcher *d) {
                 break;
             else if (action.kind == QZO_ACTION_STOP)
                 stop_trial(d, &action);
+            else if (action.kind == QZO_ACTION_FORK)
+                fork_trial(d, &action);
             else
                 send_trial(d, group, &action);
         }

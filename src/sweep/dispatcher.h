@@ -9,7 +9,13 @@
 
 #include <time.h>
 
-typedef enum { KIND_WANT = 1, KIND_PARK = 2, KIND_RUN = 3, KIND_STOP = 4 } message_kind;
+typedef enum {
+    KIND_WANT = 1,
+    KIND_PARK = 2,
+    KIND_RUN = 3,
+    KIND_STOP = 4,
+    KIND_FORK = 5
+} message_kind;
 
 enum { NO_TRIAL = -1, SENTENCE_BYTES = 1024 };
 
@@ -54,7 +60,7 @@ typedef struct dispatcher {
 
 /* What a group is to do, of a message. */
 typedef struct work_item {
-    int64_t trial, until; /* until: step; 0: to the trial's end */
+    int64_t trial, until; /* until: step; 0: to the trial's end; of a fork: parent, step */
 } work_item;
 
 static inline bool is_world_root(const dispatcher *d) { return d->settings->world->rank == 0; }
@@ -88,6 +94,9 @@ message_kind qzo_dispatch_ask_root(dispatcher *d, int64_t last, qzo_status last_
 
 /* Rank 0: answers everything that waits for it; quick, and never blocks. */
 void qzo_dispatch_serve(dispatcher *d);
+
+/* Leader: the other ranks of its group hear what it was told. */
+void qzo_dispatch_tell_group(dispatcher *d, message_kind kind, const work_item *next);
 
 /* Collective over the world: rank 0 logs what the ranks sent, waited and held, and appends
  * it to log/ranks.jsonl. */

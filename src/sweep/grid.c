@@ -2,7 +2,7 @@
 
 #include "base/file_io.h"
 #include "base/math64.h"
-#include "base/philox.h"
+#include "sweep/draws.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -124,11 +124,7 @@ enum { DRAWN_BYTES = 32, SIX_DIGITS = 6 };
 
 /* In [0, 1), for draw number n of a parameter. */
 static double uniform(const qzo_sweep_spec *sweep, const qzo_parameter *parameter, int64_t n) {
-    qzo_digest digest = qzo_digest_of(parameter->setting->key, strlen(parameter->setting->key));
-    qzo_philox_block block =
-        qzo_philox(sweep->search_seed, (uint64_t)n, qzo_get_u32(digest.bytes), QZO_PURPOSE_SEARCH);
-    uint64_t bits = (uint64_t)block.word[0] << 21 | block.word[1] >> 11;
-    return (double)bits * 0x1p-53;
+    return qzo_draw_uniform(sweep->search_seed, parameter->setting->key, n);
 }
 
 static void draw_number(char out[DRAWN_BYTES], const qzo_sweep_spec *sweep,

@@ -100,7 +100,21 @@ cleanup:
     return status;
 }
 
+/* All of them: forks may have been added. */
+static qzo_status reload(qzo_results *results, const char *folder) {
+    qzo_status status = QZO_OK;
+    qzo_results *newer = NULL;
+    QZO_TRY(qzo_results_load(&newer, folder));
+    qzo_results older = *results;
+    *results = *newer;
+    *newer = older;
+cleanup:
+    qzo_results_free(newer);
+    return status;
+}
+
 qzo_status qzo_results_refresh(qzo_results *results, const char *folder) {
+    if (results->listing->scheduling.ops->forks) return reload(results, folder);
     bool held = qzo_folder_lock_is_held(folder);
     for (int64_t i = 0; i < results->row_count; i++) {
         qzo_result_row *row = &results->rows[i];

@@ -28,7 +28,8 @@ typedef struct qzo_results {
  * QZO_ERR_NOT_FOUND where the folder is none of qzo's. */
 qzo_status qzo_results_load(qzo_results **out, const char *folder);
 
-/* Reads the trials again that had not ended. */
+/* Reads the trials again that had not ended, and forks that were made since: then rows are added,
+ * and all are others. */
 qzo_status qzo_results_refresh(qzo_results *results, const char *folder);
 void qzo_results_free(qzo_results *results); /* NULL is fine */
 

@@ -5,6 +5,7 @@
 #include "sweep/contents.h"
 #include "sweep/decisions.h"
 #include "sweep/dispatch.h"
+#include "sweep/forks.h"
 #include "sweep/kinds.h"
 #include "sweep/results.h"
 #include "sweep/retry.h"
@@ -26,13 +27,14 @@ typedef struct run {
     qzo_sweep_spec *sweep;
     qzo_contents contents; /* rank 0 */
     qzo_grid *grid;
-    qzo_kinds kinds;           /* rank 0 */
-    int64_t planned_bytes;     /* own allocations of a rank */
-    qzo_slice_locks locks;     /* rank 0 */
-    qzo_decisions *decisions;  /* rank 0 */
-    qzo_scheduling scheduling; /* rank 0 */
-    qzo_listing *listing;      /* rank 0: as it is written */
-    qzo_schedule *schedule;    /* rank 0 */
+    qzo_kinds kinds;          /* rank 0 */
+    int64_t planned_bytes;    /* own allocations of a rank */
+    qzo_slice_locks locks;    /* rank 0 */
+    qzo_decisions *decisions; /* rank 0 */
+    qzo_scheduling scheduling;
+    qzo_forks forks;
+    qzo_listing *listing;   /* rank 0: as it is written */
+    qzo_schedule *schedule; /* rank 0 */
     qzo_run_report *report;
 } run;
 
@@ -194,7 +196,7 @@ static bool has_journal(const run *r, const qzo_digest *id) {
 
 /* What a changed sweep file adds and drops; nothing of it is deleted. */
 static void report_changes(const run *r, const qzo_listing *listing) {
-    int64_t added = 0, came_back = 0, dropped = 0;
+    int64_t added = 0, came_back = 0, dropped = 0, listed = qzo_listing_asked(listing);
     for (int64_t i = 0; i < r->grid->trial_count; i++) {
         const qzo_grid_trial *trial = &r->grid->trials[i];
         if (listing_has(listing, &trial->id)) continue;
@@ -203,7 +205,7 @@ static void report_changes(const run *r, const qzo_listing *listing) {
         name_trial(is_back ? "asked for again, results kept" : "new trial", &trial->id, NULL,
                    (const char *const *)r->grid->swept_keys, trial->values, r->grid->swept_count);
     }
-    for (int64_t i = 0; i < listing->trial_count; i++) {
+    for (int64_t i = 0; i < listed; i++) {
         const qzo_listed_trial *trial = &listing->trials[i];
         if (grid_has(r->grid, &trial->id) || ++dropped > NAMED_TRIALS_MAX) continue;
         name_trial("no longer asked for, results kept", &trial->id, listing->swept_keys, NULL,
@@ -223,8 +225,8 @@ static qzo_status write_sweep_copy(const run *r) {
 }
 
 static bool same_list(const run *r, const qzo_listing *listing) {
-    bool same = listing->trial_count == r->grid->trial_count;
-    for (int64_t i = 0; same && i < listing->trial_count; i++)
+    bool same = qzo_listing_asked(listing) == r->grid->trial_count;
+    for (int64_t i = 0; same && i < r->grid->trial_count; i++)
         same = qzo_digest_equal(&listing->trials[i].id, &r->grid->trials[i].id);
     return same;
 }
@@ -305,7 +307,6 @@ static qzo_status open_folder(run *r) {
     if (r->locks.took_over)
         qzo_log_warn("%s/lock was left by a process that is gone: taken over", folder);
     QZO_TRY(qzo_listing_load(&listing, folder));
-    QZO_TRY(qzo_scheduling_make(&r->scheduling, r->sweep, r->grid));
     QZO_TRY(check_rungs_kept(r, listing));
     if (r->locks.others) QZO_TRY(check_same_list(r, listing));
     if (listing->trial_count > 0) report_changes(r, listing);
@@ -346,6 +347,27 @@ cleanup:
     return status;
 }
 
+/* Every rank makes the forks of earlier runs, each of which is its parent and a step. */
+static qzo_status make_forks(run *r) {
+    qzo_status status = QZO_OK, made = QZO_OK;
+    qzo_comm *world = r->settings->world;
+    int64_t count = is_root(r) ? r->listing->fork_count : 0;
+    QZO_TRY(qzo_comm_broadcast(world, &count, sizeof count, 0));
+    for (int64_t i = 0; i < count; i++) {
+        int64_t fork[2] = {0, 0};
+        if (is_root(r)) {
+            const qzo_listed_trial *listed = &r->listing->trials[r->grid->trial_count + i];
+            fork[0] = listed->parent;
+            fork[1] = qzo_schedule_steps(r->schedule, listed->rung);
+        }
+        QZO_TRY(qzo_comm_broadcast(world, fork, sizeof fork, 0));
+        if (made == QZO_OK) made = qzo_forks_add(&r->forks, fork[0], fork[1]);
+    }
+    status = made;
+cleanup:
+    return status;
+}
+
 static qzo_status start(run *r) {
     qzo_status status = QZO_OK;
     qzo_comm *world = r->settings->world;
@@ -354,6 +376,8 @@ static qzo_status start(run *r) {
     QZO_TRY(qzo_comm_worst_status(world, check_transport(r)));
     status = qzo_grid_expand(&r->grid, r->sweep, shared_digest, r);
     QZO_TRY(qzo_comm_worst_status(world, status));
+    QZO_TRY(qzo_comm_worst_status(world, qzo_scheduling_make(&r->scheduling, r->sweep, r->grid)));
+    r->forks = (qzo_forks){.grid = r->grid, .perturbing = &r->scheduling.perturbing};
     for (int64_t i = 0; i < r->grid->trial_count; i++)
         r->report->trial_count += qzo_slice_has(&r->settings->slice, i);
     if (is_root(r)) {
@@ -373,6 +397,8 @@ static qzo_status start(run *r) {
     }
     QZO_TRY(qzo_comm_worst_status(world, status));
     QZO_TRY(qzo_comm_broadcast(world, &r->report->ended_before, sizeof r->report->ended_before, 0));
+    QZO_TRY(qzo_comm_worst_status(world, make_forks(r)));
+    r->report->trial_count += r->forks.count;
 cleanup:
     return status;
 }
@@ -396,6 +422,7 @@ qzo_status qzo_sweep_run(qzo_run_report *out, const qzo_run_settings *settings) 
                                           .transport = settings->transport,
                                           .planned_bytes = r.planned_bytes,
                                           .schedule = r.schedule,
+                                          .forks = &r.forks,
                                           .end_time = settings->end_time,
                                           .decisions = r.decisions,
                                           .started_at = settings->started_at,
@@ -418,6 +445,7 @@ qzo_status qzo_sweep_run(qzo_run_report *out, const qzo_run_settings *settings) 
 cleanup:
     qzo_schedule_close(r.schedule);
     qzo_listing_free(r.listing);
+    qzo_forks_release(&r.forks);
     qzo_scheduling_release(&r.scheduling);
     qzo_decisions_close(r.decisions);
     qzo_slice_unlock(&r.locks);

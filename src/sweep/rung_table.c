@@ -55,7 +55,7 @@ bool qzo_rung_stop_one(qzo_rung_table *table, qzo_action *out) {
     for (int64_t i = 0; i < table->settings->trial_count; i++) {
         qzo_rung_trial *t = &table->trials[i];
         if (t->state != QZO_RUNG_TO_STOP) continue;
-        *out = (qzo_action){QZO_ACTION_STOP, i, t->rung};
+        *out = (qzo_action){.kind = QZO_ACTION_STOP, .trial = i, .rung = t->rung};
         t->state = QZO_RUNG_ENDED;
         table->ended_count++;
         return true;
@@ -65,7 +65,7 @@ bool qzo_rung_stop_one(qzo_rung_table *table, qzo_action *out) {
 
 bool qzo_rung_run(qzo_rung_table *table, int64_t trial, qzo_action *out) {
     qzo_rung_trial *t = &table->trials[trial];
-    *out = (qzo_action){QZO_ACTION_RUN, trial, t->rung};
+    *out = (qzo_action){.kind = QZO_ACTION_RUN, .trial = trial, .rung = t->rung};
     t->state = QZO_RUNG_RUNNING;
     table->running_count++;
     return true;

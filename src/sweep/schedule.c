@@ -1,5 +1,7 @@
 #include "sweep/schedule.h"
 
+#include "trial/fork.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -20,7 +22,7 @@ static bool same_files(const qzo_listed_trial *a, const qzo_listed_trial *b) {
 
 /* Trials of one model and task stand together, so that a rank loads each once. */
 static qzo_status make_order(qzo_schedule *s) {
-    int64_t count = s->listing->trial_count, placed = 0;
+    int64_t count = qzo_listing_asked(s->listing), placed = 0;
     s->order = calloc((size_t)count + 1, sizeof *s->order);
     bool *taken = calloc((size_t)count + 1, sizeof *taken);
     for (int64_t i = 0; s->order && taken && i < count; i++) {
@@ -36,7 +38,7 @@ static qzo_status make_order(qzo_schedule *s) {
     return has_memory ? QZO_OK : fail_memory(s->folder);
 }
 
-qzo_status qzo_schedule_open(qzo_schedule **out, const qzo_listing *listing, const char *folder) {
+qzo_status qzo_schedule_open(qzo_schedule **out, qzo_listing *listing, const char *folder) {
     static const int64_t to_the_end[] = {0};
     qzo_status status = QZO_OK;
     const qzo_scheduling *scheduling = &listing->scheduling;
@@ -50,13 +52,15 @@ qzo_status qzo_schedule_open(qzo_schedule **out, const qzo_listing *listing, con
     }
     QZO_TRY(make_order(s));
     s->settings =
-        (qzo_scheduler_settings){.trial_count = listing->trial_count,
+        (qzo_scheduler_settings){.trial_count = qzo_listing_asked(listing),
                                  .order = s->order,
                                  .rungs = s->ops->has_rungs ? scheduling->rungs : to_the_end,
                                  .rung_count = s->ops->has_rungs ? scheduling->rung_count : 1,
                                  .eta = scheduling->eta,
                                  .brackets = scheduling->brackets,
-                                 .min_trials = scheduling->min_trials};
+                                 .min_trials = scheduling->min_trials,
+                                 .quantile = scheduling->perturbing.quantile,
+                                 .seed = scheduling->perturbing.seed};
     QZO_TRY(s->ops->create(&s->state, &s->settings));
     *out = s;
     s = NULL;
@@ -77,6 +81,27 @@ int64_t qzo_schedule_steps(const qzo_schedule *schedule, int64_t rung) {
     return schedule->settings.rungs[rung];
 }
 
+/* What a scheduler compares: where it makes new trials of old ones what a trial is at its rung,
+ * else the best that it has been. A loss that is exactly 0 is that of a model that has collapsed:
+ * its next step would say so. */
+static double score_of(const qzo_schedule *s, const qzo_trial_summary *summary) {
+    bool is_lost = summary->best_step < 0 || !isfinite(summary->last_dev_loss) ||
+                   summary->last_dev_loss == 0.0;
+    if (is_lost) return (double)NAN;
+    double score = s->ops->forks ? summary->last_dev_score : summary->dev_score;
+    double loss = s->ops->forks ? summary->last_dev_loss : summary->dev_loss;
+    return qzo_scheduling_score(&s->listing->scheduling, score, loss);
+}
+
+static qzo_status load_journal(qzo_journal_file *out, const qzo_schedule *s, int64_t trial) {
+    *out = (qzo_journal_file){0};
+    char *path = qzo_journal_path(s->folder, &s->listing->trials[trial].id);
+    if (!path) return fail_memory(s->folder);
+    qzo_status status = qzo_journal_load(out, path);
+    free(path);
+    return status;
+}
+
 qzo_status qzo_schedule_score(double *score, qzo_trial_summary *summary,
                               const qzo_schedule *schedule, int64_t trial, int64_t rung) {
     qzo_status status = QZO_OK;
@@ -84,18 +109,13 @@ qzo_status qzo_schedule_score(double *score, qzo_trial_summary *summary,
     int64_t steps = qzo_schedule_steps(schedule, rung);
     *score = (double)NAN;
     *summary = (qzo_trial_summary){0};
-    char *path = qzo_journal_path(schedule->folder, &schedule->listing->trials[trial].id);
-    if (!path) return fail_memory(schedule->folder);
-    QZO_TRY(qzo_journal_load(&file, path));
+    QZO_TRY(load_journal(&file, schedule, trial));
     QZO_TRY(qzo_trial_summarize_until(summary, &file, steps > 0 ? steps : INT64_MAX));
     bool is_good = !summary->ended || summary->outcome == QZO_OUTCOME_FINISHED ||
                    summary->outcome == QZO_OUTCOME_STOPPED;
-    if (is_good && summary->best_step >= 0)
-        *score = qzo_scheduling_score(&schedule->listing->scheduling, summary->dev_score,
-                                      summary->dev_loss);
+    if (is_good) *score = score_of(schedule, summary);
 cleanup:
     qzo_journal_release(&file);
-    free(path);
     return status;
 }
 
@@ -103,7 +123,7 @@ cleanup:
 
 static qzo_status fail_event(const qzo_schedule *s, int64_t index, const qzo_event *event,
                              const char *what) {
-    static const char *const names[] = {"", "", "dispatch", "outcome", "stop", "rung"};
+    static const char *const names[] = {"", "", "dispatch", "outcome", "stop", "rung", "fork"};
     return qzo_fail(QZO_ERR_DESYNC,
                     "%s/" QZO_DECISIONS_NAME ": event %" PRId64 " (%s, trial %" PRId64
                     ", rung %" PRId64 "): %s",
@@ -114,15 +134,18 @@ static qzo_status fail_event(const qzo_schedule *s, int64_t index, const qzo_eve
 static qzo_status repeat_decision(qzo_schedule *s, int64_t index, const qzo_event *event) {
     char reason[REASON_BYTES];
     qzo_action action = {0};
-    bool is_run = event->type == QZO_DECISION_DISPATCH;
+    static const char *const verbs[] = {"run", "stop", "fork"};
+    qzo_action_kind kind = event->type == QZO_DECISION_DISPATCH ? QZO_ACTION_RUN
+                           : event->type == QZO_DECISION_STOP   ? QZO_ACTION_STOP
+                                                                : QZO_ACTION_FORK;
     if (!s->ops->next(s->state, &action))
         return fail_event(s, index, event, "the scheduler decides nothing here");
-    if (action.kind == (is_run ? QZO_ACTION_RUN : QZO_ACTION_STOP) &&
-        action.trial == event->trial && action.rung == event->rung)
+    if (action.kind == kind && action.trial == event->trial && action.rung == event->rung &&
+        (kind != QZO_ACTION_FORK || action.parent == event->value))
         return QZO_OK;
     snprintf(reason, sizeof reason,
-             "the scheduler decides to %s trial %" PRId64 " at rung %" PRId64,
-             action.kind == QZO_ACTION_RUN ? "run" : "stop", action.trial + 1, action.rung);
+             "the scheduler decides to %s trial %" PRId64 " at rung %" PRId64, verbs[action.kind],
+             action.trial + 1, action.rung);
     return fail_event(s, index, event, reason);
 }
 
@@ -140,8 +163,7 @@ static qzo_status repeat_report(qzo_schedule *s, int64_t index, const qzo_event 
     if (kind != QZO_REPORT_PARKED)
         status = qzo_schedule_score(&score, &summary, s, event->trial, before->rung);
     /* A trial that failed before its next step has its END here, but had none when it reported. */
-    if (kind == QZO_REPORT_RUNG && summary.best_step >= 0)
-        score = qzo_scheduling_score(&s->listing->scheduling, summary.dev_score, summary.dev_loss);
+    if (kind == QZO_REPORT_RUNG) score = score_of(s, &summary);
     qzo_trial_summary_release(&summary);
     if (status == QZO_OK) s->ops->report(s->state, event->trial, kind, score);
     return status;
@@ -150,7 +172,8 @@ static qzo_status repeat_report(qzo_schedule *s, int64_t index, const qzo_event 
 static qzo_status repeat_events(qzo_schedule *s, const qzo_event *events, int64_t count) {
     for (int64_t i = 0; i < count; i++) {
         const qzo_event *event = &events[i];
-        bool is_decision = event->type == QZO_DECISION_DISPATCH || event->type == QZO_DECISION_STOP;
+        bool is_decision = event->type == QZO_DECISION_DISPATCH ||
+                           event->type == QZO_DECISION_STOP || event->type == QZO_DECISION_FORK;
         if (event->rung < 0 || event->rung >= s->settings.rung_count)
             return fail_event(s, i, event, "there is no such rung");
         if (s->ops->has_rungs) {
@@ -203,6 +226,71 @@ cleanup:;
     return status;
 }
 
+/* The settings of a listed fork, from its parent's journal. */
+static qzo_status fork_spec(qzo_trial_spec *out, const qzo_schedule *s,
+                            const qzo_journal_file *parent, int64_t trial) {
+    qzo_status status = QZO_OK;
+    qzo_trial_spec origin = {0};
+    qzo_digest identity;
+    char *settings = NULL;
+    const qzo_listed_trial *listed = &s->listing->trials[trial];
+    QZO_TRY(qzo_journal_settings(&settings, &identity, parent));
+    if (!settings) {
+        status = qzo_fail(QZO_ERR_DESYNC, "trial %" PRId64 " is a fork of one without a journal",
+                          trial + 1);
+        goto cleanup;
+    }
+    QZO_TRY(qzo_trial_spec_parse(&origin, settings));
+    QZO_TRY(qzo_fork_spec(out, &origin, &s->listing->scheduling.perturbing, trial,
+                          qzo_schedule_steps(s, listed->rung)));
+    identity = qzo_trial_spec_identity(out);
+    if (!qzo_digest_equal(&identity, &listed->id))
+        status =
+            qzo_fail(QZO_ERR_DESYNC,
+                     "trial %" PRId64 " has another id than its origin and number give", trial + 1);
+cleanup:
+    free(settings);
+    return status == QZO_OK ? status : qzo_fail_context(status, "%s", s->folder);
+}
+
+static qzo_status write_fork(const qzo_schedule *s, int64_t trial) {
+    qzo_status status = QZO_OK;
+    qzo_journal_file parent = {0};
+    qzo_trial_spec spec;
+    char *path = qzo_journal_path(s->folder, &s->listing->trials[trial].id);
+    if (!path) return fail_memory(s->folder);
+    QZO_TRY(load_journal(&parent, s, s->listing->trials[trial].parent));
+    QZO_TRY(fork_spec(&spec, s, &parent, trial));
+    QZO_TRY(qzo_fork_write(path, &parent, &spec));
+cleanup:
+    qzo_journal_release(&parent);
+    free(path);
+    return status;
+}
+
+qzo_status qzo_schedule_fork(qzo_schedule *s, qzo_forks *forks, qzo_decisions *decisions,
+                             const qzo_action *action) {
+    qzo_status status = QZO_OK;
+    int64_t trial = action->trial, swept = s->listing->swept_count;
+    QZO_TRY(qzo_forks_add(forks, action->parent, qzo_schedule_steps(s, action->rung)));
+    const qzo_grid_trial *fork = qzo_forks_trial(forks, trial);
+    QZO_TRY(qzo_decisions_fork(decisions, trial, action->parent, action->rung, &fork->id,
+                               fork->values, swept));
+    QZO_TRY(qzo_decisions_sync(decisions));
+    qzo_event *grown = realloc(s->last, ((size_t)trial + 1) * sizeof *grown);
+    if (!grown) {
+        status = fail_memory(s->folder);
+        goto cleanup;
+    }
+    s->last = grown;
+    grown[trial] = (qzo_event){QZO_DECISION_FORK, trial, action->parent, action->rung};
+    QZO_TRY(
+        qzo_listing_add_fork(s->listing, action->parent, action->rung, &fork->id, fork->values));
+    QZO_TRY(write_fork(s, trial));
+cleanup:
+    return status;
+}
+
 qzo_status qzo_schedule_resume(qzo_schedule *schedule, qzo_decisions *decisions) {
     qzo_status status = QZO_OK;
     if (!schedule->ops->has_rungs) return QZO_OK;
@@ -210,6 +298,7 @@ qzo_status qzo_schedule_resume(qzo_schedule *schedule, qzo_decisions *decisions)
         qzo_event *last = &schedule->last[i];
         if (last->type == QZO_DECISION_STOP)
             QZO_TRY(qzo_schedule_end_journal(schedule, i, last->rung));
+        if (last->type == QZO_DECISION_FORK) QZO_TRY(write_fork(schedule, i));
         if (last->type != QZO_DECISION_DISPATCH) continue;
         QZO_TRY(qzo_decisions_outcome(decisions, i, QZO_ERR_INTERRUPTED));
         schedule->ops->report(schedule->state, i, QZO_REPORT_PARKED, (double)NAN);
@@ -243,7 +332,8 @@ static const char *disagreement(char reason[REASON_BYTES], const qzo_schedule *s
                  row->status);
         return reason;
     }
-    bool is_at_rung = last->type == QZO_DECISION_RUNG || last->type == QZO_DECISION_STOP;
+    bool is_at_rung = last->type == QZO_DECISION_RUNG || last->type == QZO_DECISION_STOP ||
+                      (last->type == QZO_DECISION_FORK && summary->exists);
     bool is_wrong = (is_at_rung && summary->steps != steps && !is_live) ||
                     (last->type == QZO_DECISION_DISPATCH && summary->steps > steps) ||
                     (s->ops->has_rungs && last->type == 0 && summary->steps > 0);
@@ -265,6 +355,28 @@ static qzo_status check_journals(const qzo_schedule *s, const qzo_results *resul
     return QZO_OK;
 }
 
+/* Each has the settings that its number gives, and its parent's journal up to where it was forked.
+ * One that was decided last may have none yet: the next start writes it. */
+static qzo_status check_forks(const qzo_schedule *s) {
+    qzo_status status = QZO_OK;
+    qzo_journal_file parent = {0}, fork = {0};
+    qzo_trial_spec spec;
+    for (int64_t i = qzo_listing_asked(s->listing); i < s->listing->trial_count; i++) {
+        const qzo_listed_trial *listed = &s->listing->trials[i];
+        QZO_TRY(load_journal(&parent, s, listed->parent));
+        QZO_TRY(load_journal(&fork, s, i));
+        QZO_TRY(fork_spec(&spec, s, &parent, i));
+        if (fork.frame_count > 0)
+            QZO_TRY(qzo_fork_check(&fork, &parent, qzo_schedule_steps(s, listed->rung)));
+        qzo_journal_release(&parent);
+        qzo_journal_release(&fork);
+    }
+cleanup:
+    qzo_journal_release(&parent);
+    qzo_journal_release(&fork);
+    return status;
+}
+
 qzo_status qzo_schedule_check(int64_t *event_count, const qzo_results *results, const char *folder,
                               bool is_live) {
     qzo_status status = QZO_OK;
@@ -274,6 +386,7 @@ qzo_status qzo_schedule_check(int64_t *event_count, const qzo_results *results, 
     QZO_TRY(qzo_schedule_open(&s, results->listing, folder));
     QZO_TRY(repeat_events(s, events, *event_count));
     QZO_TRY(check_journals(s, results, is_live));
+    QZO_TRY(check_forks(s));
 cleanup:
     qzo_schedule_close(s);
     free(events);

@@ -8,12 +8,13 @@
 #define QZO_SWEEP_SCHEDULE_H
 
 #include "sweep/decisions.h"
+#include "sweep/forks.h"
 #include "sweep/results.h"
 #include "sweep/slice.h"
 
 typedef struct qzo_schedule {
-    const qzo_listing *listing; /* borrowed */
-    const char *folder;         /* borrowed */
+    qzo_listing *listing; /* borrowed; forks are added to it */
+    const char *folder;   /* borrowed */
     const qzo_scheduler_ops *ops;
     qzo_scheduler_settings settings;
     int64_t *order;  /* trials by model and task, in the order of their first appearance */
@@ -22,7 +23,7 @@ typedef struct qzo_schedule {
 } qzo_schedule;
 
 /* A scheduler before its first decision. The caller closes it. */
-qzo_status qzo_schedule_open(qzo_schedule **out, const qzo_listing *listing, const char *folder);
+qzo_status qzo_schedule_open(qzo_schedule **out, qzo_listing *listing, const char *folder);
 void qzo_schedule_close(qzo_schedule *schedule); /* NULL is fine */
 
 /* Steps that a trial runs up to for this rung; 0: to its end. */
@@ -39,12 +40,18 @@ qzo_status qzo_schedule_score(double *score, qzo_trial_summary *summary,
 qzo_status qzo_schedule_restore(qzo_schedule *schedule, const qzo_results *results,
                                 const qzo_slice *slice);
 
-/* After a restore: trials that ran when the last run ended are parked, in the file too, and those
- * that it had decided to stop get the end of their journals. */
+/* After a restore: trials that ran when the last run ended are parked, in the file too; those that
+ * it had decided to stop get the end of their journals, and those that it had decided to fork
+ * theirs. */
 qzo_status qzo_schedule_resume(qzo_schedule *schedule, qzo_decisions *decisions);
 
 /* Ends the journal of a trial that is stopped at a rung, unless it has ended already. */
 qzo_status qzo_schedule_end_journal(const qzo_schedule *schedule, int64_t trial, int64_t rung);
+
+/* A fork that the scheduler decided: among the rank's forks, in the decisions, and once it stands
+ * there in the listing and with a journal. */
+qzo_status qzo_schedule_fork(qzo_schedule *schedule, qzo_forks *forks, qzo_decisions *decisions,
+                             const qzo_action *action);
 
 /* Compares decisions and journals; QZO_ERR_DESYNC tells where they first disagree. *event_count:
  * how many events were there. is_live: a run may be writing now. */

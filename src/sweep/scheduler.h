@@ -1,10 +1,11 @@
 /* What a scheduler must provide: which trial runs next and how far, and which one is given up. It
  * is state in memory and nothing else, on rank 0 alone: it reads no clock, no file, no random
- * number, so that the same calls in the same order give the same decisions, and a restart repeats
- * them from the decision journal (sweep/schedule.h).
+ * number but draws of the search seed, so that the same calls in the same order give the same
+ * decisions, and a restart repeats them from the decision journal (sweep/schedule.h).
  *
- * Trials are the table's, 0 .. trial_count - 1. To add one: a file sched_<name>.c and a line in
- * sched_registry.c; tests/test_schedulers.c simulates all, tests/mpi_rungs.sh runs them. */
+ * Trials are the table's, 0 .. trial_count - 1; forks follow. To add one: a file sched_<name>.c and
+ * a line in sched_registry.c; tests/test_schedulers.c simulates all, tests/mpi_rungs.sh runs them.
+ */
 #ifndef QZO_SWEEP_SCHEDULER_H
 #define QZO_SWEEP_SCHEDULER_H
 
@@ -24,17 +25,21 @@ typedef struct qzo_scheduler_settings {
     int64_t eta;        /* one of so many trials goes on from a rung */
     int64_t brackets;   /* of Hyperband */
     int64_t min_trials; /* of median stopping: so many others must have come to the rung */
+    double quantile;    /* of population based training: which part gives way at a rung */
+    uint64_t seed;      /* of its draws */
 } qzo_scheduler_settings;
 
 typedef enum {
-    QZO_ACTION_RUN, /* start or resume the trial; stop for a decision at rung `rung` */
-    QZO_ACTION_STOP /* end it where it stands; it counts as ended from here on */
+    QZO_ACTION_RUN,  /* start or resume the trial; stop for a decision at rung `rung` */
+    QZO_ACTION_STOP, /* end it where it stands; it counts as ended from here on */
+    QZO_ACTION_FORK  /* a new trial, the next number, goes on from `parent` as it was at `rung` */
 } qzo_action_kind;
 
 typedef struct qzo_action {
     qzo_action_kind kind;
     int64_t trial;
-    int64_t rung; /* index */
+    int64_t rung;   /* index */
+    int64_t parent; /* of a fork */
 } qzo_action;
 
 typedef enum {
@@ -47,6 +52,8 @@ typedef struct qzo_scheduler_ops {
     const char *name;
     const char *help; /* one line */
     bool has_rungs;   /* false: trials run to their end, and any order is as good */
+    bool forks;       /* it makes new trials, and compares what trials are at a rung, not the best
+                         that they have been */
 
     /* *state is the scheduler's; `destroy` frees it, NULL is fine. */
     qzo_status (*create)(void **state, const qzo_scheduler_settings *settings);
@@ -73,6 +80,7 @@ extern const qzo_scheduler_ops qzo_sched_fifo;
 extern const qzo_scheduler_ops qzo_sched_hyperband;
 extern const qzo_scheduler_ops qzo_sched_asha;
 extern const qzo_scheduler_ops qzo_sched_median;
+extern const qzo_scheduler_ops qzo_sched_pbt;
 
 /* NULL-terminated. */
 extern const qzo_scheduler_ops *const qzo_schedulers[];

@@ -10,19 +10,31 @@
 
 #include "base/json.h"
 
+/* How population based training changes settings; zeroed with the other schedulers. */
+typedef struct qzo_perturbing {
+    double quantile;
+    double factors[QZO_FACTORS_MAX];
+    int64_t factor_count;
+    const qzo_setting *settings[QZO_PERTURBED_MAX];
+    int64_t setting_count;
+    uint64_t seed; /* of the draws */
+} qzo_perturbing;
+
 typedef struct qzo_scheduling {
     const qzo_scheduler_ops *ops;
     int64_t *rungs; /* (rung_count) steps; none for a scheduler without rungs */
     int64_t rung_count;
     int64_t eta, brackets, min_trials;
     bool by_score, maximize; /* the metric */
+    qzo_perturbing perturbing;
 } qzo_scheduling;
 
 enum { QZO_RUNGS_MAX = 100000 };
 
 /* Rungs: min_steps, eta times as much, and so on up to the trials' steps; for median stopping every
- * evaluation from min_steps on. Each is moved up to the next evaluation. QZO_ERR_CONFIG where the
- * trials do not share their steps, evaluations and metric. The caller releases it. */
+ * evaluation from min_steps on, for population based training every interval. Each is moved up to
+ * the next evaluation. QZO_ERR_CONFIG where the trials do not share their steps, evaluations and
+ * metric. The caller releases it. */
 qzo_status qzo_scheduling_make(qzo_scheduling *out, const qzo_sweep_spec *sweep,
                                const qzo_grid *grid);
 void qzo_scheduling_release(qzo_scheduling *scheduling); /* safe on a zeroed one */

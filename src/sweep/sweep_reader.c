@@ -197,3 +197,12 @@ qzo_word_list qzo_reader_settings(bool with_train, bool with_top) {
     }
     return list;
 }
+
+/* YAML 1.1 would read a leading zero as octal. */
+int64_t qzo_reader_count(const qzo_yaml_node *value, int64_t max) {
+    bool is_number = value->kind == QZO_YAML_SCALAR && value->is_plain && value->text[0] != '0' &&
+                     value->text[0] != '\0' && strlen(value->text) <= 9 &&
+                     strspn(value->text, "0123456789") == strlen(value->text);
+    int64_t count = is_number ? strtol(value->text, NULL, 10) : 0;
+    return count <= max ? count : 0;
+}

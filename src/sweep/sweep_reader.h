@@ -64,9 +64,15 @@ qzo_status qzo_reader_claim(qzo_reader *r, const qzo_setting *setting, const qzo
 qzo_status qzo_reader_value(const qzo_reader *r, qzo_trial_spec *spec, const qzo_setting *setting,
                             const qzo_yaml_node *value);
 
+/* A whole number without a leading zero; 0 where it is none, or above max. */
+int64_t qzo_reader_count(const qzo_yaml_node *value, int64_t max);
+
 qzo_word_list qzo_reader_settings(bool with_train, bool with_top);
 
 /* --- parts of the file --- */
+
+/* value NULL: fifo. */
+qzo_status qzo_reader_scheduler(qzo_reader *r, const qzo_yaml_node *value);
 
 /* The words of sweep_space.c among those of the top level, and their reading; found[] is of
  * QZO_SPACE_KEY_COUNT key nodes or NULL. */

@@ -140,15 +140,6 @@ static qzo_status read_name(qzo_reader *r, const qzo_yaml_node *value) {
     return r->sweep->name ? QZO_OK : qzo_reader_fail_memory(r);
 }
 
-/* A whole number without a leading zero, which YAML 1.1 would read as octal; 0 where it is none. */
-static int64_t whole_number(const qzo_yaml_node *value, int64_t max) {
-    bool is_number = value->kind == QZO_YAML_SCALAR && value->is_plain && value->text[0] != '0' &&
-                     value->text[0] != '\0' && strlen(value->text) <= 9 &&
-                     strspn(value->text, "0123456789") == strlen(value->text);
-    int64_t count = is_number ? strtol(value->text, NULL, 10) : 0;
-    return count <= max ? count : 0;
-}
-
 static qzo_status read_ranks(qzo_reader *r, const qzo_yaml_node *value) {
     char expected[QZO_FOUND_BYTES];
     snprintf(expected, sizeof expected, "an integer from 1 to %d, or all", QZO_RANKS_PER_TRIAL_MAX);
@@ -158,7 +149,7 @@ static qzo_status read_ranks(qzo_reader *r, const qzo_yaml_node *value) {
         r->sweep->ranks_per_trial = QZO_RANKS_ALL;
         return QZO_OK;
     }
-    r->sweep->ranks_per_trial = whole_number(value, QZO_RANKS_PER_TRIAL_MAX);
+    r->sweep->ranks_per_trial = qzo_reader_count(value, QZO_RANKS_PER_TRIAL_MAX);
     return r->sweep->ranks_per_trial > 0
                ? QZO_OK
                : qzo_reader_fail_expected(r, value, "ranks_per_trial", expected);
@@ -183,8 +174,8 @@ static qzo_status read_counts(qzo_reader *r, const qzo_yaml_node *run_cap,
                               const qzo_yaml_node *repeats, const qzo_yaml_node *search_seed) {
     qzo_trial_spec scratch = {0};
     char expected[QZO_FOUND_BYTES];
-    if (run_cap) r->sweep->run_cap = whole_number(run_cap, QZO_SWEEP_TRIALS_MAX);
-    if (repeats) r->sweep->repeats = whole_number(repeats, QZO_SWEEP_REPEATS_MAX);
+    if (run_cap) r->sweep->run_cap = qzo_reader_count(run_cap, QZO_SWEEP_TRIALS_MAX);
+    if (repeats) r->sweep->repeats = qzo_reader_count(repeats, QZO_SWEEP_REPEATS_MAX);
     snprintf(expected, sizeof expected, "an integer from 1 to %d", QZO_SWEEP_TRIALS_MAX);
     if (run_cap && r->sweep->run_cap == 0)
         return qzo_reader_fail_expected(r, run_cap, "run_cap", expected);
@@ -197,42 +188,6 @@ static qzo_status read_counts(qzo_reader *r, const qzo_yaml_node *run_cap,
     if (!search_seed) return QZO_OK;
     qzo_status status = qzo_reader_value(r, &scratch, qzo_setting_find("seed"), search_seed);
     r->sweep->search_seed = scratch.seed;
-    return status;
-}
-
-/* A name, or a mapping {name, min_steps, eta, brackets, min_trials}. */
-static qzo_status read_scheduler(qzo_reader *r, const qzo_yaml_node *value) {
-    qzo_status status = QZO_OK;
-    qzo_scheduler_choice *out = &r->sweep->scheduler;
-    qzo_word_list names = {.count = 0};
-    static const qzo_word_list list = {{"name", "min_steps", "eta", "brackets", "min_trials"}, 5};
-    const qzo_yaml_node *found[5] = {NULL};
-    char words[QZO_LIST_BYTES];
-    int64_t *const numbers[] = {NULL, &out->min_steps, &out->eta, &out->brackets, &out->min_trials};
-    static const int minimum[] = {0, 1, 2, 1, 1};
-    while (qzo_schedulers[names.count]) {
-        names.words[names.count] = qzo_schedulers[names.count]->name;
-        names.count++;
-    }
-    *out = (qzo_scheduler_choice){&qzo_sched_fifo, 0, 3, 1, 3};
-    if (!value) return QZO_OK;
-    if (value->kind == QZO_YAML_MAPPING)
-        QZO_TRY(qzo_reader_find_keys(found, r, value, "scheduler", &list));
-    const qzo_yaml_node *name =
-        value->kind == QZO_YAML_MAPPING ? qzo_yaml_value_of(found[0]) : value;
-    if (!name) return qzo_reader_fail(r, value, "scheduler: expected a name, found none");
-    out->ops = name->kind == QZO_YAML_SCALAR ? qzo_scheduler_find(name->text) : NULL;
-    qzo_reader_list(words, &names);
-    if (!out->ops) return qzo_reader_fail_expected(r, name, "scheduler", words);
-    for (int i = 1; i < 5; i++) {
-        if (!found[i]) continue;
-        *numbers[i] = whole_number(found[i]->next, 999999999);
-        if (*numbers[i] < minimum[i] || !out->ops->has_rungs)
-            return qzo_reader_fail(r, found[i], "%s: expected an integer of at least %d%s",
-                                   list.words[i], minimum[i],
-                                   out->ops->has_rungs ? "" : ", and a scheduler with rungs");
-    }
-cleanup:
     return status;
 }
 
@@ -309,7 +264,7 @@ static qzo_status read_sweep(qzo_reader *r, const qzo_yaml_node *root,
     QZO_TRY(read_method(r, qzo_yaml_value_of(found[METHOD])));
     QZO_TRY(read_counts(r, qzo_yaml_value_of(found[RUN_CAP]), qzo_yaml_value_of(found[REPEATS]),
                         qzo_yaml_value_of(found[SEARCH_SEED])));
-    QZO_TRY(read_scheduler(r, qzo_yaml_value_of(found[SCHEDULER])));
+    QZO_TRY(qzo_reader_scheduler(r, qzo_yaml_value_of(found[SCHEDULER])));
     if (found[METRIC]) QZO_TRY(read_metric(r, found[METRIC]->next));
     QZO_TRY(qzo_reader_spaces(r, found + SPACE));
     QZO_TRY(qzo_wandb_read(r, found + WANDB));

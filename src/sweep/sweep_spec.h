@@ -55,11 +55,23 @@ typedef enum { QZO_METHOD_GRID, QZO_METHOD_RANDOM, QZO_METHOD_LIST, QZO_METHOD_C
 /* "grid", "random", "list". */
 extern const char *const qzo_sweep_methods[QZO_METHOD_COUNT];
 
+enum { QZO_FACTORS_MAX = 16, QZO_PERTURBED_MAX = 16 };
+
+/* Whether forks may change it: numbers that a step reads anew. */
+bool qzo_setting_can_be_perturbed(const qzo_setting *setting);
+
 /* What the file says of the scheduler; sweep/scheduling.h makes rungs of it. */
 typedef struct qzo_scheduler_choice {
     const qzo_scheduler_ops *ops;
     int64_t min_steps; /* of the first rung; 0: the first evaluation */
     int64_t eta, brackets, min_trials;
+    /* Of population based training: */
+    int64_t interval; /* steps between rungs; 0: an evaluation to the next */
+    double quantile;
+    double factors[QZO_FACTORS_MAX]; /* a perturbed setting is multiplied by one of them */
+    int64_t factor_count;
+    const qzo_setting *perturbed[QZO_PERTURBED_MAX]; /* none: those of the swept that can be */
+    int64_t perturbed_count;
 } qzo_scheduler_choice;
 
 typedef struct qzo_sweep_spec {

@@ -41,7 +41,7 @@ void qzo_setting_expected(char out[QZO_SETTING_EXPECTED_BYTES], const qzo_settin
         if (isinf(setting->max))
             snprintf(out + used, size - used, ", or .inf or none for no bound");
         else
-            snprintf(out + used, size - used, " and <= %.0f", setting->max);
+            snprintf(out + used, size - used, " and <= %.9g", setting->max);
         break;
     case QZO_SETTING_CHOICE:
         out[0] = '\0';
