@@ -74,7 +74,12 @@ typedef struct qzo_cuda_gain {
     float k;
 } qzo_cuda_gain;
 
-typedef enum { QZO_CUDA_FREE, QZO_CUDA_POSITIVE, QZO_CUDA_KEEP_SIGN } qzo_cuda_constraint;
+typedef enum {
+    QZO_CUDA_FREE,
+    QZO_CUDA_POSITIVE,
+    QZO_CUDA_KEEP_SIGN,
+    QZO_CUDA_AT_REST /* read, never written */
+} qzo_cuda_constraint;
 
 /* Elements of one span per thread block of an update or a digest. */
 enum { QZO_CUDA_SPAN_BLOCK = 1024 };
@@ -197,14 +202,11 @@ cudaError_t qzo_cuda_log_probs(double *out, const float *logits, const int32_t *
 
 /* --- update.cu --- */
 
-/* unit: of the same elements as the masters, or NULL */
+/* unit: of the same elements as the masters, or NULL. *digest += qzo_digest_mix over the spans,
+ * whose integer sums do not depend on their order; NULL: not asked. */
 cudaError_t qzo_cuda_update(float *masters, const float *unit, qzo_cuda_spans spans,
                             const qzo_cuda_gain *gains, int64_t gain_count, int rademacher,
-                            cudaStream_t stream);
-
-/* *sum += qzo_digest_mix over the spans; integer sums do not depend on their order. */
-cudaError_t qzo_cuda_digest(uint64_t *sum, const float *masters, qzo_cuda_spans spans,
-                            cudaStream_t stream);
+                            uint64_t *digest, cudaStream_t stream);
 
 #ifdef __cplusplus
 }

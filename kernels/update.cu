@@ -1,6 +1,7 @@
-/* One fma per record in the order of the records, then the constraint once; and the digest of the
- * masters. The arithmetic is base/update.h and base/philox.h: the bits are those of the CPU. One
- * launch serves all spans: a block finds its own in the table. */
+/* One fma per record in the order of the records, then the constraint once, then the digest of what
+ * came out, where it is asked for; spans at rest are only digested. The arithmetic is base/update.h
+ * and base/philox.h: the bits are those of the CPU. One launch serves all spans: a block finds its
+ * own in the table. */
 #include "base/update.h"
 #include "kernels/device_common.cuh"
 
@@ -36,13 +37,15 @@ static __device__ inline int64_t four_of_thread(const qzo_cuda_span &span) {
 
 /* --- kernels --- */
 
-/* The four elements stay in registers over all gains. */
+/* The four elements stay in registers over all gains and into the digest. Every thread reaches the
+ * reduction, also one without an element. */
 static __global__ void __launch_bounds__(THREADS)
     update_kernel(float *masters, const float *unit, qzo_cuda_spans spans,
-                  const qzo_cuda_gain *gains, int64_t gain_count, int rademacher) {
+                  const qzo_cuda_gain *gains, int64_t gain_count, int rademacher,
+                  unsigned long long *digest) {
+    __shared__ unsigned long long parts[THREADS / WARP];
     const qzo_cuda_span span = span_of_block(spans);
     int64_t four = four_of_thread(span), first = 4 * four;
-    if (first >= span.count) return;
     float *values = masters + span.offset;
     float value[4] = {}, before[4] = {}, scale[4] = {};
 #pragma unroll
@@ -51,52 +54,41 @@ static __global__ void __launch_bounds__(THREADS)
         value[i] = before[i] = values[first + i];
         if (unit != nullptr) scale[i] = unit[span.offset + first + i];
     }
-    for (int64_t g = 0; g < gain_count; g++) {
-        float z[4], k = qzo_scaled(gains[g].k, span.rate_factor);
-        draw_directions(z, gains[g].seed, (uint64_t)four, span.tensor_id, rademacher);
+    if (span.constraint != QZO_CUDA_AT_REST && first < span.count) {
+        for (int64_t g = 0; g < gain_count; g++) {
+            float z[4], k = qzo_scaled(gains[g].k, span.rate_factor);
+            draw_directions(z, gains[g].seed, (uint64_t)four, span.tensor_id, rademacher);
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                if (unit != nullptr) z[i] = qzo_scaled_direction(scale[i], z[i]);
+                value[i] = qzo_updated(value[i], k, z[i]);
+            }
+        }
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            if (unit != nullptr) z[i] = qzo_scaled_direction(scale[i], z[i]);
-            value[i] = qzo_updated(value[i], k, z[i]);
+            value[i] = constrained(value[i], before[i], span);
+            if (first + i < span.count) values[first + i] = value[i];
         }
     }
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-        if (first + i < span.count) values[first + i] = constrained(value[i], before[i], span);
-}
-
-/* Every thread reaches the reduction, also one without an element. */
-static __global__ void __launch_bounds__(THREADS)
-    digest_kernel(unsigned long long *sum, const float *masters, qzo_cuda_spans spans) {
-    __shared__ unsigned long long parts[THREADS / WARP];
-    const qzo_cuda_span span = span_of_block(spans);
-    int64_t first = 4 * four_of_thread(span);
+    if (digest == nullptr) return; /* the same for all threads */
     unsigned long long mixed = 0;
 #pragma unroll
     for (int i = 0; i < 4; i++)
         if (first + i < span.count)
-            mixed += qzo_digest_mix(span.tensor_id, (uint64_t)(first + i),
-                                    masters[span.offset + first + i]);
+            mixed += qzo_digest_mix(span.tensor_id, (uint64_t)(first + i), value[i]);
     mixed = block_sum<THREADS>(mixed, parts);
-    if (threadIdx.x == 0) atomicAdd(sum, mixed);
+    if (threadIdx.x == 0) atomicAdd(digest, mixed);
 }
 
 /* --- launchers --- */
 
 extern "C" cudaError_t qzo_cuda_update(float *masters, const float *unit, qzo_cuda_spans spans,
                                        const qzo_cuda_gain *gains, int64_t gain_count,
-                                       int rademacher, cudaStream_t stream) {
-    if (spans.block_count == 0) return cudaSuccess;
-    update_kernel<<<(unsigned)spans.block_count, THREADS, 0, stream>>>(masters, unit, spans, gains,
-                                                                       gain_count, rademacher);
-    return cudaGetLastError();
-}
-
-extern "C" cudaError_t qzo_cuda_digest(uint64_t *sum, const float *masters, qzo_cuda_spans spans,
-                                       cudaStream_t stream) {
+                                       int rademacher, uint64_t *digest, cudaStream_t stream) {
     static_assert(sizeof(unsigned long long) == sizeof(uint64_t), "one atomic word");
     if (spans.block_count == 0) return cudaSuccess;
-    digest_kernel<<<(unsigned)spans.block_count, THREADS, 0, stream>>>(
-        reinterpret_cast<unsigned long long *>(sum), masters, spans);
+    update_kernel<<<(unsigned)spans.block_count, THREADS, 0, stream>>>(
+        masters, unit, spans, gains, gain_count, rademacher,
+        reinterpret_cast<unsigned long long *>(digest));
     return cudaGetLastError();
 }

@@ -397,17 +397,18 @@ static void check_update(const update_case *c) {
     float *masters = device_floats(expected, c->value_count);
     float *unit = device_floats(drawn, c->value_count);
     qzo_gain *gains = calloc((size_t)c->gain_count, sizeof *gains);
-    uint64_t digest = 0;
+    uint64_t digest = 0, updated = 0;
     for (int64_t g = 0; g < c->gain_count; g++)
         gains[g] = (qzo_gain){0x9e3779b97f4a7c15u * (uint64_t)(g + 1),
                               (g % 2 != 0 ? 1e-3f : -1e-2f) / (float)(g + 1)};
     uint64_t wanted = update_on_host(expected, drawn, c, gains);
     assert_ok(backend->ops->update(backend, masters, c->is_relative ? unit : NULL, c->spans,
-                                   c->span_count, gains, c->gain_count, c->directions));
+                                   c->span_count, gains, c->gain_count, c->directions, &updated));
     host_floats(actual, masters, c->value_count);
     assert_same_floats(actual, expected, c->value_count, "update");
     assert_ok(backend->ops->digest(backend, &digest, masters, c->spans, c->span_count));
     assert_true(digest == wanted);
+    assert_true(updated == wanted);
     drop(masters), drop(unit);
     free(expected), free(drawn), free(actual), free(gains);
 }

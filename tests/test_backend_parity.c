@@ -446,9 +446,9 @@ static void optimizer_over_the_backend(const float *unit) {
     const qzo_gain gains[] = {{21, 1e-2f}, {22, -3e-3f}, {23, 7e-4f}};
     float *masters = test_normals(50, OPTIMIZED, 0.01f);
     float *expected = test_normals(50, OPTIMIZED, 0.01f);
-    uint64_t digest = 0, wanted = 0;
-    assert_ok(
-        backend->ops->update(backend, masters, unit, spans, 4, gains, 3, QZO_DIRECTIONS_GAUSSIAN));
+    uint64_t digest = 0, updated = 0, wanted = 0;
+    assert_ok(backend->ops->update(backend, masters, unit, spans, 4, gains, 3,
+                                   QZO_DIRECTIONS_GAUSSIAN, &updated));
     for (int s = 0; s < 4; s++)
         for (int64_t first = 0; first < spans[s].count; first += CPU_UPDATE_BLOCK) {
             int64_t left = spans[s].count - first, offset = spans[s].offset + first;
@@ -463,6 +463,7 @@ static void optimizer_over_the_backend(const float *unit) {
     assert_same_bits(masters, expected, OPTIMIZED, sizeof *masters, "update");
     assert_ok(backend->ops->digest(backend, &digest, masters, spans, 4));
     assert_true(digest == wanted);
+    assert_true(updated == wanted);
     free(masters);
     free(expected);
 }

@@ -64,7 +64,7 @@ static void apply(values *v, const qzo_qspsa_settings *settings, int64_t step, f
     const float k = (float)(settings->learning_rate * (double)gradient);
     const qzo_step done = {.step = step, .records = &record, .k = &k, .record_count = 1};
     qzo_gain gain;
-    assert_ok(qzo_qspsa_apply(&v->trainable, &gain, settings, &done));
+    assert_ok(qzo_qspsa_apply(&v->trainable, &gain, settings, &done, NULL));
 }
 
 static const qzo_tensor_view *tensor(const qzo_safetensors *file, const char *name) {

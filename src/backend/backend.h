@@ -219,15 +219,16 @@ struct qzo_backend_ops {
 
     /* For every span whose group is active and every element: one fma per gain in order
      * (base/update.h), k times the group's factor, then the constraint once. unit: as in
-     * qzo_perturbation. spans_host, gains_host: host memory. */
+     * qzo_perturbation. digest_host: what `digest` would say then, taken on the way; NULL: not
+     * asked. spans_host, gains_host: host memory. */
     qzo_status (*update)(qzo_backend *backend, float *masters, const float *unit,
                          const qzo_span *spans_host, int64_t span_count, const qzo_gain *gains_host,
-                         int64_t gain_count, qzo_directions directions);
+                         int64_t gain_count, qzo_directions directions, uint64_t *digest_host);
 
     /* Optional (NULL): takes about a second. */
     qzo_status (*measure_peaks)(qzo_backend *backend, qzo_peaks *out_host);
 
-    /* Sum of qzo_digest_mix over all spans. */
+    /* Sum of qzo_digest_mix over all spans, also those that rest. */
     qzo_status (*digest)(qzo_backend *backend, uint64_t *out_host, const float *masters,
                          const qzo_span *spans_host, int64_t span_count);
 };

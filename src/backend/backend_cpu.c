@@ -420,6 +420,7 @@ typedef struct span_job {
     const qzo_gain *gains;
     int64_t gain_count;
     qzo_directions directions;
+    bool updates, digests;
     atomic_uint_fast64_t digest;
 } span_job;
 
@@ -432,39 +433,39 @@ static int64_t block_size(const qzo_span *span, int64_t first) {
     return left < CPU_UPDATE_BLOCK ? left : CPU_UPDATE_BLOCK;
 }
 
-static void update_piece(void *context, int64_t piece, int thread) {
+static void span_piece(void *context, int64_t piece, int thread) {
     (void)thread;
-    const span_job *job = context;
+    span_job *job = context;
+    const cpu_ops *ops = job->state->ops;
     int64_t first = piece * CPU_UPDATE_BLOCK, offset = job->span->offset + first;
-    job->state->ops->update_block(
-        job->masters + offset, job->unit == NULL ? NULL : job->unit + offset, job->span, first,
-        block_size(job->span, first), job->gains, job->gain_count, job->directions);
+    int64_t count = block_size(job->span, first);
+    if (job->updates)
+        ops->update_block(job->masters + offset, job->unit == NULL ? NULL : job->unit + offset,
+                          job->span, first, count, job->gains, job->gain_count, job->directions);
+    if (job->digests)
+        atomic_fetch_add(&job->digest,
+                         ops->digest_block(job->masters + offset, job->span, first, count));
 }
 
 static qzo_status cpu_update(qzo_backend *backend, float *masters, const float *unit,
                              const qzo_span *spans, int64_t span_count, const qzo_gain *gains,
-                             int64_t gain_count, qzo_directions directions) {
+                             int64_t gain_count, qzo_directions directions, uint64_t *digest_host) {
     span_job job = {.state = state_of(backend),
                     .masters = masters,
                     .unit = unit,
                     .gains = gains,
                     .gain_count = gain_count,
-                    .directions = directions};
+                    .directions = directions,
+                    .digests = digest_host != NULL};
+    atomic_init(&job.digest, 0);
     for (int64_t i = 0; i < span_count; i++) {
         job.span = &spans[i];
-        if (job.span->group != NULL && !job.span->group->is_active) continue;
-        qzo_thread_pool_run(job.state->pool, block_count(job.span), update_piece, &job);
+        job.updates = job.span->group == NULL || job.span->group->is_active;
+        if (job.updates || job.digests)
+            qzo_thread_pool_run(job.state->pool, block_count(job.span), span_piece, &job);
     }
+    if (digest_host != NULL) *digest_host = atomic_load(&job.digest);
     return QZO_OK;
-}
-
-static void digest_piece(void *context, int64_t piece, int thread) {
-    (void)thread;
-    span_job *job = context;
-    int64_t first = piece * CPU_UPDATE_BLOCK;
-    uint64_t part = job->state->ops->digest_block(job->masters + job->span->offset + first,
-                                                  job->span, first, block_size(job->span, first));
-    atomic_fetch_add(&job->digest, part);
 }
 
 static qzo_status cpu_digest(qzo_backend *backend, uint64_t *out_host, const float *masters,
@@ -474,11 +475,11 @@ static qzo_status cpu_digest(qzo_backend *backend, uint64_t *out_host, const flo
         const float *in;
         float *out;
     } pointer = {.in = masters};
-    span_job job = {.state = state_of(backend), .masters = pointer.out};
+    span_job job = {.state = state_of(backend), .masters = pointer.out, .digests = true};
     atomic_init(&job.digest, 0);
     for (int64_t i = 0; i < span_count; i++) {
         job.span = &spans[i];
-        qzo_thread_pool_run(job.state->pool, block_count(job.span), digest_piece, &job);
+        qzo_thread_pool_run(job.state->pool, block_count(job.span), span_piece, &job);
     }
     *out_host = atomic_load(&job.digest);
     return QZO_OK;

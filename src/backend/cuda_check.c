@@ -43,7 +43,7 @@ qzo_status qzo_cuda_check_bits(qzo_backend *backend) {
             *value = qzo_updated(*value, passes[p].gain.k, z[i]);
         }
         QZO_TRY(ops->update(backend, memory, passes[p].is_relative ? unit : NULL, span, 1,
-                            &passes[p].gain, 1, passes[p].directions));
+                            &passes[p].gain, 1, passes[p].directions, NULL));
     }
     QZO_TRY(ops->download(backend, found, memory, sizeof found));
     if (memcmp(found, expected, sizeof found) != 0)

@@ -35,11 +35,7 @@ static qzo_status time_update(double *out, qzo_workbench *bench, const qzo_trial
     for (int i = 0; i < TIMED_STEPS; i++) {
         uint64_t digest = 0; /* waits for a device that works behind the host's back */
         double begin = qzo_clock_seconds();
-        qzo_status status = qzo_qspsa_apply(&bench->trainable, &gain, &settings, &step);
-        if (status == QZO_OK)
-            status =
-                bench->backend->ops->digest(bench->backend, &digest, bench->trainable.masters,
-                                            bench->trainable.spans, bench->trainable.span_count);
+        qzo_status status = qzo_qspsa_apply(&bench->trainable, &gain, &settings, &step, &digest);
         if (status != QZO_OK) return status;
         seconds[i] = qzo_clock_seconds() - begin;
     }

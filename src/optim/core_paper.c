@@ -165,7 +165,10 @@ static qzo_status apply(const qzo_trainable *trainable, qzo_gain *gains,
             room->walked[at] = is_bounded && s < floor ? floor : s;
         }
     }
-    return write_masters(trainable, room->walked);
+    status = write_masters(trainable, room->walked);
+    if (status != QZO_OK || step->digest == NULL) return status;
+    return trainable->backend->ops->digest(trainable->backend, step->digest, trainable->masters,
+                                           trainable->spans, trainable->span_count);
 }
 
 const qzo_core qzo_core_paper = {.name = "paper",

@@ -12,7 +12,7 @@ static qzo_status apply_gains(const qzo_trainable *trainable, qzo_gain *gains,
     }
     return trainable->backend->ops->update(trainable->backend, trainable->masters, trainable->unit,
                                            trainable->spans, trainable->span_count, gains,
-                                           step->record_count, step->directions);
+                                           step->record_count, step->directions, step->digest);
 }
 
 const qzo_core qzo_core_none = {.name = "none", .apply = apply_gains};

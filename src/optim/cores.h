@@ -39,6 +39,7 @@ typedef struct qzo_core_step {
     qzo_directions directions;
     double rate; /* learning rate times schedule */
     double eps, clip;
+    uint64_t *digest; /* of the masters after it; NULL: not asked */
 } qzo_core_step;
 
 struct qzo_core {

@@ -273,14 +273,16 @@ static double rate_at(const qzo_qspsa_settings *settings, int64_t step) {
 }
 
 qzo_status qzo_qspsa_apply(const qzo_trainable *trainable, qzo_gain *gains_scratch,
-                           const qzo_qspsa_settings *settings, const qzo_step *step) {
+                           const qzo_qspsa_settings *settings, const qzo_step *step,
+                           uint64_t *digest) {
     const qzo_core_step applied = {.records = step->records,
                                    .k = step->k,
                                    .record_count = step->record_count,
                                    .directions = settings->directions,
                                    .rate = rate_at(settings, step->step),
                                    .eps = settings->eps,
-                                   .clip = settings->rule_settings.clip};
+                                   .clip = settings->rule_settings.clip,
+                                   .digest = digest};
     return qzo_core_apply(trainable, gains_scratch, &applied);
 }
 
@@ -303,8 +305,8 @@ static qzo_status apply_step(qzo_qspsa *optimizer, int64_t step) {
                            .records = optimizer->records,
                            .k = optimizer->k,
                            .record_count = settings->samples_per_step};
-    QZO_TRY(qzo_qspsa_apply(&optimizer->trainable, optimizer->gains, settings, &done));
-    QZO_TRY(read_digest(&optimizer->trainable, &optimizer->digest));
+    QZO_TRY(qzo_qspsa_apply(&optimizer->trainable, optimizer->gains, settings, &done,
+                            &optimizer->digest));
     qzo_rule_observe(optimizer->rule, optimizer->records, settings->samples_per_step);
 cleanup:
     return status;

@@ -91,8 +91,9 @@ void qzo_qspsa_fail(qzo_qspsa *optimizer, qzo_status status);
 qzo_status qzo_qspsa_failure(const qzo_qspsa *optimizer);
 
 /* Applies a step that a journal holds: the same update as qzo_qspsa_step's, from its records and k.
- */
+ * digest: of the masters after it; NULL: not asked. */
 qzo_status qzo_qspsa_apply(const qzo_trainable *trainable, qzo_gain *gains_scratch,
-                           const qzo_qspsa_settings *settings, const qzo_step *step);
+                           const qzo_qspsa_settings *settings, const qzo_step *step,
+                           uint64_t *digest);
 
 #endif

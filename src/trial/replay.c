@@ -94,7 +94,7 @@ static qzo_status take_step(replay *r, const qzo_frame *frame, int64_t until_ste
         goto cleanup;
     }
     qzo_value_groups_enter(r->bench->trainable.groups, r->bench->trainable.group_count, step.step);
-    QZO_TRY(qzo_qspsa_apply(&r->bench->trainable, r->gains, &r->settings, &step));
+    QZO_TRY(qzo_qspsa_apply(&r->bench->trainable, r->gains, &r->settings, &step, NULL));
     if (r->rule != NULL) qzo_rule_observe(r->rule, step.records, step.record_count);
     r->progress->last_step = step.step;
     r->progress->digest = step.digest;
