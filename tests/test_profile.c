@@ -1,5 +1,6 @@
 /* The profiled backend: the same bits as without it, and what it counts against what the pack and
  * the model's shape say by hand. */
+#include "backend_support.h"
 #include "model_support.h"
 
 #include "backend/backend_profile.h"
@@ -84,26 +85,52 @@ static void counts_are_those_of_the_pass(void **state) {
     test_model_close(&watched);
 }
 
-/* Codes of 3 bits, fp32 masters of the scales. */
+static qzo_backend *loader;
+
+/* What a device's backend allocates, but for the gaps that align the parts. */
+static void check_loaded_bytes(const test_weight *weight, const char *name) {
+    const qzo_qtensor *tensor = &weight->tensor;
+    const double gaps_bytes = 3 * 256;
+    qzo_weight *loaded = NULL;
+    qzo_memory_use use;
+    assert_ok(loader->ops->weight_load(loader, &loaded, tensor));
+    assert_ok(loader->ops->memory_use(loader, &use));
+    double values_bytes = 4.0 * (double)(tensor->group_count * tensor->out_features);
+    double wanted = (double)use.held_bytes[QZO_MEMORY_WEIGHTS] + values_bytes;
+    double counted = qzo_profile_weight_bytes(tensor);
+    if (counted > wanted || counted < wanted - gaps_bytes)
+        fail_msg("%s: %.0f bytes counted, %.0f allocated and trained", name, counted, wanted);
+    loader->ops->weight_free(loader, loaded);
+}
+
+static void weights_have_the_bytes_that_are_loaded(void **state) {
+    (void)state;
+    const qzo_backend_options options = {.dry = true};
+    assert_ok(qzo_backend_open(&loader, "cuda", &options));
+    test_weights_visit(check_loaded_bytes);
+    qzo_backend_close(loader);
+}
+
+/* Codes of 3 bits, zero points and fp32 masters of 4 groups, the group of each input; two codebooks
+ * of 256 groups of 8 fp16 values beside a byte per group and codebook. */
 static void weights_have_the_bytes_of_their_format(void **state) {
     (void)state;
-    qzo_qtensor gptq = {.format = &qzo_quant_gptq,
-                        .out_features = 64,
-                        .in_features = 128,
-                        .group_count = 4,
-                        .as.gptq.bits = 3};
-    qzo_qtensor dense = {.format = &qzo_quant_dense,
-                         .out_features = 64,
-                         .in_features = 128,
-                         .as.dense.dtype = QZO_DTYPE_F16};
-    assert_true(qzo_profile_weight_bytes(&gptq) == 64 * 128 * 3 / 8 + 64 * 4 * 4);
-    assert_true(qzo_profile_weight_bytes(&dense) == 64 * 128 * 2);
+    test_weight gptq = test_weight_gptq_bits(3, 64, 128, 32, false, true);
+    test_weight dense = test_weight_dense(64, 128, QZO_DTYPE_F16);
+    test_weight aqlm = test_weight_aqlm(8, 2, false, 64, 128);
+    assert_true(qzo_profile_weight_bytes(&gptq.tensor) ==
+                64 * 128 * 3 / 8 + 64 * 4 * 3 / 8 + 64 * 4 * 4 + 128 * 4);
+    assert_true(qzo_profile_weight_bytes(&dense.tensor) == 64 * 128 * 2);
+    assert_true(qzo_profile_weight_bytes(&aqlm.tensor) ==
+                64 * 128 / 8 * 2 + 2 * 256 * 8 * 2 + 64 * 4);
+    test_weight_release(&gptq), test_weight_release(&dense), test_weight_release(&aqlm);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(counts_are_those_of_the_pass),
         cmocka_unit_test(weights_have_the_bytes_of_their_format),
+        cmocka_unit_test(weights_have_the_bytes_that_are_loaded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 #include "backend/backend_profile.h"
 
+#include "backend/cuda_sizes.h"
 #include "base/clock.h"
 #include "base/range.h"
 #include "weights/quant.h"
@@ -83,19 +84,16 @@ static qzo_status profile_copy(qzo_backend *backend, void *out, const void *in, 
 
 /* --- products --- */
 
-/* Of a code of any other format. */
-static const double OTHER_BITS = 4.0;
-
 double qzo_profile_weight_bytes(const qzo_qtensor *tensor) {
-    double elements = (double)tensor->out_features * (double)tensor->in_features;
-    if (tensor->format == &qzo_quant_dense)
-        return elements * (double)(tensor->group_count > 0
-                                       ? sizeof(float)
-                                       : qzo_dtype_bytes(tensor->as.dense.dtype));
+    qzo_cuda_layout layout;
     double values = (double)(tensor->group_count * tensor->out_features);
-    bool is_gptq = tensor->format == &qzo_quant_gptq;
-    double bits = is_gptq ? (double)tensor->as.gptq.bits : OTHER_BITS;
-    return elements * bits / 8.0 + values * (double)sizeof(float);
+    /* A format that no device holds has its values counted alone. */
+    if (qzo_cuda_layout_of(&layout, tensor) != QZO_OK) return values * (double)sizeof(float);
+    size_t parts = tensor->format == &qzo_quant_dense
+                       ? layout.total_bytes
+                       : layout.codes_bytes + layout.zeros_bytes + layout.groups_bytes +
+                             layout.codebooks_bytes;
+    return (double)parts + values * (double)sizeof(float);
 }
 
 /* Decoding is also part of the product that follows: its own time is taken first, alone. */

@@ -41,7 +41,8 @@ double qzo_profile_extra_seconds(const qzo_backend *profile);
 
 const char *qzo_phase_name(qzo_phase phase);
 
-/* Bytes of a weight as it is stored, with fp32 trainable values: what a product reads at least. */
+/* Bytes of a weight's codes, zero points, groups and codebooks, or of its values as stored, and of
+ * its trainable values in fp32: what a product reads at least. */
 double qzo_profile_weight_bytes(const qzo_qtensor *tensor);
 
 #endif
