@@ -1,4 +1,5 @@
-/* What is planned is what is taken: a trial prepared on a backend allocates the planned bytes,
+/* ctest: emulated
+ * What is planned is what is taken: a trial prepared on a backend allocates the planned bytes,
  * neither more nor less, and never more on the way. On a device too, where there is one. */
 #include "test_support.h"
 

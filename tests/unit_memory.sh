@@ -44,6 +44,13 @@ write_sweep scales.yaml "steps: 4, batch: 8" "groups: { values: [scales, scales+
 run 0 "$QZO" plan scales.yaml
 says stdout '11072 trainable values'
 
+# --- what a device's kernels cannot hold is refused by the plan -------------------------------------
+cp -r "$QZO_SOURCE/tests/fixtures/tiny-llama" wide-heads
+sed -i 's/"hidden_size"/"head_dim": 258, "hidden_size"/' wide-heads/config.json
+sed "s|^model:.*|model: wide-heads|" sweep.yaml >wide.yaml
+run 2 "$QZO" plan wide.yaml --backend cuda
+says stdout 'wide-heads: heads of 258 dimensions: the CUDA backend takes even ones up to 256'
+
 # --- a model that nobody has to load --------------------------------------------------------------
 python=python3
 if [[ -x $QZO_SOURCE/.venv/bin/python ]]; then python=$QZO_SOURCE/.venv/bin/python; fi

@@ -121,6 +121,9 @@ struct qzo_backend_ops {
     qzo_status (*download)(qzo_backend *backend, void *out_host, const void *in, size_t size_bytes);
     qzo_status (*copy)(qzo_backend *backend, void *out, const void *in, size_t size_bytes);
 
+    /* Optional (NULL: takes any): QZO_ERR_UNSUPPORTED where `attention` takes no such heads. */
+    qzo_status (*check_heads)(const qzo_backend *backend, int64_t head_dim);
+
     /* Scratch for attention over at most context_max rows; before the step loop only. */
     qzo_status (*reserve)(qzo_backend *backend, int64_t context_max);
 

@@ -23,6 +23,7 @@ _Static_assert((int)QZO_CUDA_SILU == QZO_ACTIVATION_SILU &&
                    (int)QZO_CUDA_GELU_TANH == QZO_ACTIVATION_GELU_TANH &&
                    (int)QZO_CUDA_GELU == QZO_ACTIVATION_GELU && QZO_ACTIVATION_COUNT == 4,
                "activations are passed as they are");
+_Static_assert((int)QZO_CUDA_HEAD_DIM_MAX == CUDA_HEAD_DIM_MAX, "what is refused cannot run");
 _Static_assert(QZO_DIRECTIONS_COUNT == 2, "kernels know gaussian and rademacher");
 
 qzo_status qzo_status_from_cuda(cudaError_t code, const char *call) {
@@ -109,10 +110,8 @@ static qzo_status cuda_rope(qzo_backend *backend, qzo_act *x, const int32_t *pos
 static qzo_status cuda_attention(qzo_backend *backend, qzo_act *out, const qzo_act *q,
                                  const qzo_act *k, const qzo_act *v, const qzo_attention *attention,
                                  int64_t queries) {
-    if (attention->head_dim > QZO_CUDA_HEAD_DIM_MAX || attention->head_dim % 2 != 0)
-        return qzo_fail(QZO_ERR_UNSUPPORTED,
-                        "heads of %lld dimensions: the CUDA backend takes even ones up to %d",
-                        (long long)attention->head_dim, QZO_CUDA_HEAD_DIM_MAX);
+    qzo_status status = qzo_cuda_check_heads(backend, attention->head_dim);
+    if (status != QZO_OK) return status;
     qzo_cuda_attention shape = {.query_rows = attention->query_rows,
                                 .prefix_begin = attention->prefix_begin,
                                 .prefix_end = attention->prefix_end,
@@ -225,6 +224,7 @@ static const qzo_backend_ops cuda_backend_ops = {
     .upload = qzo_cuda_upload,
     .download = qzo_cuda_download,
     .copy = qzo_cuda_copy,
+    .check_heads = qzo_cuda_check_heads,
     .reserve = qzo_cuda_reserve,
     .weight_load = qzo_cuda_weight_load,
     .weight_free = qzo_cuda_weight_free,

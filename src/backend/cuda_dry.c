@@ -130,6 +130,7 @@ static const qzo_backend_ops dry_ops = {
     .upload = dry_transfer,
     .download = dry_transfer,
     .copy = dry_transfer,
+    .check_heads = qzo_cuda_check_heads,
     .reserve = dry_reserve,
     .weight_load = dry_weight_load,
     .weight_free = dry_weight_free,

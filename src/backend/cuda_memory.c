@@ -204,14 +204,9 @@ cleanup:
 static qzo_status load_dense(qzo_backend *backend, qzo_weight *weight) {
     const qzo_tensor_view *view = &weight->tensor->as.dense;
     if (weight->tensor->group_count > 0) return QZO_OK; /* the masters hold every element */
-    switch (view->dtype) {
-    case QZO_DTYPE_F32: weight->as.dtype = QZO_CUDA_F32; break;
-    case QZO_DTYPE_F16: weight->as.dtype = QZO_CUDA_F16; break;
-    case QZO_DTYPE_BF16: weight->as.dtype = QZO_CUDA_BF16; break;
-    default:
-        return qzo_fail(QZO_ERR_UNSUPPORTED, "%s: the CUDA backend takes no %s", view->name,
-                        qzo_dtype_name(view->dtype));
-    }
+    weight->as.dtype = view->dtype == QZO_DTYPE_F32   ? QZO_CUDA_F32
+                       : view->dtype == QZO_DTYPE_F16 ? QZO_CUDA_F16
+                                                      : QZO_CUDA_BF16;
     return upload_mapped(backend, weight->memory, view->data, view->size_bytes);
 }
 

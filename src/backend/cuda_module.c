@@ -24,6 +24,7 @@ module_need *const qzo_cuda_module_calls[] = {
     (module_need *)qzo_ledger_release,
     (module_need *)qzo_memory_use_fill,
     (module_need *)qzo_cuda_layout_of,
+    (module_need *)qzo_cuda_check_heads,
     (module_need *)qzo_cuda_tile_bytes,
 };
 

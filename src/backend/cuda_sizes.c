@@ -55,6 +55,10 @@ static void lay_out_aqlm(qzo_cuda_layout *out, const qzo_qtensor *tensor) {
     out->total_bytes = out->codebooks_at + out->codebooks_bytes;
 }
 
+static bool is_float(qzo_dtype dtype) {
+    return dtype == QZO_DTYPE_F32 || dtype == QZO_DTYPE_F16 || dtype == QZO_DTYPE_BF16;
+}
+
 qzo_status qzo_cuda_layout_of(qzo_cuda_layout *out, const qzo_qtensor *tensor) {
     size_t values = (size_t)(tensor->out_features * tensor->group_count);
     *out = (qzo_cuda_layout){.tile_width = tensor->in_features,
@@ -73,15 +77,26 @@ qzo_status qzo_cuda_layout_of(qzo_cuda_layout *out, const qzo_qtensor *tensor) {
         out->values_bytes = values * sizeof(float);
     } else if (values > 0 && tensor->format == &qzo_quant_dense) {
         out->is_decoded = true; /* from the masters, which hold every element */
-    } else if (tensor->format == &qzo_quant_dense) {
+    } else if (tensor->format == &qzo_quant_dense && is_float(tensor->as.dense.dtype)) {
         out->total_bytes = tensor->as.dense.size_bytes;
         out->is_decoded =
             tensor->as.dense.dtype != QZO_DTYPE_F16; /* which is multiplied as it is */
+    } else if (tensor->format == &qzo_quant_dense) {
+        return qzo_fail(QZO_ERR_UNSUPPORTED, "%s: the CUDA backend takes no %s", tensor->name,
+                        qzo_dtype_name(tensor->as.dense.dtype));
     } else {
         return qzo_fail(QZO_ERR_UNSUPPORTED, "%s: the CUDA backend has no kernel for format %s",
                         tensor->name, tensor->format->name);
     }
     return QZO_OK;
+}
+
+qzo_status qzo_cuda_check_heads(const qzo_backend *backend, int64_t head_dim) {
+    (void)backend;
+    if (head_dim % 2 == 0 && head_dim <= CUDA_HEAD_DIM_MAX) return QZO_OK;
+    return qzo_fail(QZO_ERR_UNSUPPORTED,
+                    "heads of %lld dimensions: the CUDA backend takes even ones up to %d",
+                    (long long)head_dim, CUDA_HEAD_DIM_MAX);
 }
 
 size_t qzo_cuda_tile_bytes(const qzo_cuda_layout *layout, const cuda_plan *plan) {

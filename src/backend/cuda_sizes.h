@@ -15,7 +15,8 @@ enum {
     CUDA_GAINS_MAX = 1 << 16,          /* records of a step */
     CUDA_GAIN_BYTES = 16,
     CUDA_SPANS_MAX = 4096, /* of one launch; more take several */
-    CUDA_SPAN_BYTES = 40
+    CUDA_SPAN_BYTES = 40,
+    CUDA_HEAD_DIM_MAX = 256
 };
 
 /* Allocated when the backend opens. */
@@ -43,6 +44,9 @@ typedef struct qzo_cuda_layout {
 
 /* QZO_ERR_UNSUPPORTED and QZO_ERR_LIMIT say what the backend cannot hold. */
 qzo_status qzo_cuda_layout_of(qzo_cuda_layout *out, const qzo_qtensor *tensor);
+
+/* qzo_backend_ops.check_heads */
+qzo_status qzo_cuda_check_heads(const qzo_backend *backend, int64_t head_dim);
 
 size_t qzo_cuda_tile_bytes(const qzo_cuda_layout *layout, const cuda_plan *plan);
 

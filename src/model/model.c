@@ -226,6 +226,12 @@ qzo_status qzo_model_load_for(qzo_model **out, qzo_model_dir *dir, qzo_backend *
     model->backend = backend;
     QZO_TRY(qzo_arch_find(&model->arch, qzo_model_dir_config(dir), path));
     QZO_TRY(model->arch->read_shape(&model->shape, qzo_model_dir_config(dir), path));
+    if (backend->ops->check_heads != NULL)
+        status = backend->ops->check_heads(backend, model->shape.head_dim);
+    if (status != QZO_OK) {
+        qzo_fail_context(status, "%s", path);
+        goto cleanup;
+    }
     model->training = training;
     for (int kind = 0; kind < QZO_GROUP_COUNT; kind++)
         model->groups[kind] = (qzo_value_group){1.0f, 1.0f, true, 0, 0};
