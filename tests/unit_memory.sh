@@ -44,7 +44,7 @@ write_sweep scales.yaml "steps: 4, batch: 8" "groups: { values: [scales, scales+
 run 0 "$QZO" plan scales.yaml
 says stdout '11072 trainable values'
 
-# --- what a device's kernels cannot hold is refused by the plan -------------------------------------
+# --- what a device's kernels cannot hold is refused by the plan ----------------------------------
 cp -r "$QZO_SOURCE/tests/fixtures/tiny-llama" wide-heads
 sed -i 's/"hidden_size"/"head_dim": 258, "hidden_size"/' wide-heads/config.json
 sed "s|^model:.*|model: wide-heads|" sweep.yaml >wide.yaml

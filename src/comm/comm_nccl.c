@@ -4,8 +4,8 @@
  * A message is 32 bytes per slot, so the communicator is as small as NCCL allows: one block of
  * threads. It is non-blocking, and every wait polls for errors of other ranks and has a deadline:
  * a rank that died must not hang the others. Meanwhile control messages move on: the rank that is
- * waited for may itself wait for one. A communicator that failed is aborted, one that works is
- * finalized and destroyed. */
+ * waited for may itself wait for one. A communicator that failed, here or on another rank, is
+ * aborted at once and never used again; one that works is finalized and destroyed. */
 #include "comm/comm_nccl.h"
 
 #include "backend/cuda_module.h"
@@ -25,6 +25,8 @@ enum { GATHER_BYTES_MAX = 1 << 16 };
 static const double DEADLINE_SECONDS = 1800.0;
 /* Longer than thousands of ranks need; one that fails here leaves the others in the dark. */
 static const double OPEN_DEADLINE_SECONDS = 300.0;
+/* All work is done by then: the others are about to close theirs, or never will. */
+static const double CLOSE_DEADLINE_SECONDS = 60.0;
 
 typedef struct nccl_state {
     qzo_comm *base;
@@ -95,6 +97,14 @@ static qzo_status wait_for_stream(const nccl_state *state, const char *what) {
     }
 }
 
+/* What others still wait for on this communicator will not come: they see an error or their own
+ * deadline passes. Also the first step of a close that must not wait. */
+static void give_up(nccl_state *state) {
+    if (state->nccl != NULL) ncclCommAbort(state->nccl);
+    state->nccl = NULL;
+    state->failed = true;
+}
+
 /* --- the group's operations --- */
 
 static const char *nccl_library(const qzo_comm *comm) {
@@ -107,6 +117,8 @@ static qzo_status nccl_gather(qzo_comm *comm, void *all, const void *mine, size_
     nccl_state *state = state_of(comm);
     if (bytes > GATHER_BYTES_MAX) return state->base->ops->gather(state->base, all, mine, bytes);
     if (bytes == 0) return QZO_OK;
+    if (state->failed)
+        return qzo_fail(QZO_ERR_ENVIRONMENT, "NCCL failed before in this group of ranks");
     uint8_t *device_all = state->device + GATHER_BYTES_MAX;
     uint8_t *host_all = state->host + GATHER_BYTES_MAX;
     size_t all_bytes = (size_t)comm->size * bytes;
@@ -121,7 +133,7 @@ static qzo_status nccl_gather(qzo_comm *comm, void *all, const void *mine, size_
     QZO_TRY(wait_for_stream(state, "ncclAllGather"));
     memcpy(all, host_all, all_bytes);
 cleanup:
-    if (status != QZO_OK) state->failed = true;
+    if (status != QZO_OK) give_up(state);
     return status;
 }
 
@@ -157,8 +169,9 @@ static qzo_status nccl_progress(qzo_comm *comm) {
 }
 
 /* All outstanding work done, and the communicator told so. */
-static qzo_status finalize(const nccl_state *state) {
+static qzo_status finalize(nccl_state *state) {
     qzo_status status = QZO_OK;
+    state->deadline_seconds = CLOSE_DEADLINE_SECONDS;
     TRY_NCCL(ncclCommFinalize(state->nccl));
     QZO_TRY(wait_for_nccl(state, "ncclCommFinalize"));
 cleanup:
@@ -167,12 +180,10 @@ cleanup:
 
 /* Everything but the base. */
 static void drop(nccl_state *state) {
-    if (state->nccl != NULL) {
-        if (!state->failed && finalize(state) == QZO_OK)
-            ncclCommDestroy(state->nccl);
-        else
-            ncclCommAbort(state->nccl);
-    }
+    if (state->nccl != NULL && finalize(state) == QZO_OK)
+        ncclCommDestroy(state->nccl);
+    else
+        give_up(state);
     if (state->stream != NULL) cudaStreamDestroy(state->stream);
     cudaFree(state->device);
     cudaFreeHost(state->host);
@@ -236,7 +247,7 @@ static qzo_status open_communicator(nccl_state *state, const qzo_comm *base, ncc
     QZO_TRY(wait_for_nccl(state, "ncclCommInitRankConfig"));
     state->deadline_seconds = DEADLINE_SECONDS;
 cleanup:
-    if (status != QZO_OK) state->failed = true;
+    if (status != QZO_OK) give_up(state);
     return status;
 }
 
@@ -258,7 +269,11 @@ qzo_status qzo_cuda_comm_open(qzo_comm **out, qzo_comm *base) {
         status = status_from_nccl(state, ncclGetUniqueId(&id), "ncclGetUniqueId");
     QZO_TRY(agree(base, status));
     QZO_TRY(base->ops->broadcast(base, &id, sizeof id, 0));
-    QZO_TRY(agree(base, open_communicator(state, base, id)));
+    status = agree(base, open_communicator(state, base, id));
+    if (status != QZO_OK) { /* where this rank's works, it would wait for the others to close */
+        give_up(state);
+        goto cleanup;
+    }
     *comm = (qzo_comm){.ops = &nccl_ops, .rank = base->rank, .size = base->size, .state = state};
     *out = comm;
     comm = NULL;
