@@ -12,7 +12,7 @@
 #include <string.h>
 
 /* A wave has room for the longest prompt, and for several where they are short. */
-enum { WAVE_SEQUENCES = 16, WAVE_ROWS = 2048, ENDS_MAX = 64 };
+enum { WAVE_SEQUENCES = 16, WAVE_ROWS = 2048 };
 
 typedef struct generation {
     qzo_prompts prompts;
@@ -23,7 +23,7 @@ typedef struct generation {
     qzo_generator *generator;
     int32_t *ids;            /* every prompt, and behind it room for the new ones */
     qzo_sequence *sequences; /* (prompts.count) */
-    int32_t end_ids[ENDS_MAX];
+    int32_t end_ids[QZO_END_IDS_MAX];
     char *stop; /* NULL: none */
     qzo_generation settings;
 } generation;
@@ -55,17 +55,6 @@ static qzo_status check_ids(const generation *g, const qzo_options *options) {
 
 /* --- settings --- */
 
-/* config.json's eos_token_id: a number or a list of them. */
-static void read_ends(generation *g) {
-    const json_t *ends = json_object_get(qzo_model_dir_config(g->bench.model->dir), "eos_token_id");
-    size_t count = json_is_array(ends) ? json_array_size(ends) : 1;
-    for (size_t i = 0; i < count && g->settings.ends.id_count < ENDS_MAX; i++) {
-        const json_t *end = json_is_array(ends) ? json_array_get(ends, i) : ends;
-        if (json_is_integer(end))
-            g->end_ids[g->settings.ends.id_count++] = (int32_t)json_integer_value(end);
-    }
-}
-
 /* In place: \n, \t and \\, which are awkward to type in a shell. */
 static void unescape(char *text) {
     char *to = text;
@@ -88,7 +77,8 @@ static qzo_status read_settings(generation *g, const qzo_options *options) {
                                                 .top_p = options->top_p,
                                                 .seed = (uint64_t)options->seed},
                                    .ends = {.ids = g->end_ids}};
-    if (options->stop_at_eos) read_ends(g);
+    if (options->stop_at_eos)
+        g->settings.ends.id_count = qzo_model_end_ids(g->end_ids, g->bench.model);
     if (options->stop_text == NULL) return QZO_OK;
     if (g->pieces == NULL)
         return qzo_fail(QZO_ERR_USAGE,

@@ -73,6 +73,18 @@ void qzo_generator_close(qzo_generator *g) {
 
 /* --- where a text ends --- */
 
+int64_t qzo_model_end_ids(int32_t out[QZO_END_IDS_MAX], const qzo_model *model) {
+    const json_t *ends = json_object_get(qzo_model_dir_config(model->dir), "eos_token_id");
+    size_t listed = json_is_array(ends) ? json_array_size(ends) : 1;
+    int64_t count = 0;
+    for (size_t i = 0; i < listed && count < QZO_END_IDS_MAX; i++) {
+        const json_t *end = json_is_array(ends) ? json_array_get(ends, i) : ends;
+        json_int_t id = json_is_integer(end) ? json_integer_value(end) : -1;
+        if (id >= 0 && id < model->shape.vocab) out[count++] = (int32_t)id;
+    }
+    return count;
+}
+
 /* A byte of the new text: byte `at` of the piece of token `token`. */
 typedef struct text_place {
     const qzo_ends *ends;
@@ -114,11 +126,15 @@ static int64_t bytes_to_cut(const qzo_sequence *sequence, const qzo_ends *ends) 
 }
 
 static void append(qzo_sequence *sequence, int32_t id, const qzo_ends *ends) {
+    const uint8_t *bytes = NULL;
     sequence->ids[sequence->count++] = id;
     for (int64_t i = 0; i < ends->id_count; i++)
         if (ends->ids[i] == id) sequence->ended = true;
-    sequence->cut_bytes = sequence->ended ? 0 : bytes_to_cut(sequence, ends);
-    if (sequence->cut_bytes > 0) sequence->ended = true;
+    if (sequence->ended && ends->piece != NULL)
+        sequence->cut_bytes = (int64_t)ends->piece(ends->context, &bytes, id);
+    if (sequence->ended) return;
+    sequence->cut_bytes = bytes_to_cut(sequence, ends);
+    sequence->ended = sequence->cut_bytes > 0;
 }
 
 /* --- one wave --- */

@@ -25,8 +25,7 @@ typedef struct qzo_ends {
     int64_t id_count;
     const char *const *texts; /* what the new text ends before, not empty; may span tokens */
     int64_t text_count;
-    /* The text of a token (not terminated; borrowed) and its size. Asked for where there are texts.
-     */
+    /* The text of a token (not terminated; borrowed) and its size. NULL: none, without texts. */
     size_t (*piece)(const void *context, const uint8_t **bytes, int32_t id);
     const void *context;
 } qzo_ends;
@@ -38,7 +37,7 @@ typedef struct qzo_sequence {
     int32_t *ids;         /* out, (new_max): the new ones; one that ends the text is the last */
     int64_t count;        /* out */
     bool ended;           /* out: by a token or a text */
-    int64_t cut_bytes;    /* out: of the new text, from the text that ended it on */
+    int64_t cut_bytes;    /* out: of the new text, from what ended it on */
 } qzo_sequence;
 
 typedef struct qzo_generation {
@@ -46,6 +45,10 @@ typedef struct qzo_generation {
     qzo_sampling sampling;
     qzo_ends ends;
 } qzo_generation;
+
+/* config.json's eos_token_id, a number or a list of them (the first QZO_END_IDS_MAX); how many. */
+enum { QZO_END_IDS_MAX = 64 };
+int64_t qzo_model_end_ids(int32_t out[QZO_END_IDS_MAX], const qzo_model *model);
 
 /* The generator borrows forward, whose limits must have room for a wave: rows, as many gathers as
  * sequences, and a context of the longest prompt and all new tokens but the last. */

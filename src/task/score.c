@@ -57,19 +57,32 @@ static double accuracy_score(const qzo_scored_example *example) {
     return is_right ? 1.0 : 0.0;
 }
 
-static double no_score(const qzo_scored_example *example) {
-    (void)example;
-    return (double)NAN;
-}
+static double same(double mean) { return mean; }
 
-static const qzo_metric accuracy = {"accuracy", false, accuracy_score};
-static const qzo_metric f1 = {"f1", true, no_score};
-static const qzo_metric exact_match = {"exact_match", true, no_score};
+static const qzo_metric accuracy = {"accuracy", false, NULL, accuracy_score, one, same};
+static const qzo_metric f1 = {"f1", false, qzo_text_f1, NULL, one, same};
+static const qzo_metric exact_match = {"exact_match", false, qzo_text_exact_match, NULL, one, same};
+static const qzo_metric perplexity = {"perplexity", true, NULL, lm_sum, gold_tokens, qzo_exp};
 
-const qzo_metric *const qzo_metrics[] = {&accuracy, &f1, &exact_match, NULL};
+const qzo_metric *const qzo_metrics[] = {&accuracy, &f1, &exact_match, &perplexity, NULL};
 
 const qzo_metric *qzo_metric_find(const char *name) {
     for (int i = 0; qzo_metrics[i] != NULL; i++)
         if (strcmp(qzo_metrics[i]->name, name) == 0) return qzo_metrics[i];
     return NULL;
+}
+
+double qzo_metric_of_text(const qzo_metric *metric, const qzo_split *split, int64_t example,
+                          qzo_text answer, uint8_t *answer_room, uint8_t *reference_room) {
+    double best = 0.0;
+    const qzo_text normalised = qzo_text_normalised(answer_room, answer);
+    for (int64_t r = split->reference_begin[example]; r < split->reference_begin[example + 1];
+         r++) {
+        int64_t begin = split->reference_text_begin[r];
+        qzo_text reference = {split->reference_bytes + begin,
+                              (size_t)(split->reference_text_begin[r + 1] - begin)};
+        double score = metric->compare(normalised, qzo_text_normalised(reference_room, reference));
+        if (score > best) best = score;
+    }
+    return best;
 }

@@ -5,6 +5,7 @@
 #define QZO_TASK_SCORE_H
 
 #include "task/task_file.h"
+#include "task/text_score.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -34,15 +35,27 @@ const qzo_loss *qzo_loss_find(const char *name); /* NULL where there is none */
 
 typedef struct qzo_metric {
     const char *name;
-    bool
-        is_generated; /* of a text that the model would have to write: score is NaN until it does */
-    /* 0 .. 1 of one example; a split's score is the mean */
-    double (*score)(const qzo_scored_example *example);
+    bool is_cost; /* the lower the better */
+    /* 0 .. 1, of normalised texts: of one that the model generated and of a reference, the best of
+     * an example's. NULL: of the options. */
+    double (*compare)(qzo_text answer, qzo_text reference);
+    double (*score)(const qzo_scored_example *example); /* of the options; NULL: of texts */
+    /* Scores are added up over a split, weights too; of_mean(sum / weight) is the split's score. */
+    double (*weight)(const qzo_split *split, int64_t example);
+    double (*of_mean)(double mean);
 } qzo_metric;
 
-/* NULL-terminated: accuracy (the best option, the first on a tie, is a right one); f1 and
- * exact_match, of generated answers: a task with one is trained by its loss, and has no score. */
+/* NULL-terminated:
+ *   accuracy     whether the best option, the first on a tie, is a right one
+ *   f1           the words that a generated answer shares with a reference
+ *   exact_match  whether it is one
+ *   perplexity   exp of the mean over all tokens of -ln p of the gold answers */
 extern const qzo_metric *const qzo_metrics[];
 const qzo_metric *qzo_metric_find(const char *name); /* NULL where there is none */
+
+/* Of an example that has references: the best comparison with one of them. rooms: each of the size
+ * of the answer and of the longest reference. */
+double qzo_metric_of_text(const qzo_metric *metric, const qzo_split *split, int64_t example,
+                          qzo_text answer, uint8_t *answer_room, uint8_t *reference_room);
 
 #endif

@@ -11,6 +11,7 @@
 enum {
     TENSOR_NAME_BYTES = 64,
     CHECKSUM_DIGITS = 16,
+    ANSWER_TOKENS = 50, /* MeZO's: new tokens of a generated answer, which ends with its line */
 };
 
 /* Everything that a task owns; the arrays point into the mapping or, where the file's data is not
@@ -25,7 +26,6 @@ typedef struct storage {
 typedef struct reader {
     storage *owner;
     const char *path;
-    int64_t max_length;
 } reader;
 
 const char *qzo_split_name(qzo_split_kind split) {
@@ -91,6 +91,21 @@ cleanup:
     return status;
 }
 
+/* How answers are generated, where the file says it. */
+static qzo_status read_generation(reader *in) {
+    qzo_task *task = &in->owner->task;
+    const char *stop = qzo_safetensors_metadata(in->owner->file, "stop");
+    const char *bos = qzo_safetensors_metadata(in->owner->file, "bos");
+    task->answer_max = ANSWER_TOKENS;
+    task->bos = bos != NULL && bos[0] >= '0' && bos[0] <= '9' ? strtoll(bos, NULL, 10) : -1;
+    if (stop == NULL) stop = "\n";
+    task->stop = stop[0] != '\0' ? strdup(stop) : NULL;
+    if (stop[0] != '\0' && task->stop == NULL)
+        return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", in->path);
+    if (qzo_safetensors_metadata(in->owner->file, "max_new_tokens") == NULL) return QZO_OK;
+    return metadata_int(&task->answer_max, in, "max_new_tokens", 1, INT32_MAX);
+}
+
 static qzo_status read_metadata(reader *in) {
     qzo_status status = QZO_OK;
     const char *version = NULL, *checksum = NULL, *name = NULL, *loss = NULL, *metric = NULL;
@@ -107,12 +122,13 @@ static qzo_status read_metadata(reader *in) {
     QZO_TRY(metadata_text(&loss, in, "loss"));
     QZO_TRY(metadata_text(&metric, in, "metric"));
     QZO_TRY(metadata_int(&task->vocab_size, in, "vocab_size", 1, INT32_MAX));
-    QZO_TRY(metadata_int(&in->max_length, in, "max_length", 2, INT32_MAX));
+    QZO_TRY(metadata_int(&task->max_length, in, "max_length", 2, INT32_MAX));
     task->name = strdup(name);
     task->loss = strdup(loss);
     task->metric = strdup(metric);
     if (task->name == NULL || task->loss == NULL || task->metric == NULL)
         status = qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", in->path);
+    if (status == QZO_OK) status = read_generation(in);
 cleanup:
     return status;
 }
@@ -234,10 +250,10 @@ static qzo_status check_rows(const qzo_split *split, const lengths *found, const
     for (int64_t i = 0; i < found->answer_tokens; i++) {
         const int64_t length = split->token_begin[i + 1] - split->token_begin[i];
         const int64_t answer = split->answer_tokens[i];
-        if (length > in->max_length)
+        if (length > in->owner->task.max_length)
             return qzo_fail(QZO_ERR_FORMAT, "%s: %s: option %lld has %lld tokens, at most %lld",
                             in->path, prefix, (long long)i, (long long)length,
-                            (long long)in->max_length);
+                            (long long)in->owner->task.max_length);
         if (answer < 1 || answer >= length)
             return qzo_fail(QZO_ERR_FORMAT,
                             "%s: %s: option %lld: an answer of %lld tokens in a row of %lld",
@@ -341,6 +357,7 @@ void qzo_task_close(qzo_task *task) {
     free(task->name);
     free(task->loss);
     free(task->metric);
+    free(task->stop);
     qzo_arena_release(&owner->copies);
     qzo_safetensors_close(owner->file);
     qzo_file_map_close(&owner->map);

@@ -2,11 +2,12 @@
  *
  * The file (*.qzt) is a safetensors file. Version 1 or 2; integers little-endian, types exact:
  *
- *   __metadata__  qzo_task_version "1" or "2"; name; loss "classification" | "lm"; metric
- * "accuracy"; vocab_size, max_length: decimal; checksum: 16 hex digits, XXH3-64 (seed 0) of the
- *                 payload (all bytes after the header) followed by "key=value\n" of every other
- *                 metadata key in ascending order. Other keys (template, tokenizer, source ...) are
- *                 free and covered by the checksum.
+ *   __metadata__  qzo_task_version "1" or "2"; name; loss "classification" | "lm"; metric, a name
+ *                 of qzo_metrics; vocab_size, max_length: decimal; checksum: 16 hex digits, XXH3-64
+ *                 (seed 0) of the payload (all bytes after the header) followed by "key=value\n" of
+ *                 every other metadata key in ascending order. Of generated answers, where given:
+ *                 max_new_tokens (50), stop (a line's end; empty: none), bos (a token, "none").
+ *                 Other keys (template, tokenizer, source ...) are free; the checksum covers all.
  *   for split in train, dev, test:
  *     {split}.option_begin  I64 (examples + 1)  options of example e: [begin[e], begin[e + 1])
  *     {split}.token_begin   I64 (options + 1)   tokens of option o: [begin[o], begin[o + 1])
@@ -59,6 +60,10 @@ typedef struct qzo_task {
     char *loss;   /* a name of qzo_losses */
     char *metric; /* a name of qzo_metrics */
     int64_t vocab_size;
+    int64_t max_length; /* of a row */
+    int64_t bos;        /* the token that every row begins with; -1: none */
+    int64_t answer_max; /* tokens of a generated answer, at most */
+    char *stop;         /* the text that such an answer ends before; NULL: none */
     qzo_split splits[QZO_SPLIT_COUNT];
     const int64_t *piece_begin;
     const uint8_t *piece_bytes;

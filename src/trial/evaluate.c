@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-/* One chunk's result as it travels between ranks of one machine type: 32 bytes. */
+/* One chunk's result as it travels between ranks of one machine type: 40 bytes. */
 typedef struct chunk_result {
     qzo_sums sums;
     int32_t park;
@@ -23,7 +23,10 @@ static qzo_status evaluate_chunk(const evaluation *e, qzo_sums *out, int64_t chu
     int64_t first = chunk * e->eval_batch, left = e->split->example_count - first;
     int64_t count = left < e->eval_batch ? left : e->eval_batch;
     for (int64_t i = 0; i < count; i++) e->examples[i] = first + i;
-    return qzo_workbench_evaluate(e->bench, out, e->split, e->examples, count, false, &clean);
+    qzo_status status =
+        qzo_workbench_evaluate(e->bench, out, e->split, e->examples, count, false, &clean);
+    if (status != QZO_OK) return status;
+    return qzo_workbench_answer(e->bench, out, e->split, e->examples, count, &clean);
 }
 
 qzo_status qzo_evaluate_split(double *score, double *loss, qzo_workbench *bench, qzo_comm *group,
@@ -56,6 +59,7 @@ qzo_status qzo_evaluate_split(double *score, double *loss, qzo_workbench *bench,
             total.loss += all[rank].sums.loss;
             total.weight += all[rank].sums.weight;
             total.score += all[rank].sums.score;
+            total.score_weight += all[rank].sums.score_weight;
             park |= all[rank].park != 0;
             failed |= all[rank].failed != 0;
         }
@@ -66,7 +70,7 @@ qzo_status qzo_evaluate_split(double *score, double *loss, qzo_workbench *bench,
     status = qzo_comm_worst_status(group, status);
     if (status != QZO_OK) return status;
     if (park) return qzo_fail(QZO_ERR_INTERRUPTED, "parked during an evaluation");
-    *score = total.score / (double)split->example_count;
+    *score = bench->metric->of_mean(total.score / total.score_weight);
     *loss = total.loss / total.weight;
     return QZO_OK;
 }

@@ -141,13 +141,17 @@ static qzo_status check_fit(const qzo_shape *shape, const qzo_task *task,
     return QZO_OK;
 }
 
-/* A step cannot be the best by a score that nothing computes. */
-static qzo_status check_score(const qzo_metric *metric, const qzo_trial_spec *spec) {
-    if (!metric->is_generated || strcmp(spec->metric_name, "dev_score") != 0) return QZO_OK;
-    return qzo_fail(QZO_ERR_CONFIG,
-                    "%s is scored by %s of generated answers, which are not computed: expected "
-                    "metric dev_loss, found dev_score",
-                    spec->task_path, metric->name);
+/* Generated answers are compared with texts that the task must have. */
+static qzo_status check_references(const qzo_metric *metric, const qzo_task *task,
+                                   const char *path) {
+    for (int s = 0; metric->compare != NULL && s < QZO_SPLIT_COUNT; s++)
+        if (task->splits[s].example_count > 0 && task->splits[s].reference_begin == NULL)
+            return qzo_fail(QZO_ERR_CONFIG,
+                            "%s is scored by %s of generated answers: its split %s has no texts to "
+                            "compare them with (version 2 of the file: %s.reference_begin)",
+                            path, metric->name, qzo_split_name((qzo_split_kind)s),
+                            qzo_split_name((qzo_split_kind)s));
+    return QZO_OK;
 }
 
 static qzo_status find_scoring(const qzo_loss **loss, const qzo_metric **metric,
@@ -164,12 +168,14 @@ static qzo_status find_scoring(const qzo_loss **loss, const qzo_metric **metric,
 /* --- loading --- */
 
 static void drop_workspace(qzo_workbench *bench) {
+    qzo_answers_close(bench->answers);
     qzo_forward_close(bench->forward);
     qzo_pack_release(&bench->pack);
     free(bench->log_probs);
     free(bench->option_sums);
     free(bench->rows);
     free(bench->lengths);
+    bench->answers = NULL;
     bench->forward = NULL;
     bench->log_probs = bench->option_sums = NULL;
     bench->rows = NULL;
@@ -414,6 +420,7 @@ static qzo_status load_task(qzo_workbench *bench, const char *path) {
     drop_task(bench);
     QZO_TRY(qzo_task_open(&bench->task, path));
     QZO_TRY(find_scoring(&bench->loss, &bench->metric, bench->task, path));
+    QZO_TRY(check_references(bench->metric, bench->task, path));
     bench->options_max = most_options(bench->task);
     bench->task_path = strdup(path);
     if (bench->task_path == NULL) status = qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", path);
@@ -439,6 +446,9 @@ static qzo_status open_workspace(qzo_workbench *bench, const qzo_pack_limits *li
     }
     QZO_TRY(qzo_pack_create(&bench->pack, limits));
     QZO_TRY(qzo_forward_open_adapted(&bench->forward, bench->model, bench->adapters, limits));
+    if (bench->metric->compare != NULL)
+        QZO_TRY(
+            qzo_answers_open(&bench->answers, bench->task, bench->model, bench->forward, limits));
     bench->limits = *limits;
 cleanup:
     if (status != QZO_OK) drop_workspace(bench);
@@ -458,8 +468,9 @@ qzo_status qzo_workbench_prepare_task(qzo_workbench *bench, const qzo_trial_spec
     qzo_status status = QZO_OK;
     qzo_pack_limits limits;
     QZO_TRY(load_task(bench, spec->task_path));
-    QZO_TRY(check_score(bench->metric, spec));
     QZO_TRY(limits_of(&limits, bench->task, bench->loss, spec));
+    if (bench->metric->compare != NULL)
+        QZO_TRY(qzo_answers_limits(&limits, bench->task, &bench->model->shape));
     QZO_TRY(check_fit(&bench->model->shape, bench->task, &limits, spec));
     QZO_TRY(open_workspace(bench, &limits));
 cleanup:
@@ -522,8 +533,23 @@ qzo_status qzo_workbench_evaluate(qzo_workbench *bench, qzo_sums *out, const qzo
         qzo_scored_example example = scored(bench, split, examples[i], gold_only, &option);
         out->loss += bench->loss->sum(&example);
         out->weight += bench->loss->weight(split, examples[i]);
-        if (!gold_only) out->score += bench->metric->score(&example);
+        if (gold_only || bench->metric->score == NULL) continue;
+        out->score += bench->metric->score(&example);
+        out->score_weight += bench->metric->weight(split, examples[i]);
     }
 cleanup:
+    return status;
+}
+
+qzo_status qzo_workbench_answer(qzo_workbench *bench, qzo_sums *sums, const qzo_split *split,
+                                const int64_t *examples, int64_t count,
+                                const qzo_perturbation *perturbation) {
+    if (bench->metric->compare == NULL) return QZO_OK;
+    qzo_status status =
+        qzo_answers_generate(bench->answers, split, examples, count, bench->masters, perturbation);
+    for (int64_t i = 0; status == QZO_OK && i < count; i++) {
+        sums->score += qzo_answers_score(bench->answers, i, bench->metric);
+        sums->score_weight += bench->metric->weight(split, examples[i]);
+    }
     return status;
 }

@@ -7,6 +7,7 @@
 #include "model/forward.h"
 #include "optim/qspsa.h"
 #include "task/score.h"
+#include "trial/answers.h"
 #include "trial/trial_spec.h"
 
 #include <stdbool.h>
@@ -33,6 +34,7 @@ typedef struct qzo_workbench {
     qzo_pack_limits limits;
     qzo_pack pack;
     qzo_forward *forward;
+    qzo_answers *answers; /* NULL: the metric does not ask for them */
     double *log_probs;    /* (limits.targets) */
     double *option_sums;  /* (options_max): one example's */
     const int32_t **rows; /* (options_max): one question's tokens */
@@ -90,14 +92,19 @@ qzo_status qzo_workbench_restore_best(qzo_workbench *bench);
 qzo_status qzo_workbench_pack(qzo_workbench *bench, const qzo_split *split, const int64_t *examples,
                               int64_t count, bool gold_only);
 
-/* Sums over the packed examples, in their order: losses, their weights, metric scores (a gold_only
- * pack scores 0). */
+/* Sums over the examples, in their order: losses and their weights, scores and theirs. */
 typedef struct qzo_sums {
-    double loss, weight, score;
+    double loss, weight, score, score_weight;
 } qzo_sums;
 
+/* One forward pass over all of them; with gold_only, or a metric of texts, no score. */
 qzo_status qzo_workbench_evaluate(qzo_workbench *bench, qzo_sums *out, const qzo_split *split,
                                   const int64_t *examples, int64_t count, bool gold_only,
                                   const qzo_perturbation *perturbation);
+
+/* Adds the scores of generated answers, where the metric is one of texts. */
+qzo_status qzo_workbench_answer(qzo_workbench *bench, qzo_sums *sums, const qzo_split *split,
+                                const int64_t *examples, int64_t count,
+                                const qzo_perturbation *perturbation);
 
 #endif
