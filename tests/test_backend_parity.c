@@ -128,6 +128,9 @@ static void add_equals_reference(void **state) {
         qzo_cpu_ops_reference.add(expected, x, count);
         table->add(actual, x, count);
         assert_same_bits(actual, expected, count, sizeof *actual, "add");
+        qzo_cpu_ops_reference.add_scaled(expected, x, 1.7f, count);
+        table->add_scaled(actual, x, 1.7f, count);
+        assert_same_bits(actual, expected, count, sizeof *actual, "add_scaled");
         free(expected);
         free(actual);
         free(x);

@@ -29,8 +29,8 @@ static const qzo_training masked = {.groups = {{true, QZO_KEEP_AUTO, "q_proj+*.v
                                                {.include = ""}}};
 
 /* Adapters of q and v; of all linear layers, with an odd rank and another factor. */
-static const qzo_adapter_settings of_q_and_v = {.rank = 8, .scale = 2.0f, .targets = ""};
-static const qzo_adapter_settings of_all = {.rank = 3, .scale = 0.5f, .targets = "all-linear"};
+static const qzo_adapter_settings of_q_and_v = {.rank = 8, .alpha = 16.0, .targets = ""};
+static const qzo_adapter_settings of_all = {.rank = 3, .alpha = 1.5, .targets = "all-linear"};
 
 typedef struct fixture {
     test_model model;

@@ -101,6 +101,87 @@ TEXT
     same "$model/model.safetensors" "$name/model.safetensors" "$name at rest"
 done
 
+# --- adapters: a PEFT folder alone, beside scales of other layers, or merged ---
+cat >lora.yaml <<TEXT
+model: moved
+task: $task
+train: { steps: 10, batch: 4, evaluate_every: 0, eps: 1e-2 }
+grids:
+  - parameters:
+      groups: { value: lora }
+      groups.lora.rank: { value: 2 }
+      groups.lora.targets: { value: up_proj }
+      learning_rate: { value: 1e-2 }
+  - parameters:
+      groups: { value: scales+lora }
+      groups.lora.until: { value: 5 }
+      groups.scales.after: { value: 5 }
+      groups.scales.exclude: { value: q_proj+v_proj }
+      learning_rate: { value: 1e-4 }
+TEXT
+run 0 "$QZO" run lora.yaml --out lora --threads 1
+run 0 "$QZO" export lora 1 --to peft --step 10
+says stdout '^adapters peft, for PEFT$'
+[[ $(ls peft) == $'adapter_config.json\nadapter_model.safetensors\nqzo_export.json' ]] ||
+    fail "the folder of adapters holds $(ls peft)"
+python3 - peft "$PWD/moved" <<'TEXT' || fail "adapter_config.json: $(<peft/adapter_config.json)"
+import json, struct, sys
+config = json.load(open(sys.argv[1] + "/adapter_config.json"))
+assert config["base_model_name_or_path"] == sys.argv[2]
+assert (config["r"], config["lora_alpha"], config["target_modules"]) == (2, 16, ["up_proj"])
+data = open(sys.argv[1] + "/adapter_model.safetensors", "rb").read()
+header = json.loads(data[8:8 + struct.unpack("<Q", data[:8])[0]])
+header.pop("__metadata__", None)
+assert len(header) == 4
+name = "base_model.model.model.layers.1.mlp.up_proj.lora_A.weight"
+assert header[name]["shape"] == [2, 64] and header[name]["dtype"] == "F32", header[name]
+TEXT
+run 0 "$QZO" export lora 1 --to peft-delta --step 10 --delta --no-eval
+same peft/adapter_model.safetensors peft-delta/adapter_model.safetensors "the delta of adapters"
+run 0 "$QZO" export lora 2 --to phases --step 10 --json
+mv stdout phases.json
+[[ $(field phases.json changed) == "$(field phases.json values)" ]] || fail "$(<phases.json)"
+run 0 "$QZO" export lora 2 --to phases-delta --step 10 --delta --json
+mv stdout phases-delta.json
+[[ $(field phases.json exported_dev_loss) == "$(field phases-delta.json exported_dev_loss)" ]] ||
+    fail "two phases as a delta: $(<phases-delta.json), as a folder $(<phases.json)"
+same phases/adapter/adapter_model.safetensors phases-delta/adapter/adapter_model.safetensors \
+    "adapters beside a delta"
+run 0 "$QZO" export lora 2 --to phases-journal --step 10 --journal
+run 0 "$QZO" export phases-journal 1 --to phases-again --step 10 --model moved --no-eval
+same phases/model.safetensors phases-again/model.safetensors "scales rebuilt from the journal"
+same phases/adapter/adapter_model.safetensors phases-again/adapter/adapter_model.safetensors \
+    "adapters rebuilt from the journal"
+run 2 "$QZO" export lora 1 --to bad --step 10 --merge
+says stderr 'up_proj is quantized \(gptq\)'
+run 2 "$QZO" export out 1 --to bad --merge --model moved
+says stderr 'the trial has no adapters'
+run 2 "$QZO" export lora 1 --to bad --merge --delta
+
+# Merged beside weights that train themselves, the same scores as apart from them.
+cat >merge.yaml <<TEXT
+model: $fixtures/tiny-llama-fp32
+task: $task
+train: { steps: 10, batch: 4, evaluate_every: 0, eps: 1e-2 }
+parameters:
+  groups: { values: [lora, unquantized+weights+lora] }
+  learning_rate: { value: 1e-4 }
+TEXT
+run 0 "$QZO" run merge.yaml --out merge --threads 1
+for trial in 1 2; do
+    run 0 "$QZO" export merge $trial --to merged$trial --step 10 --merge --json
+    mv stdout merged.json
+    run 0 "$QZO" export merge $trial --to apart$trial --step 10 --json
+    mv stdout apart.json
+    python3 - merged.json apart.json <<'TEXT' || fail "$(<merged.json) merged, $(<apart.json) apart"
+import json, sys
+merged, apart = (json.load(open(path)) for path in sys.argv[1:])
+assert apart["dev_loss"] == apart["exported_dev_loss"] == merged["dev_loss"]
+assert abs(merged["exported_dev_loss"] - merged["dev_loss"]) < 1e-6  # fp32 sums in another order
+assert 0 < merged["surviving"] <= merged["changed"]
+TEXT
+done
+
 # --- what is refused leaves nothing ---------------------------------------------------------------
 run 2 "$QZO" export out 1 --to ten --model moved
 says stderr 'ten exists already'

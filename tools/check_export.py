@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Loads a model folder that `qzo export` wrote, in transformers with the weights decoded by
 GPTQModel, and compares its dev loss and score with what export printed:
-check_export.py FOLDER TASK EXPORT.json (the output of `qzo export --json`).
+check_export.py FOLDER TASK EXPORT.json (the output of `qzo export --json`); with --adapter PATH
+under the adapters there, in PEFT.
 
 Exit code 0: equal; 1: a difference; 77: a package is missing.
 """
@@ -42,6 +43,7 @@ def main():
     parser.add_argument("folder", type=Path)
     parser.add_argument("task", type=Path)
     parser.add_argument("report", type=Path)
+    parser.add_argument("--adapter", type=Path, help="a PEFT folder")
     given = parser.parse_args()
     try:
         import gptqmodel  # noqa: F401
@@ -52,6 +54,13 @@ def main():
         return SKIPPED
     report = json.loads(given.report.read_text())
     model = load(given.folder)
+    if given.adapter:
+        try:
+            from peft import PeftModel
+        except ImportError as error:
+            print(f"skipped: {error}")
+            return SKIPPED
+        model = PeftModel.from_pretrained(model, given.adapter)
     split = Split(given.task, "dev")
     losses, hits, count = [], 0, split.count()
     with torch.no_grad():

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,6 +164,13 @@ char *qzo_path_join(const char *folder, const char *name) {
     const char *separator = folder[length - 1] == '/' ? "" : "/";
     char *path = NULL;
     return asprintf(&path, "%s%s%s", folder, separator, name) < 0 ? NULL : path;
+}
+
+char *qzo_path_absolute(const char *path) {
+    char *real = realpath(path, NULL);
+    if (real != NULL) return real;
+    char working[PATH_MAX];
+    return qzo_path_join(getcwd(working, sizeof working) != NULL ? working : "/", path);
 }
 
 char *qzo_path_folder(const char *path) {

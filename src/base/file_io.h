@@ -33,6 +33,10 @@ qzo_status qzo_folder_create(const char *path);
 /* "a" and "b" to "a/b" in a fresh string (the caller frees it); an absolute b is returned alone. */
 char *qzo_path_join(const char *folder, const char *name);
 
+/* A path that stays right when the program is started somewhere else; fresh. One that does not
+ * exist is only joined with the working folder. */
+char *qzo_path_absolute(const char *path);
+
 /* The folder part of a path ("." if it has none), fresh. */
 char *qzo_path_folder(const char *path);
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 static const char *kind_name(const qzo_options *options) {
+    if (options->merge) return "merged";
     return options->journal ? "journal" : options->delta ? "delta" : "folder";
 }
 
@@ -105,7 +106,11 @@ static qzo_status write_model(qzo_export_report *report, const qzo_recorded_tria
     qzo_backend *backend = NULL;
     qzo_workbench bench = {0};
     qzo_backend_options backend_options = {.thread_count = qzo_threads(options, 1)};
-    qzo_export_request request = {.kind = options->delta ? QZO_EXPORT_DELTA : QZO_EXPORT_FOLDER,
+    char *final_path = qzo_path_absolute(options->to_folder);
+    qzo_export_request request = {.kind = options->delta   ? QZO_EXPORT_DELTA
+                                          : options->merge ? QZO_EXPORT_MERGED
+                                                           : QZO_EXPORT_FOLDER,
+                                  .final_path = final_path,
                                   .step = options->step,
                                   .evaluate = !options->no_eval,
                                   .base_digest = &trial->model_digest};
@@ -113,12 +118,17 @@ static qzo_status write_model(qzo_export_report *report, const qzo_recorded_tria
         qzo_log_warn("%s cannot be read: the dev split is not scored", trial->spec.task_path);
         request.evaluate = false;
     }
+    if (final_path == NULL) {
+        status = qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", options->to_folder);
+        goto cleanup;
+    }
     QZO_TRY(qzo_backend_open(&backend, options->backend_name, &backend_options));
     qzo_workbench_init(&bench, backend);
     QZO_TRY(qzo_export_write(report, &bench, &trial->file, &trial->spec, &request, folder));
 cleanup:
     qzo_workbench_release(&bench);
     qzo_backend_close(backend);
+    free(final_path);
     return status;
 }
 
@@ -136,6 +146,9 @@ static void print_report(const qzo_export_report *report, const qzo_options *opt
            " of these survive the rounding to the format\n",
            report->value_count, report->changed_count, report->surviving_count);
     printf("tensors  %" PRId64 " written anew\n", report->tensor_count);
+    if (report->has_adapters)
+        printf("adapters %s%s, for PEFT\n", options->to_folder,
+               report->has_model ? "/adapter" : "");
     if (isnan(report->tuned.loss)) return;
     printf("dev      score %.4f, loss %.6f before the rounding\n", report->tuned.score,
            report->tuned.loss);

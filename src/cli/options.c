@@ -119,6 +119,8 @@ static const option_entry entries[] = {
      "write the changed tensors alone"},
     {"journal", KIND_FLAG, offsetof(qzo_options, journal), NULL, 0, 0, " export ", false,
      "write the journal alone: an output folder from which `qzo export` rebuilds the model"},
+    {"merge", KIND_FLAG, offsetof(qzo_options, merge), NULL, 0, 0, " export ", false,
+     "write a whole model with its adapters in the weights, which must not be quantized"},
     {"no-eval", KIND_FLAG, offsetof(qzo_options, no_eval), NULL, 0, 0, " export ", false,
      "do not score the dev split before and after rounding"},
     {"step", KIND_INT, offsetof(qzo_options, step), "N", 0, INT64_MAX, " replay export ", false,
@@ -412,6 +414,9 @@ static qzo_status check_complete(const qzo_options *options, int positional_coun
     }
     if (options->delta && options->journal)
         return qzo_fail(QZO_ERR_USAGE, "--delta and --journal exclude each other");
+    if (options->merge && (options->delta || options->journal))
+        return qzo_fail(QZO_ERR_USAGE, "--merge and %s exclude each other",
+                        options->delta ? "--delta" : "--journal");
     if (options->csv && options->json)
         return qzo_fail(QZO_ERR_USAGE, "--csv and --json exclude each other");
     return QZO_OK;

@@ -48,6 +48,7 @@ typedef struct qzo_options {
 
     const char *to_folder; /* export's --to */
     bool delta, journal;   /* export's --delta, --journal */
+    bool merge;            /* export's --merge */
     bool no_eval;          /* export's --no-eval */
 
     const char *ids_path; /* --ids */

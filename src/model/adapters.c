@@ -14,7 +14,7 @@ static const char ALL_LINEAR[] = "all-linear";
 
 bool qzo_adapter_settings_equal(const qzo_adapter_settings *a, const qzo_adapter_settings *b) {
     if (a->rank == 0 || b->rank == 0) return a->rank == b->rank;
-    return a->rank == b->rank && a->scale == b->scale && strcmp(a->targets, b->targets) == 0;
+    return a->rank == b->rank && a->alpha == b->alpha && strcmp(a->targets, b->targets) == 0;
 }
 
 /* --- which modules --- */
@@ -192,6 +192,7 @@ qzo_status qzo_adapters_open(qzo_adapters **out, const qzo_model *model,
     if (adapters == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for adapters");
     size_t places = (size_t)(model->shape.layer_count * QZO_LINEAR_COUNT);
     adapters->settings = *settings;
+    adapters->scale = (float)(settings->alpha / (double)settings->rank);
     adapters->model = model;
     adapters->all = calloc(places, sizeof *adapters->all);
     adapters->spans = calloc(2 * places, sizeof *adapters->spans);
@@ -269,7 +270,7 @@ qzo_status qzo_adapter_add(qzo_adapters *adapters, const qzo_adapter *adapter, q
                                  perturbation, rows));
     QZO_TRY(backend->ops->linear(backend, adapters->added, adapters->low, adapter->up_weight,
                                  masters, perturbation, rows));
-    QZO_TRY(backend->ops->add_scaled(backend, out, adapters->added, adapters->settings.scale,
+    QZO_TRY(backend->ops->add_scaled(backend, out, adapters->added, adapters->scale,
                                      rows * adapter->up.out_features));
 cleanup:
     return status;

@@ -12,7 +12,7 @@
 
 typedef struct qzo_adapter_settings {
     int64_t rank; /* 0: no adapters */
-    float scale;  /* alpha / rank */
+    double alpha;
     /* Names joined by '+'. A module has an adapter where its name, or the end of it behind a dot,
      * is one of them; "all-linear": every linear layer of the blocks; "": those that compute
      * queries and values. Borrowed. */
@@ -29,6 +29,7 @@ typedef struct qzo_adapter {
 
 typedef struct qzo_adapters {
     qzo_adapter_settings settings;
+    float scale; /* alpha / rank */
     const qzo_model *model;
     qzo_adapter *all; /* (layer_count, QZO_LINEAR_COUNT) */
     qzo_span *spans;  /* all A and B in the order of the layers; A before B */

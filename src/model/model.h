@@ -76,7 +76,7 @@ void qzo_model_free(qzo_model *model); /* NULL is fine */
 /* The initial masters (master_count), in host memory. */
 qzo_status qzo_model_initial_values(const qzo_model *model, float *masters_host);
 
-/* The tensors of the folder that hold the trainable values, with those of masters_host
+/* Adds the tensors of the folder that hold the trainable values, with those of masters_host
  * (value_count) in the formats' own types. The caller releases out. */
 qzo_status qzo_model_changes(qzo_tensor_changes *out, const qzo_model *model,
                              const float *masters_host);

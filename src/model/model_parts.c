@@ -140,7 +140,6 @@ static qzo_status write_part(qzo_tensor_changes *out, const qzo_model *model, co
 
 qzo_status qzo_model_changes(qzo_tensor_changes *out, const qzo_model *model,
                              const float *masters_host) {
-    *out = (qzo_tensor_changes){0};
     for (int64_t i = 0; i < model->part_count; i++) {
         const qzo_part *part = &model->parts[i];
         if (part->tensor->span == QZO_SPAN_NONE) continue;

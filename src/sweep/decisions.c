@@ -251,15 +251,6 @@ cleanup:
     return status;
 }
 
-/* A path that stays right when the program is started somewhere else; fresh. One that does not
- * exist is only joined with the working folder. */
-static char *absolute_path(const char *path) {
-    char *real = realpath(path, NULL);
-    if (real != NULL) return real;
-    char working[PATH_MAX];
-    return qzo_path_join(getcwd(working, sizeof working) != NULL ? working : "/", path);
-}
-
 static json_t *texts_to_json(const char *const *texts, int64_t count) {
     json_t *list = json_array();
     for (int64_t i = 0; list != NULL && i < count; i++)
@@ -273,8 +264,8 @@ static json_t *texts_to_json(const char *const *texts, int64_t count) {
 static json_t *trial_to_json(const qzo_grid *grid, const qzo_grid_trial *trial) {
     char id[QZO_DIGEST_TEXT_BYTES];
     qzo_digest_text(id, &trial->id);
-    char *model = absolute_path(trial->spec.model_path);
-    char *task = absolute_path(trial->spec.task_path);
+    char *model = qzo_path_absolute(trial->spec.model_path);
+    char *task = qzo_path_absolute(trial->spec.task_path);
     json_t *values =
         texts_to_json((const char *const *)(const void *)trial->values, grid->swept_count);
     json_t *object = model != NULL && task != NULL

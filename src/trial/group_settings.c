@@ -69,7 +69,7 @@ qzo_training qzo_trial_spec_training(const qzo_trial_spec *spec) {
 qzo_adapter_settings qzo_trial_spec_adapters(const qzo_trial_spec *spec) {
     if (!qzo_trial_spec_trains(spec, QZO_GROUP_LORA)) return (qzo_adapter_settings){.targets = ""};
     return (qzo_adapter_settings){.rank = spec->lora_rank,
-                                  .scale = (float)(spec->lora_alpha / (double)spec->lora_rank),
+                                  .alpha = spec->lora_alpha,
                                   .targets = spec->group[QZO_GROUP_LORA].include};
 }
 
