@@ -4,97 +4,162 @@
  * that one trial at least runs to its end; the others stop where they stand. */
 #include "sweep/rung_table.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
-/* Whether the trial has a result at a rung: it stands there or went on from it. */
-static bool came_to(const qzo_rung_trial *t, int64_t rung) {
-    bool is_between = t->state == QZO_RUNG_WAITING || t->state == QZO_RUNG_RUNNING;
-    return t->rung > rung || (t->rung == rung && !is_between);
-}
+enum { PLACES_MAX = 100000000 };
 
-/* Its result there. */
-static double score_at(const qzo_rung_table *table, int64_t rung, int64_t trial) {
-    return table->scores[rung * table->settings->trial_count + trial];
+/* A trial with the score that it had at a rung. */
+typedef struct scored {
+    double score;
+    int64_t trial;
+} scored;
+
+/* The trials that came to a rung. */
+typedef struct rung_state {
+    scored *standing; /* (standing_count): heap of those that stand there, the best first */
+    scored *left;     /* (left_count): those that went on or ended there, the best first */
+    int64_t standing_count, left_count, went_on;
+} rung_state;
+
+typedef struct asha {
+    qzo_rung_table *table;
+    rung_state *rungs;
+    scored *places; /* (2, rung_count, trial_count): of the rungs */
+} asha;
+
+static void asha_destroy(void *state) {
+    asha *a = state;
+    if (!a) return;
+    qzo_rung_table_destroy(a->table);
+    free(a->rungs);
+    free(a->places);
+    free(a);
 }
 
 static qzo_status asha_create(void **state, const qzo_scheduler_settings *settings) {
-    qzo_status status = qzo_rung_table_create(state, settings);
-    if (status != QZO_OK) return status;
-    qzo_rung_table *table = *state;
-    size_t cells = (size_t)(settings->rung_count * settings->trial_count);
-    table->scores = calloc(cells + 1, sizeof *table->scores);
-    return table->scores ? QZO_OK : qzo_fail(QZO_ERR_MEMORY, "no memory for %zu scores", cells);
-}
-
-/* The trials that came to a rung, how many went on, and the best that stands there; -1: none. */
-typedef struct rung_view {
-    int64_t came, went_on, best;
-} rung_view;
-
-static rung_view look_at(const qzo_rung_table *table, int64_t rung) {
-    rung_view view = {.best = -1};
-    for (int64_t i = 0; i < table->settings->trial_count; i++) {
-        const qzo_rung_trial *t = &table->trials[i];
-        if (!came_to(t, rung)) continue;
-        view.came++;
-        view.went_on += t->rung > rung;
-        if (t->rung == rung && t->state == QZO_RUNG_REACHED &&
-            (view.best < 0 || qzo_rung_better(score_at(table, rung, i), i,
-                                              score_at(table, rung, view.best), view.best)))
-            view.best = i;
+    qzo_status status = QZO_OK;
+    int64_t trials = settings->trial_count, rungs = settings->rung_count;
+    *state = NULL;
+    if (trials > 0 && rungs > PLACES_MAX / trials)
+        return qzo_fail(QZO_ERR_LIMIT,
+                        "%" PRId64 " trials with %" PRId64 " rungs each, at most %d in all", trials,
+                        rungs, PLACES_MAX);
+    asha *a = calloc(1, sizeof *a);
+    if (!a) return qzo_fail(QZO_ERR_MEMORY, "no memory for %" PRId64 " rungs", rungs);
+    QZO_TRY(qzo_rung_table_create(&a->table, settings));
+    a->table->prefers_higher = true;
+    a->rungs = calloc((size_t)rungs + 1, sizeof *a->rungs);
+    a->places = calloc((size_t)(2 * rungs * trials) + 1, sizeof *a->places);
+    if (!a->rungs || !a->places) {
+        status = qzo_fail(QZO_ERR_MEMORY, "no memory for %" PRId64 " rungs", rungs);
+        goto cleanup;
     }
-    return view;
+    for (int64_t r = 0; r < rungs; r++) {
+        a->rungs[r].standing = a->places + 2 * r * trials;
+        a->rungs[r].left = a->places + (2 * r + 1) * trials;
+    }
+    *state = a;
+    a = NULL;
+cleanup:
+    asha_destroy(a);
+    return status;
 }
 
-/* How many of those that came to the rung rank before the trial. */
-static int64_t rank_of(const qzo_rung_table *table, int64_t rung, int64_t trial) {
-    int64_t rank = 0;
-    for (int64_t i = 0; i < table->settings->trial_count; i++)
-        if (came_to(&table->trials[i], rung))
-            rank +=
-                qzo_rung_better(score_at(table, rung, i), i, score_at(table, rung, trial), trial);
-    return rank;
+static bool is_better(const scored *a, const scored *b) {
+    return qzo_rung_better(a->score, a->trial, b->score, b->trial);
 }
 
-static bool promote(qzo_rung_table *table, bool at_the_end, qzo_action *out) {
-    for (int64_t rung = table->settings->rung_count - 2; rung >= 0; rung--) {
-        rung_view view = look_at(table, rung);
-        if (view.best < 0) continue;
-        bool is_first = rank_of(table, rung, view.best) < view.came / table->settings->eta;
-        if (!is_first && !(at_the_end && view.went_on == 0)) continue;
-        table->trials[view.best].rung++;
-        return qzo_rung_run(table, view.best, out);
+static void swap(scored *a, scored *b) {
+    scored kept = *a;
+    *a = *b;
+    *b = kept;
+}
+
+static void add_standing(rung_state *rung, scored entry) {
+    scored *heap = rung->standing;
+    int64_t at = rung->standing_count++;
+    heap[at] = entry;
+    for (; at > 0 && is_better(&heap[at], &heap[(at - 1) / 2]); at = (at - 1) / 2)
+        swap(&heap[at], &heap[(at - 1) / 2]);
+}
+
+static scored take_best(rung_state *rung) {
+    scored *heap = rung->standing, best = heap[0];
+    int64_t count = --rung->standing_count, at = 0;
+    heap[0] = heap[count];
+    for (;;) {
+        int64_t next = 2 * at + 1;
+        if (next + 1 < count && is_better(&heap[next + 1], &heap[next])) next++;
+        if (next >= count || !is_better(&heap[next], &heap[at])) return best;
+        swap(&heap[next], &heap[at]);
+        at = next;
+    }
+}
+
+/* How many of those that left the rung rank before the entry. */
+static int64_t rank_among_left(const rung_state *rung, const scored *entry) {
+    int64_t low = 0, high = rung->left_count;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (is_better(&rung->left[middle], entry))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static void add_left(rung_state *rung, scored entry) {
+    int64_t at = rank_among_left(rung, &entry);
+    memmove(&rung->left[at + 1], &rung->left[at],
+            (size_t)(rung->left_count++ - at) * sizeof *rung->left);
+    rung->left[at] = entry;
+}
+
+static bool promote(asha *a, bool at_the_end, qzo_action *out) {
+    const qzo_scheduler_settings *s = a->table->settings;
+    for (int64_t r = s->rung_count - 2; r >= 0; r--) {
+        rung_state *rung = &a->rungs[r];
+        if (rung->standing_count == 0) continue;
+        /* Nobody who stands there is better than the best of them: its rank is among the others. */
+        int64_t came = rung->standing_count + rung->left_count;
+        bool is_first = rank_among_left(rung, &rung->standing[0]) < came / s->eta;
+        if (!is_first && !(at_the_end && rung->went_on == 0)) continue;
+        scored best = take_best(rung);
+        add_left(rung, best);
+        rung->went_on++;
+        a->table->trials[best.trial].rung++;
+        return qzo_rung_run(a->table, best.trial, out);
     }
     return false;
 }
 
-static bool start_waiting(qzo_rung_table *table, qzo_action *out) {
-    int64_t best = -1;
-    for (int64_t place = 0; place < table->settings->trial_count; place++) {
-        int64_t trial = qzo_rung_trial_at(table, place);
-        const qzo_rung_trial *t = &table->trials[trial];
-        if (t->state == QZO_RUNG_WAITING && (best < 0 || t->rung > table->trials[best].rung))
-            best = trial; /* one that was parked on its way up comes first */
-    }
-    return best >= 0 && qzo_rung_run(table, best, out);
-}
-
 static bool asha_next(void *state, qzo_action *out) {
-    qzo_rung_table *table = state;
+    asha *a = state;
+    qzo_rung_table *table = a->table;
     if (qzo_rung_stop_one(table, out)) return true;
-    if (promote(table, false, out) || start_waiting(table, out)) return true;
+    if (promote(a, false, out) || qzo_rung_run_one(table, out)) return true;
     if (table->running_count > 0) return false;
-    if (promote(table, true, out)) return true;
-    for (int64_t i = 0; i < table->settings->trial_count; i++)
-        if (table->trials[i].state == QZO_RUNG_REACHED) table->trials[i].state = QZO_RUNG_TO_STOP;
+    if (promote(a, true, out)) return true;
+    for (int64_t r = 0; r < table->settings->rung_count; r++)
+        while (a->rungs[r].standing_count > 0)
+            qzo_rung_stop(table, a->rungs[r].standing[--a->rungs[r].standing_count].trial);
     return qzo_rung_stop_one(table, out);
 }
 
 static void asha_report(void *state, int64_t trial, qzo_report_kind kind, double score) {
-    qzo_rung_table *table = state;
-    if (kind != QZO_REPORT_PARKED)
-        table->scores[table->trials[trial].rung * table->settings->trial_count + trial] = score;
-    (void)qzo_rung_table_report(table, trial, kind, score);
+    asha *a = state;
+    rung_state *rung = &a->rungs[a->table->trials[trial].rung];
+    (void)qzo_rung_table_report(a->table, trial, kind, score);
+    if (kind == QZO_REPORT_RUNG) add_standing(rung, (scored){score, trial});
+    if (kind == QZO_REPORT_ENDED) add_left(rung, (scored){score, trial});
+}
+
+static bool asha_done(const void *state) {
+    const qzo_rung_table *table = ((const asha *)state)->table;
+    return table->ended_count == table->settings->trial_count;
 }
 
 const qzo_scheduler_ops qzo_sched_asha = {
@@ -102,8 +167,8 @@ const qzo_scheduler_ops qzo_sched_asha = {
     .help = "asynchronous successive halving: no group waits for a rung to fill",
     .has_rungs = true,
     .create = asha_create,
-    .destroy = qzo_rung_table_destroy,
+    .destroy = asha_destroy,
     .next = asha_next,
     .report = asha_report,
-    .done = qzo_rung_table_done,
+    .done = asha_done,
 };

@@ -7,99 +7,144 @@
 #include <math.h>
 #include <stdlib.h>
 
+typedef struct hyperband {
+    qzo_rung_table *table;
+    int64_t *members;      /* (trial_count): the trials of bracket 0, 1, ... */
+    int64_t *first;        /* (brackets + 1): of each bracket in them */
+    int64_t *coming;       /* (brackets): on their way to the bracket's rung, or waiting */
+    qzo_rung_trial **here; /* (trial_count): while a rung is decided */
+} hyperband;
+
+static void hyperband_destroy(void *state) {
+    hyperband *h = state;
+    if (!h) return;
+    qzo_rung_table_destroy(h->table);
+    free(h->members);
+    free(h->first);
+    free(h->coming);
+    free(h->here);
+    free(h);
+}
+
+static int64_t bracket_count(const qzo_scheduler_settings *s) {
+    return s->brackets < s->rung_count ? s->brackets : s->rung_count;
+}
+
 /* Deals trials to brackets in proportion to Hyperband's numbers, eta^s / (s + 1) for the bracket
  * that halves s times: each trial to the bracket that lacks most. */
-static qzo_status deal(qzo_rung_table *table) {
-    const qzo_scheduler_settings *s = table->settings;
-    int64_t brackets = s->brackets < s->rung_count ? s->brackets : s->rung_count;
+static qzo_status deal(hyperband *h, const qzo_scheduler_settings *s) {
+    int64_t brackets = bracket_count(s);
     double *weights = calloc((size_t)brackets, sizeof *weights);
-    double *counts = calloc((size_t)brackets, sizeof *counts);
-    bool has_memory = weights && counts;
-    for (int64_t b = 0; has_memory && b < brackets; b++) {
+    if (!weights) return qzo_fail(QZO_ERR_MEMORY, "no memory for brackets");
+    for (int64_t b = 0; b < brackets; b++) {
         int64_t halvings = s->rung_count - 1 - b;
         weights[b] = 1.0 / (double)(halvings + 1);
         for (int64_t i = 0; i < halvings; i++) weights[b] *= (double)s->eta;
     }
-    for (int64_t place = 0; has_memory && place < s->trial_count; place++) {
+    for (int64_t place = 0; place < s->trial_count; place++) {
         int64_t best = 0;
         for (int64_t b = 1; b < brackets; b++)
-            if ((counts[b] + 1) / weights[b] < (counts[best] + 1) / weights[best]) best = b;
-        counts[best]++;
-        qzo_rung_trial *trial = &table->trials[qzo_rung_trial_at(table, place)];
+            if ((double)(h->coming[b] + 1) / weights[b] <
+                (double)(h->coming[best] + 1) / weights[best])
+                best = b;
+        h->coming[best]++;
+        qzo_rung_trial *trial = &h->table->trials[qzo_rung_trial_at(h->table, place)];
         trial->bracket = trial->rung = best;
     }
     free(weights);
-    free(counts);
-    return has_memory ? QZO_OK : qzo_fail(QZO_ERR_MEMORY, "no memory for brackets");
+    return QZO_OK;
+}
+
+/* Sorted by bracket; places in `first` move up while it is filled, and back. */
+static void list_members(hyperband *h, const qzo_scheduler_settings *s) {
+    int64_t brackets = bracket_count(s);
+    for (int64_t b = 0; b < brackets; b++) h->first[b + 1] = h->first[b] + h->coming[b];
+    for (int64_t i = 0; i < s->trial_count; i++)
+        h->members[h->first[h->table->trials[i].bracket]++] = i;
+    for (int64_t b = brackets; b > 0; b--) h->first[b] = h->first[b - 1];
+    h->first[0] = 0;
 }
 
 static qzo_status hyperband_create(void **state, const qzo_scheduler_settings *settings) {
-    qzo_status status = qzo_rung_table_create(state, settings);
-    return status == QZO_OK ? deal(*state) : status;
+    qzo_status status = QZO_OK;
+    size_t count = (size_t)settings->trial_count + 1;
+    size_t brackets = (size_t)bracket_count(settings) + 1;
+    hyperband *h = calloc(1, sizeof *h);
+    *state = NULL;
+    if (!h) return qzo_fail(QZO_ERR_MEMORY, "no memory for brackets");
+    QZO_TRY(qzo_rung_table_create(&h->table, settings));
+    h->members = calloc(count, sizeof *h->members);
+    h->first = calloc(brackets, sizeof *h->first);
+    h->coming = calloc(brackets, sizeof *h->coming);
+    h->here = calloc(count, sizeof(qzo_rung_trial *));
+    if (!h->members || !h->first || !h->coming || !h->here) {
+        status = qzo_fail(QZO_ERR_MEMORY, "no memory for the brackets of %lld trials",
+                          (long long)settings->trial_count);
+        goto cleanup;
+    }
+    QZO_TRY(deal(h, settings));
+    list_members(h, settings);
+    *state = h;
+    h = NULL;
+cleanup:
+    hyperband_destroy(h);
+    return status;
 }
 
 static bool hyperband_next(void *state, qzo_action *out) {
-    qzo_rung_table *table = state;
-    if (qzo_rung_stop_one(table, out)) return true;
-    for (int64_t place = 0; place < table->settings->trial_count; place++) {
-        int64_t trial = qzo_rung_trial_at(table, place);
-        if (table->trials[trial].state == QZO_RUNG_WAITING) return qzo_rung_run(table, trial, out);
-    }
-    return false;
+    qzo_rung_table *table = ((hyperband *)state)->table;
+    return qzo_rung_stop_one(table, out) || qzo_rung_run_one(table, out);
 }
 
-/* How many trials of the rung rank before this one. */
-static int64_t rank_of(const qzo_rung_table *table, int64_t trial) {
-    const qzo_rung_trial *t = &table->trials[trial];
-    int64_t rank = 0;
-    for (int64_t i = 0; i < table->settings->trial_count; i++) {
-        const qzo_rung_trial *other = &table->trials[i];
-        if (other->bracket == t->bracket && other->rung == t->rung &&
-            other->state == QZO_RUNG_REACHED)
-            rank += qzo_rung_better(other->score, i, t->score, trial);
-    }
-    return rank;
+/* Of one table, so that the earlier row has the lower address. */
+static int by_rank(const void *a, const void *b) {
+    const qzo_rung_trial *x = *(qzo_rung_trial *const *)a, *y = *(qzo_rung_trial *const *)b;
+    return qzo_rung_better(x->score, x > y, y->score, y > x) ? -1 : 1;
 }
 
-static void decide_rung(qzo_rung_table *table, int64_t bracket, int64_t rung) {
-    const qzo_scheduler_settings *s = table->settings;
-    int64_t count = 0;
-    for (int64_t i = 0; i < s->trial_count; i++) {
-        const qzo_rung_trial *t = &table->trials[i];
-        if (t->bracket != bracket || t->rung != rung) continue;
-        if (t->state == QZO_RUNG_WAITING || t->state == QZO_RUNG_RUNNING) return;
-        count++; /* also those that diverged on the way */
+/* All of a bracket have come to its rung: its best go on. */
+static void decide_rung(hyperband *h, int64_t bracket, int64_t rung) {
+    qzo_rung_table *table = h->table;
+    int64_t came = 0, live = 0; /* came: also those that diverged on the way */
+    for (int64_t i = h->first[bracket]; i < h->first[bracket + 1]; i++) {
+        qzo_rung_trial *t = &table->trials[h->members[i]];
+        came += t->rung == rung;
+        if (t->rung == rung && t->state == QZO_RUNG_REACHED) h->here[live++] = t;
     }
-    int64_t kept = count / s->eta > 0 ? count / s->eta : 1;
-    int64_t *ranks = calloc((size_t)s->trial_count + 1, sizeof *ranks);
-    for (int64_t i = 0; i < s->trial_count; i++) {
-        const qzo_rung_trial *t = &table->trials[i];
-        bool is_here = t->bracket == bracket && t->rung == rung && t->state == QZO_RUNG_REACHED;
-        if (ranks) ranks[i] = is_here ? rank_of(table, i) : -1;
+    int64_t kept = came / table->settings->eta > 0 ? came / table->settings->eta : 1;
+    qsort(h->here, (size_t)live, sizeof(qzo_rung_trial *), by_rank);
+    for (int64_t rank = 0; rank < live; rank++) {
+        int64_t trial = h->here[rank] - table->trials;
+        if (rank < kept) {
+            h->here[rank]->rung++;
+            h->coming[bracket]++;
+            qzo_rung_wait(table, trial);
+        } else {
+            qzo_rung_stop(table, trial);
+        }
     }
-    for (int64_t i = 0; ranks && i < s->trial_count; i++) {
-        qzo_rung_trial *t = &table->trials[i];
-        if (ranks[i] < 0) continue;
-        t->state = ranks[i] < kept ? QZO_RUNG_WAITING : QZO_RUNG_TO_STOP;
-        t->rung += ranks[i] < kept;
-    }
-    free(ranks);
 }
 
 /* Survivors of a rung are fewer than its trials: they get all the ranks. */
 static int64_t hyperband_waiting(const void *state) {
-    const qzo_rung_table *table = state;
+    const qzo_rung_table *table = ((const hyperband *)state)->table;
     int64_t count = 0;
-    for (int64_t i = 0; i < table->settings->trial_count; i++)
-        count += table->trials[i].state == QZO_RUNG_WAITING;
+    for (int64_t i = 0; i < table->waiting_count; i++)
+        count += table->trials[table->waiting[i]].state == QZO_RUNG_WAITING;
     return count;
 }
 
 static void hyperband_report(void *state, int64_t trial, qzo_report_kind kind, double score) {
-    qzo_rung_table *table = state;
-    const qzo_rung_trial *t = &table->trials[trial];
-    int64_t bracket = t->bracket, rung = t->rung;
-    if (qzo_rung_table_report(table, trial, kind, score)) decide_rung(table, bracket, rung);
+    hyperband *h = state;
+    int64_t bracket = h->table->trials[trial].bracket, rung = h->table->trials[trial].rung;
+    bool asks = qzo_rung_table_report(h->table, trial, kind, score);
+    if (kind != QZO_REPORT_PARKED) h->coming[bracket]--;
+    if (asks && h->coming[bracket] == 0) decide_rung(h, bracket, rung);
+}
+
+static bool hyperband_done(const void *state) {
+    const qzo_rung_table *table = ((const hyperband *)state)->table;
+    return table->ended_count == table->settings->trial_count;
 }
 
 const qzo_scheduler_ops qzo_sched_hyperband = {
@@ -107,9 +152,9 @@ const qzo_scheduler_ops qzo_sched_hyperband = {
     .help = "successive halving with synchronous rungs, in one or more brackets",
     .has_rungs = true,
     .create = hyperband_create,
-    .destroy = qzo_rung_table_destroy,
+    .destroy = hyperband_destroy,
     .next = hyperband_next,
     .report = hyperband_report,
-    .done = qzo_rung_table_done,
+    .done = hyperband_done,
     .waiting = hyperband_waiting,
 };
