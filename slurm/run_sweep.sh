@@ -90,8 +90,17 @@ case $code in
 *) say "a rank died: srun left with exit code $code" ;;
 esac
 
-# Stalls are counted over all starts of this job, in a file that says how much work there was.
-journal_bytes() { cat "$out"/trials/*.qzj 2>/dev/null | wc -c; }
+# Stalls are counted over all starts of this job, in a file that says how much work there was: its
+# own, since the other tasks of an array go on whatever becomes of this one.
+journal_bytes() {
+    if [[ -z ${slice:-} ]]; then
+        cat "$out"/trials/*.qzj 2>/dev/null | wc -c
+        return
+    fi
+    "$program" status "$out" --json | grep -oE '"id": ?"[0-9a-f]{32}"' | grep -oE '[0-9a-f]{32}' |
+        awk -v slice="$slice" -v count="$SLURM_ARRAY_TASK_COUNT" '(NR - slice) % count == 0' |
+        while read -r id; do cat "$out/trials/$id.qzj" 2>/dev/null; done | wc -c
+}
 mkdir -p "$out/log" || exit 3
 stalls=0 bytes_before=0 bytes=$(journal_bytes) record=$out/log/slurm-$SLURM_JOB_ID.stalls
 if [[ -e $record ]]; then read -r stalls bytes_before <"$record"; fi

@@ -77,6 +77,44 @@ run 0 "$QZO" report diverged --csv --check
 [[ $(column stdout status | sort | uniq -c | awk '{ printf "%s:%s ", $2, $1 }') == \
     "diverged:1 finished:1 stopped:10 " ]] || fail "with one that diverged: $(<stdout)"
 
+# So does one whose loss collapses to exactly 0, whatever the scheduler.
+for scheduler in hyperband asha median; do
+    run 1 "$QZO" run $scheduler.yaml --out "zero-$scheduler" --threads 1 \
+        --inject-fault zero-loss:0@1
+    run 0 "$QZO" report "zero-$scheduler" --csv --check
+    [[ $(column stdout status | grep -c diverged) == 1 ]] || fail "$scheduler: not one diverged"
+    says stdout ',diverged,1,'
+    says stdout ',finished,18,'
+done
+
+# One whose journal is another trial's fails alone, as without rungs.
+id=$(column hyperband.csv id | head -n 1) other=$(column hyperband.csv id | tail -n 1)
+for scheduler in hyperband asha; do
+    mkdir -p "wrong-$scheduler/trials"
+    cp "fifo/trials/$other.qzj" "wrong-$scheduler/trials/$id.qzj"
+    run 1 "$QZO" run $scheduler.yaml --out "wrong-$scheduler" --threads 1
+    says stderr "$id.*belongs to another trial"
+    run 1 "$QZO" run $scheduler.yaml --out "wrong-$scheduler" --threads 1
+    run 0 "$QZO" report "wrong-$scheduler" --csv --check
+    says stdout "^1,$id,failed,0,"
+    says stdout ',finished,18,'
+    says_not stdout 'waiting|running'
+    same "fifo/trials/$other.qzj" "wrong-$scheduler/trials/$id.qzj" "the journal of another trial"
+done
+
+# What waits at a rung is not shown as running: one rank works on one trial.
+write_sweep slow.yaml "steps: 18, batch: 16, samples_per_step: 8, evaluate_every: 2" "$parameters" \
+    "scheduler: hyperband"
+"$QZO" run slow.yaml --out slow --threads 1 >slow.out 2>slow.err &
+slow_run=$! at_rung=0
+while kill -0 "$slow_run" 2>/dev/null; do
+    "$QZO" status slow --json >status 2>/dev/null || continue
+    (($(grep -c '"status": "running"' status) <= 1)) || fail "two run on one rank: $(<status)"
+    ! tr -d '\n' <status | grep -qE '"status": "waiting", *"steps": [1-9]' || at_rung=1
+done
+wait "$slow_run" || fail "the slow sweep failed: $(<slow.err)"
+((at_rung > 0)) || fail "no trial was seen waiting at a rung"
+
 run 2 "$QZO" run asha.yaml --out hyperband
 says stderr 'holds trials of scheduler hyperband'
 run 2 "$QZO" run fifo.yaml --out hyperband

@@ -26,6 +26,13 @@ for task in 5 6 7; do
 done
 says job-5.log 'start 2'
 same_as_calm "of a job array"
+# The work that it counts is its own: the journal of its first trial, as long as it was then.
+read -r _ bytes <<<"$(cat out/log/slurm-*.stalls)"
+first=$("$QZO" report out --csv | awk -F, '$1 == 1 { print $2 }')
+step=$(grep '"event": "parked"' "out/timing/$first.jsonl" | grep -oE '"step": [0-9]+' | tr -dc 0-9)
+step_bytes=108 around=4000 # two records; header and evaluations
+((bytes > step * step_bytes && bytes < step * step_bytes + around)) ||
+    fail "a parked slice counts $bytes bytes of journal at step $step"
 [[ -s out/store.sqlite ]] || fail "qzo report did not build the view"
 
 job_log=job-%a.log

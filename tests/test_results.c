@@ -53,7 +53,8 @@ static int remove_place(void **state) {
 }
 
 /* A journal of one step and two evaluations; outcome QZO_OUTCOME_COUNT: not ended. */
-static void write_journal(const place *at, int64_t trial, qzo_outcome outcome) {
+static void write_journal_with(const place *at, int64_t trial, qzo_outcome outcome,
+                               double dev_loss) {
     const qzo_grid_trial *entry = &at->grid->trials[trial];
     char *path = qzo_journal_path(at->folder, &entry->id);
     char *settings = qzo_trial_spec_canonical(&entry->spec);
@@ -63,7 +64,7 @@ static void write_journal(const place *at, int64_t trial, qzo_outcome outcome) {
     float k = 1e-6f;
     qzo_step step = {.step = 1, .records = &record, .k = &k, .record_count = 1};
     qzo_evaluation before = {.step = 0, .split = QZO_SPLIT_DEV, .score = 0.5, .loss = 1.0};
-    qzo_evaluation after = {.step = 1, .split = QZO_SPLIT_DEV, .score = 0.75, .loss = 0.5};
+    qzo_evaluation after = {.step = 1, .split = QZO_SPLIT_DEV, .score = 0.75, .loss = dev_loss};
     qzo_journal_header header = {.identity = entry->id, .settings = settings, .arithmetic = "test"};
     assert_ok(qzo_journal_load(&file, path));
     assert_ok(qzo_journal_open(&journal, path, &file, 1));
@@ -77,6 +78,10 @@ static void write_journal(const place *at, int64_t trial, qzo_outcome outcome) {
     qzo_journal_release(&file);
     free(settings);
     free(path);
+}
+
+static void write_journal(const place *at, int64_t trial, qzo_outcome outcome) {
+    write_journal_with(at, trial, outcome, 0.5);
 }
 
 /* Fails unless the rows' statuses are these. */
@@ -172,6 +177,13 @@ static void a_journal_gives_the_status(void **state) {
     write_journal(at, 2, QZO_OUTCOME_FAILED);
     write_journal(at, 3, QZO_OUTCOME_STOPPED);
     write_journal(at, 4, QZO_OUTCOME_COUNT);
+    write_journal(at, 5, QZO_OUTCOME_COUNT);
+    qzo_decisions *decisions = NULL;
+    assert_ok(qzo_decisions_open(&decisions, at->folder, QZO_DECISIONS_NAME));
+    assert_ok(qzo_decisions_dispatch(decisions, 5, 0, 0));
+    assert_ok(qzo_decisions_rung(decisions, 5, 0)); /* it waits there */
+    assert_ok(qzo_decisions_dispatch(decisions, 4, 0, 0));
+    assert_ok(qzo_decisions_close(decisions));
     const char *const idle[] = {"finished", "diverged", "failed", "stopped", "waiting", "waiting"};
     check_statuses(at->folder, idle);
     qzo_folder_lock *lock = NULL;
@@ -307,14 +319,55 @@ static void the_view_holds_all_rows(void **state) {
     free(path);
 }
 
+/* What a scheduler compares: a model whose dev loss is exactly 0 has collapsed, whatever else it
+ * was before, and a fork's worth is what it is at its rung. */
+static void a_collapsed_model_has_no_score(void **state) {
+    const place *at = *state;
+    int64_t rungs[] = {1, 2};
+    static const struct {
+        const qzo_scheduler_ops *ops;
+        double dev_loss, expected; /* of the second evaluation; NaN: none */
+    } cases[] = {
+        {&qzo_sched_hyperband, 0.5, 0.5}, {&qzo_sched_hyperband, 2.0, 1.0},
+        {&qzo_sched_pbt, 2.0, 2.0},       {&qzo_sched_hyperband, 0.0, NAN},
+        {&qzo_sched_pbt, 0.0, NAN},       {&qzo_sched_pbt, INFINITY, NAN},
+    };
+    for (int64_t i = 0; i < (int64_t)(sizeof cases / sizeof *cases); i++) {
+        qzo_listing *listing = NULL;
+        qzo_schedule *schedule = NULL;
+        qzo_trial_summary summary;
+        double score = 0.0;
+        write_journal_with(at, i, QZO_OUTCOME_COUNT, cases[i].dev_loss);
+        assert_ok(qzo_listing_load(&listing, at->folder));
+        listing->scheduling = (qzo_scheduling){
+            .ops = cases[i].ops, .eta = 3, .brackets = 1, .perturbing = {.quantile = 0.2}};
+        listing->scheduling.rungs = malloc(sizeof rungs);
+        memcpy(listing->scheduling.rungs, rungs, sizeof rungs);
+        listing->scheduling.rung_count = 2;
+        assert_ok(qzo_schedule_open(&schedule, listing, at->folder));
+        assert_ok(qzo_schedule_score(&score, &summary, schedule, i, 0));
+        if (isnan(cases[i].expected) ? !isnan(score) : score != cases[i].expected)
+            fail_msg("case %d: score %g", (int)i, score);
+        qzo_trial_summary_release(&summary);
+        qzo_schedule_close(schedule);
+        qzo_listing_free(listing);
+    }
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_place, remove_place)
     const struct CMUnitTest tests[] = {
-        TEST(a_later_failure_changes_no_decision),   TEST(a_retry_is_decided_before_it_is_done),
-        TEST(a_live_run_may_be_ahead_of_its_rows),   TEST(a_journal_gives_the_status),
-        TEST(rows_hold_what_the_journal_says),       TEST(one_unreadable_journal_spoils_one_row),
-        TEST(a_trial_is_found_by_number_and_prefix), TEST(wrong_names_of_trials_are_refused),
-        TEST(a_folder_of_someone_else_is_refused),   TEST(the_view_holds_all_rows),
+        TEST(a_later_failure_changes_no_decision),
+        TEST(a_retry_is_decided_before_it_is_done),
+        TEST(a_live_run_may_be_ahead_of_its_rows),
+        TEST(a_journal_gives_the_status),
+        TEST(a_collapsed_model_has_no_score),
+        TEST(rows_hold_what_the_journal_says),
+        TEST(one_unreadable_journal_spoils_one_row),
+        TEST(a_trial_is_found_by_number_and_prefix),
+        TEST(wrong_names_of_trials_are_refused),
+        TEST(a_folder_of_someone_else_is_refused),
+        TEST(the_view_holds_all_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -53,13 +53,10 @@ static void take_result(dispatcher *d, int group, int64_t trial, qzo_status stat
     qzo_report_kind kind = QZO_REPORT_PARKED;
     qzo_status outcome = status;
     double score = (double)NAN;
-    /* What is wrong with one trial's journal concerns no other, unless they are compared by it. */
-    bool is_lost = status == QZO_ERR_FORMAT && !s->schedule->ops->has_rungs;
+    /* What is wrong with one trial's journal concerns no other; where they are compared, it ranks
+     * last. */
+    bool is_lost = status == QZO_ERR_FORMAT;
     if (is_lost) kind = QZO_REPORT_ENDED;
-    if (status == QZO_ERR_FORMAT && !is_lost)
-        qzo_dispatch_note(d,
-                          qzo_fail(status, "the journal of trial %lld cannot be taken into account",
-                                   (long long)trial + 1));
     if (status == QZO_OK) {
         qzo_status read =
             qzo_schedule_score(&score, &summary, s->schedule, trial, d->leaders[group].rung);
@@ -100,8 +97,9 @@ static int64_t steps_of(dispatcher *d, const qzo_action *action) {
     qzo_trial_summary summary;
     const qzo_schedule *schedule = d->settings->schedule;
     if (!schedule->ops->has_rungs) return 0;
-    qzo_dispatch_note(d,
-                      qzo_schedule_score(&score, &summary, schedule, action->trial, action->rung));
+    qzo_status status = qzo_schedule_score(&score, &summary, schedule, action->trial, action->rung);
+    /* A journal that cannot be read is the trial's misfortune, which its group will find. */
+    if (status != QZO_ERR_FORMAT) qzo_dispatch_note(d, status);
     int64_t steps = summary.steps;
     qzo_trial_summary_release(&summary);
     return steps;

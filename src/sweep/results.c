@@ -2,6 +2,7 @@
 
 #include "base/file_io.h"
 #include "base/log.h"
+#include "sweep/slice.h"
 #include "sweep/store.h"
 #include "task/task_file.h"
 #include "trial/fork.h"
@@ -35,7 +36,7 @@ static qzo_status check_identity(const qzo_journal_file *file, const qzo_digest 
 }
 
 /* A journal that cannot be decoded is that trial's misfortune alone. */
-static qzo_status load_row(qzo_result_row *row, const char *folder, bool held) {
+static qzo_status load_row(qzo_result_row *row, const char *folder, bool is_dispatched) {
     qzo_journal_file file = {0};
     char *path = qzo_journal_path(folder, &row->trial->id);
     if (path == NULL) return fail_memory(folder);
@@ -53,10 +54,37 @@ static qzo_status load_row(qzo_result_row *row, const char *folder, bool held) {
         else if (read != QZO_OK)
             row->status = "failed";
         else
-            row->status = row->summary.exists && held ? "running" : "waiting";
+            row->status = row->summary.exists && is_dispatched ? "running" : "waiting";
     }
     qzo_journal_release(&file);
     free(path);
+    return status;
+}
+
+/* Which trials a live run works on, by its decisions: others that have begun wait, at a rung or
+ * since they were parked. Slices have decisions of their own: there all count. NULL: no live run.
+ */
+static qzo_status find_dispatched(bool **out, const qzo_results *results, const char *folder,
+                                  bool held) {
+    qzo_status status = QZO_OK;
+    qzo_event *events = NULL;
+    int64_t event_count = 0, count = results->listing->trial_count;
+    *out = NULL;
+    if (!held) return QZO_OK;
+    bool has_slices = qzo_slices_exist(folder);
+    bool *dispatched = calloc((size_t)count + 1, sizeof *dispatched);
+    if (dispatched == NULL) return fail_memory(folder);
+    for (int64_t i = 0; i < count; i++) dispatched[i] = has_slices;
+    if (!has_slices)
+        QZO_TRY(qzo_decisions_events(&events, &event_count, folder, QZO_DECISIONS_NAME));
+    for (int64_t i = 0; i < event_count; i++)
+        if (events[i].trial < count) /* a fork may be younger than the list */
+            dispatched[events[i].trial] = events[i].type == QZO_DECISION_DISPATCH;
+    *out = dispatched;
+    dispatched = NULL;
+cleanup:
+    free(dispatched);
+    free(events);
     return status;
 }
 
@@ -74,6 +102,7 @@ static qzo_status check_folder(const char *folder) {
 
 qzo_status qzo_results_load(qzo_results **out, const char *folder) {
     qzo_status status = QZO_OK;
+    bool *dispatched = NULL;
     qzo_results *results = calloc(1, sizeof *results);
     *out = NULL;
     if (results == NULL) return fail_memory(folder);
@@ -86,16 +115,18 @@ qzo_status qzo_results_load(qzo_results **out, const char *folder) {
         status = fail_memory(folder);
         goto cleanup;
     }
+    QZO_TRY(find_dispatched(&dispatched, results, folder, held));
     for (int64_t i = 0; i < results->listing->trial_count; i++) {
         qzo_result_row *row = &results->rows[results->row_count++];
         row->number = i + 1;
         row->trial = &results->listing->trials[i];
         qzo_digest_text(row->id, &row->trial->id);
-        QZO_TRY(load_row(row, folder, held));
+        QZO_TRY(load_row(row, folder, dispatched != NULL && dispatched[i]));
     }
     *out = results;
     results = NULL;
 cleanup:
+    free(dispatched);
     qzo_results_free(results);
     return status;
 }
@@ -115,15 +146,17 @@ cleanup:
 
 qzo_status qzo_results_refresh(qzo_results *results, const char *folder) {
     if (results->listing->scheduling.ops->forks) return reload(results, folder);
-    bool held = qzo_folder_lock_is_held(folder);
-    for (int64_t i = 0; i < results->row_count; i++) {
+    bool *dispatched = NULL;
+    qzo_status status =
+        find_dispatched(&dispatched, results, folder, qzo_folder_lock_is_held(folder));
+    for (int64_t i = 0; status == QZO_OK && i < results->row_count; i++) {
         qzo_result_row *row = &results->rows[i];
         if (row->summary.ended) continue;
         qzo_trial_summary_release(&row->summary);
-        qzo_status status = load_row(row, folder, held);
-        if (status != QZO_OK) return status;
+        status = load_row(row, folder, dispatched != NULL && dispatched[i]);
     }
-    return QZO_OK;
+    free(dispatched);
+    return status;
 }
 
 void qzo_results_free(qzo_results *results) {

@@ -23,9 +23,9 @@ typedef struct qzo_results {
     int64_t row_count;
 } qzo_results;
 
-/* A trial with a journal but without END is "running" while the folder's lock is held by a live
- * process, else "waiting"; one whose journal this program cannot read is "failed".
- * QZO_ERR_NOT_FOUND where the folder is none of qzo's. */
+/* A trial with a journal but without END is "running" where a live process holds the folder's lock
+ * and its decisions say that it was sent to a group, else "waiting"; one whose journal this program
+ * cannot read is "failed". QZO_ERR_NOT_FOUND where the folder is none of qzo's. */
 qzo_status qzo_results_load(qzo_results **out, const char *folder);
 
 /* Reads the trials again that had not ended, and forks that were made since: then rows are added,

@@ -160,8 +160,9 @@ static qzo_status repeat_report(qzo_schedule *s, int64_t index, const qzo_event 
     if (before->type != QZO_DECISION_DISPATCH ||
         (kind == QZO_REPORT_RUNG && before->rung != event->rung))
         return fail_event(s, index, event, "the trial was not running");
-    if (kind != QZO_REPORT_PARKED)
-        status = qzo_schedule_score(&score, &summary, s, event->trial, before->rung);
+    /* What has diverged or failed has no score, whatever its journal says, or another's there. */
+    bool is_lost = event->type == QZO_DECISION_OUTCOME && event->value != QZO_OK;
+    if (!is_lost) status = qzo_schedule_score(&score, &summary, s, event->trial, before->rung);
     /* A trial that failed before its next step has its END here, but had none when it reported. */
     if (kind == QZO_REPORT_RUNG) score = score_of(s, &summary);
     qzo_trial_summary_release(&summary);
