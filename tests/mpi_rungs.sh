@@ -69,6 +69,30 @@ sed -i '/^model:/d' models.yaml
 run 0 "$QZO" run models.yaml --out models --threads 1
 order=$(grep -oE 'trial [0-9]/6 finished' stderr | cut -c7 | tr -d '\n')
 [[ $order == 135246 ]] || fail "the order of the trials: $order"
+says stderr 'models: 2 loaded 2 times on 1 ranks, at most 1 at a time on each'
+
+# At every rung again, unless the plan has room for both.
+write_sweep both.yaml "steps: 4, batch: 4, evaluate_every: 1" \
+    "seed: { values: [0, 1, 2, 3] }; model: { values: [a, b] }" \
+    "scheduler: { name: hyperband, min_steps: 1, eta: 2 }"
+sed -i '/^model:/d' both.yaml
+run 0 "$QZO" run both.yaml --out apart --threads 1
+loads=$(grep -oE 'models: 2 loaded [0-9]+' stderr | tail -c 2)
+((loads > 2)) || fail "without a limit $loads loads"
+need=$("$QZO" plan both.yaml --json --threads 1 | grep '"sum"' | tr -dc 0-9)
+run 0 "$QZO" plan both.yaml --threads 1 --memory-limit $((2 * need))
+says stdout '2 models: a rank keeps 2 loaded'
+run 0 "$QZO" plan both.yaml --threads 1 --memory-limit $((2 * need - 1))
+says stdout '2 models: a rank keeps 1 loaded'
+run 0 "$QZO" run both.yaml --out together --threads 1 --memory-limit $((2 * need))
+says stderr 'models: 2 loaded 2 times on 1 ranks, at most 2 at a time on each'
+same_journals apart together "the journals with both models loaded"
+
+# What trains decides how a model is loaded: such trials stand together as well.
+write_sweep groups.yaml "steps: 2, batch: 4" \
+    "seed: { values: [0, 1] }; groups: { values: [scales, scales+unquantized] }"
+run 0 "$QZO" run groups.yaml --out groups --threads 1
+says stderr 'models: 2 loaded 2 times on 1 ranks'
 
 # A trial that diverges ranks last and stops nobody.
 run 1 "$QZO" run hyperband.yaml --out diverged --threads 1 --inject-fault nan-loss:0@1

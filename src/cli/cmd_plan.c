@@ -19,6 +19,7 @@ typedef struct plan {
     double pass_count;  /* the same; more than any integer holds, if the file asks for it */
     int64_t runnable_count;
     int64_t rank_count, ranks_per_trial, group_count;
+    qzo_residency residency;
     qzo_plan_time time; /* choice_count 0: not asked for */
 } plan;
 
@@ -51,6 +52,7 @@ static qzo_status make_plan(plan *p, const qzo_options *options) {
     QZO_TRY(qzo_grid_expand(&p->grid, p->sweep, digest_of_path, NULL));
     QZO_TRY(qzo_scheduling_make(&scheduling, p->sweep, p->grid)); /* do they fit each other? */
     QZO_TRY(qzo_kinds_measure(&p->kinds, p->grid, options->backend_name, qzo_threads(options, 1)));
+    QZO_TRY(qzo_kinds_residency(&p->residency, &p->kinds, options->memory_limit_bytes));
     for (int64_t i = 0; i < p->grid->trial_count; i++) {
         const qzo_trial_spec *spec = &p->grid->trials[i].spec;
         const qzo_kind *kind = qzo_kinds_find(&p->kinds, spec);
@@ -150,6 +152,17 @@ static void print_memory(const plan *p) {
            memory->value_count, memory->row_max);
 }
 
+/* Of several models: how many a rank keeps, where --memory-limit says what it may take. */
+static void print_residency(const plan *p) {
+    if (p->residency.model_count < 2) return;
+    printf("%" PRId64 " models: a rank keeps %" PRId64 " loaded", p->residency.model_count,
+           p->residency.kept_count);
+    if (p->residency.kept_count > 1)
+        printf(", which take %" PRId64 " bytes at most\n", p->residency.rank_bytes);
+    else
+        printf(" at a time (--memory-limit tells what it may take)\n");
+}
+
 static void print_refused(FILE *stream, const plan *p) {
     for (int64_t i = 0; i < p->kinds.count; i++)
         if (p->kinds.entries[i].status != QZO_OK)
@@ -174,6 +187,7 @@ static void print_plan(const plan *p) {
         printf(", the last %" PRId64, p->rank_count % p->ranks_per_trial);
     printf("\n");
     print_memory(p);
+    print_residency(p);
     qzo_plan_time_print(&p->time, &p->kinds);
     print_refused(stdout, p);
 }
@@ -231,6 +245,9 @@ static qzo_status print_json(const plan *p) {
         parameters_to_json(p), "ranks", (json_int_t)p->rank_count, "ranks_per_trial",
         (json_int_t)p->ranks_per_trial, "trials_at_a_time", (json_int_t)p->group_count,
         "memory_bytes", memory_to_json(p), "refused", refused_to_json(p));
+    json_t *models = json_pack("{sI, sI}", "count", (json_int_t)p->residency.model_count, "kept",
+                               (json_int_t)p->residency.kept_count);
+    if (root != NULL) json_object_set_new(root, "models", models);
     if (root != NULL && p->time.choice_count > 0 &&
         json_object_set_new(root, "time", qzo_plan_time_json(&p->time)) != 0) {
         json_decref(root);

@@ -154,7 +154,9 @@ static qzo_status run_trial(dispatcher *d, const work_item *item) {
                              .until_step = item->until};
     d->trial = trial;
     d->progress_at = qzo_clock_seconds();
-    qzo_status status = qzo_trial_run(&outcome, &entry->spec, &d->bench, d->group, &files, &hooks);
+    qzo_workbench *bench = qzo_benches_take(&d->benches, &entry->spec);
+    qzo_status status = qzo_trial_run(&outcome, &entry->spec, bench, d->group, &files, &hooks);
+    qzo_benches_give(&d->benches, &entry->spec);
     d->bytes_sent += d->group->bytes_sent;
     d->wait_seconds += d->group->wait_seconds;
     if (status != QZO_OK && status != QZO_ERR_INTERRUPTED) {
@@ -254,9 +256,10 @@ qzo_status qzo_dispatch(const qzo_dispatch_settings *settings) {
     d.leaders = calloc((size_t)world->size, sizeof *d.leaders);
     if (d.leaders == NULL)
         status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %d groups", world->size);
+    else
+        status = qzo_benches_open(&d.benches, settings->backend, settings->residency.kept_count);
     QZO_TRY(qzo_comm_worst_status(world, status));
-    qzo_workbench_init(&d.bench, settings->backend);
-    d.bench.free_since = settings->started_at;
+    d.benches.free_since = settings->started_at;
     while (status == QZO_OK && larger > 0) {
         d.group_size = larger;
         if (is_world_root(&d) && d.group != NULL)
@@ -268,7 +271,7 @@ qzo_status qzo_dispatch(const qzo_dispatch_settings *settings) {
         if (reported != QZO_OK) status = reported;
     }
 cleanup:
-    qzo_workbench_release(&d.bench);
+    qzo_benches_close(&d.benches);
     qzo_comm_close(d.group);
     free(d.leaders);
     return status;

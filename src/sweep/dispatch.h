@@ -15,6 +15,7 @@
 #include "comm/peers.h"
 #include "sweep/decisions.h"
 #include "sweep/grid.h"
+#include "sweep/kinds.h"
 #include "sweep/schedule.h"
 #include "sweep/slice.h"
 #include "trial/workbench.h"
@@ -30,7 +31,7 @@ typedef struct qzo_dispatch_settings {
     qzo_backend *backend;
     const qzo_peer *peers; /* (world->size) */
     qzo_transport_choice transport;
-    int64_t planned_bytes;       /* own allocations of a rank, for the report at the end */
+    qzo_residency residency;     /* of every rank */
     qzo_decisions *decisions;    /* rank 0 */
     qzo_schedule *schedule;      /* rank 0: restored */
     qzo_forks *forks;            /* that were made before; those of this run are added */

@@ -13,7 +13,7 @@ enum { PATH_BYTES = 4096 };
 typedef struct rank_use {
     uint64_t bytes_sent;
     double wait_seconds, idle_seconds;
-    int64_t peak_bytes, device_used_bytes;
+    int64_t peak_bytes, device_used_bytes, load_count;
 } rank_use;
 
 static qzo_status use_of(rank_use *out, const dispatcher *d) {
@@ -24,10 +24,11 @@ static qzo_status use_of(rank_use *out, const dispatcher *d) {
                       .wait_seconds = d->wait_seconds,
                       .idle_seconds = d->idle_seconds,
                       .peak_bytes = memory.peak_bytes,
-                      .device_used_bytes = memory.device_used_bytes};
+                      .device_used_bytes = memory.device_used_bytes,
+                      .load_count = d->benches.load_count};
     qzo_log_debug("memory: at most %lld bytes of own allocations, %lld planned; %lld in use on the "
                   "device, driver, libraries and other processes included",
-                  (long long)memory.peak_bytes, (long long)d->settings->planned_bytes,
+                  (long long)memory.peak_bytes, (long long)d->settings->residency.own_bytes,
                   (long long)memory.device_used_bytes);
     return status;
 }
@@ -35,13 +36,20 @@ static qzo_status use_of(rank_use *out, const dispatcher *d) {
 /* On rank 0: what the ranks told each other, how long they waited for it, and their memory. */
 static void log_use(const dispatcher *d, const rank_use *all) {
     int count = d->settings->world->size, slowest = 0, largest = 0, fullest = 0;
+    const qzo_residency *residency = &d->settings->residency;
     uint64_t sum_bytes = 0;
+    int64_t load_count = 0;
     for (int rank = 0; rank < count; rank++) {
         sum_bytes += all[rank].bytes_sent;
+        load_count += all[rank].load_count;
         if (all[rank].wait_seconds > all[slowest].wait_seconds) slowest = rank;
         if (all[rank].peak_bytes > all[largest].peak_bytes) largest = rank;
         if (all[rank].device_used_bytes > all[fullest].device_used_bytes) fullest = rank;
     }
+    if (residency->model_count > 1)
+        qzo_log_info("models: %lld loaded %lld times on %d ranks, at most %lld at a time on each",
+                     (long long)residency->model_count, (long long)load_count, count,
+                     (long long)residency->kept_count);
     if (count > 1)
         qzo_log_info("%d ranks sent %llu bytes over %s; rank %d waited longest for the others: "
                      "%.1f s",
@@ -49,7 +57,7 @@ static void log_use(const dispatcher *d, const rank_use *all) {
                      all[slowest].wait_seconds);
     qzo_log_info("memory of a rank: at most %lld bytes of own allocations (rank %d), %lld planned",
                  (long long)all[largest].peak_bytes, largest,
-                 (long long)d->settings->planned_bytes);
+                 (long long)d->settings->residency.own_bytes);
     if (all[fullest].device_used_bytes > 0)
         qzo_log_info("memory of a device: %lld bytes in use (rank %d), driver, libraries and other "
                      "processes included",

@@ -5,6 +5,7 @@
 #define QZO_SWEEP_DISPATCHER_H
 
 #include "base/file_io.h"
+#include "sweep/benches.h"
 #include "sweep/dispatch.h"
 
 #include <time.h>
@@ -36,7 +37,7 @@ typedef struct dispatcher {
     qzo_comm *group;
     int64_t group_size;
     int group_index, group_count;
-    qzo_workbench bench;
+    qzo_benches benches;
     bool park; /* this rank knows that the job is to stop */
     bool park_sent;
     int64_t trial;       /* of this group now */

@@ -103,3 +103,69 @@ qzo_status qzo_kinds_check_limit(const qzo_kinds *kinds, int64_t limit_bytes,
                     (long long)largest->first_trial + 1, largest->spec->model_path,
                     (long long)largest->memory.rank_bytes, limit_name, (long long)limit_bytes);
 }
+
+/* --- what stays loaded --- */
+
+/* What one model takes with the largest of its trials, the libraries aside. */
+typedef struct model_need {
+    const qzo_trial_spec *spec;
+    int64_t own_bytes, rank_bytes;
+} model_need;
+
+static model_need *find_need(model_need *needs, int64_t count, const qzo_trial_spec *spec) {
+    const qzo_training training = qzo_trial_spec_training(spec);
+    for (int64_t i = 0; i < count; i++) {
+        const qzo_training other = qzo_trial_spec_training(needs[i].spec);
+        if (strcmp(needs[i].spec->model_path, spec->model_path) == 0 &&
+            qzo_training_equal(&training, &other))
+            return &needs[i];
+    }
+    return NULL;
+}
+
+static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+static int descending(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x < y) - (x > y);
+}
+
+qzo_status qzo_kinds_residency(qzo_residency *out, const qzo_kinds *kinds, int64_t limit_bytes) {
+    qzo_status status = QZO_OK;
+    size_t room = (size_t)kinds->count + 1;
+    int64_t count = 0, library_bytes = 0;
+    model_need *needs = calloc(room, sizeof *needs);
+    int64_t *own = calloc(room, sizeof *own), *all = calloc(room, sizeof *all);
+    *out = (qzo_residency){.kept_count = 1};
+    if (needs == NULL || own == NULL || all == NULL) {
+        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %lld kinds", (long long)kinds->count);
+        goto cleanup;
+    }
+    for (int64_t i = 0; i < kinds->count; i++) {
+        const qzo_kind *kind = &kinds->entries[i];
+        if (kind->status != QZO_OK) continue;
+        model_need *need = find_need(needs, count, kind->spec);
+        if (need == NULL) need = &needs[count++];
+        need->spec = kind->spec;
+        library_bytes = kind->memory.library_bytes;
+        need->own_bytes = larger(need->own_bytes, kind->memory.own_bytes);
+        need->rank_bytes = larger(need->rank_bytes, kind->memory.rank_bytes - library_bytes);
+    }
+    for (int64_t i = 0; i < count; i++) {
+        own[i] = needs[i].own_bytes;
+        all[i] = needs[i].rank_bytes;
+    }
+    qsort(own, (size_t)count, sizeof *own, descending);
+    qsort(all, (size_t)count, sizeof *all, descending);
+    *out = (qzo_residency){count, 1, own[0], library_bytes + all[0]};
+    for (; out->kept_count < count && out->rank_bytes + all[out->kept_count] <= limit_bytes;
+         out->kept_count++) {
+        out->rank_bytes += all[out->kept_count];
+        out->own_bytes += own[out->kept_count];
+    }
+cleanup:
+    free(needs);
+    free(own);
+    free(all);
+    return status;
+}

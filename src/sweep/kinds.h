@@ -31,6 +31,16 @@ const qzo_kind *qzo_kinds_find(const qzo_kinds *kinds, const qzo_trial_spec *spe
 /* The kind that takes most of a rank's memory; NULL where none can run. */
 const qzo_kind *qzo_kinds_largest(const qzo_kinds *kinds);
 
+/* Models that a rank keeps loaded, each with the workspace of its largest trial. */
+typedef struct qzo_residency {
+    int64_t model_count; /* that can run; one that is loaded for another training is another */
+    int64_t kept_count;  /* at least 1 */
+    int64_t own_bytes, rank_bytes; /* at most, of those that are kept; as in qzo_memory_plan */
+} qzo_residency;
+
+/* As many of them as limit_bytes has room for, whichever they are; 0: not known, so one. */
+qzo_status qzo_kinds_residency(qzo_residency *out, const qzo_kinds *kinds, int64_t limit_bytes);
+
 /* QZO_ERR_MEMORY with both numbers where the largest kind takes more than limit_bytes, which
  * `limit_name` says where it comes from; 0: no limit. */
 qzo_status qzo_kinds_check_limit(const qzo_kinds *kinds, int64_t limit_bytes,

@@ -27,8 +27,8 @@ typedef struct run {
     qzo_sweep_spec *sweep;
     qzo_contents contents; /* rank 0 */
     qzo_grid *grid;
-    qzo_kinds kinds;          /* rank 0 */
-    int64_t planned_bytes;    /* own allocations of a rank */
+    qzo_kinds kinds; /* rank 0 */
+    qzo_residency residency;
     qzo_slice_locks locks;    /* rank 0 */
     qzo_decisions *decisions; /* rank 0 */
     qzo_scheduling scheduling;
@@ -114,36 +114,57 @@ static qzo_status check_any_runs(const run *r) {
     return r->kinds.count > 0 ? check_kind(r, &r->kinds.entries[0]) : QZO_OK;
 }
 
+/* What this rank may take; 0: not known. The ranks that share a device share what it has. */
+static qzo_status limit_of_rank(int64_t *out, int64_t *sharers, const run *r) {
+    const qzo_run_settings *s = r->settings;
+    const qzo_peer *mine = &r->peers[s->world->rank];
+    qzo_memory_use use;
+    qzo_status status = s->backend->ops->memory_use(s->backend, &use);
+    if (status != QZO_OK) return status;
+    *sharers = 0;
+    for (int i = 0; i < s->world->size; i++)
+        *sharers += strcmp(r->peers[i].device, mine->device) == 0;
+    *out = s->memory_limit_bytes > 0 ? s->memory_limit_bytes : use.device_bytes / *sharers;
+    return QZO_OK;
+}
+
+/* Rank 0: how many models all ranks keep loaded, by the least that one of them may take. */
+static qzo_status plan_residency(run *r, int64_t limit) {
+    qzo_status status = QZO_OK;
+    qzo_comm *world = r->settings->world;
+    int64_t *limits = calloc((size_t)world->size, sizeof *limits);
+    if (limits == NULL)
+        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %d ranks", world->size);
+    QZO_TRY(qzo_comm_worst_status(world, status));
+    QZO_TRY(qzo_comm_gather(world, limits, &limit, sizeof limit));
+    for (int rank = 0; rank < world->size; rank++)
+        if (limits[rank] < limit) limit = limits[rank];
+    if (is_root(r)) status = qzo_kinds_residency(&r->residency, &r->kinds, limit);
+    QZO_TRY(qzo_comm_worst_status(world, status));
+    QZO_TRY(qzo_comm_broadcast(world, &r->residency, sizeof r->residency, 0));
+cleanup:
+    free(limits);
+    return status;
+}
+
 /* Rank 0 plans the memory of a rank; each rank compares it with what it may take, before anything
- * is loaded. The ranks that share a device share what it has. */
+ * is loaded. */
 static qzo_status check_memory(run *r) {
     qzo_status status = QZO_OK;
     const qzo_run_settings *s = r->settings;
-    const qzo_backend_ops *ops = s->backend->ops;
-    const qzo_peer *mine = &r->peers[s->world->rank];
-    qzo_memory_use use;
-    int64_t sharers = 0;
+    int64_t limit = 0, sharers = 0;
     if (is_root(r))
         status = qzo_kinds_check_limit(&r->kinds, s->memory_limit_bytes, "--memory-limit");
-    const qzo_kind *largest = qzo_kinds_largest(&r->kinds);
-    int64_t planned[2] = {0, 0};
-    if (largest != NULL) {
-        planned[0] = largest->memory.rank_bytes;
-        planned[1] = largest->memory.own_bytes;
-    }
     QZO_TRY(qzo_comm_worst_status(s->world, status));
-    QZO_TRY(qzo_comm_broadcast(s->world, planned, sizeof planned, 0));
-    r->planned_bytes = planned[1];
-    for (int i = 0; i < s->world->size; i++)
-        sharers += strcmp(r->peers[i].device, mine->device) == 0;
-    status = ops->memory_use(s->backend, &use);
-    if (status == QZO_OK && s->memory_limit_bytes == 0 && use.device_bytes > 0 &&
-        planned[0] > use.device_bytes / sharers)
+    QZO_TRY(qzo_comm_worst_status(s->world, limit_of_rank(&limit, &sharers, r)));
+    QZO_TRY(plan_residency(r, limit));
+    if (limit > 0 && r->residency.rank_bytes > limit)
         status = qzo_fail(QZO_ERR_MEMORY,
                           "a rank takes %lld bytes, %s of %s has %lld bytes for %lld ranks: see "
                           "`qzo plan`",
-                          (long long)planned[0], mine->device, mine->host,
-                          (long long)use.device_bytes, (long long)sharers);
+                          (long long)r->residency.rank_bytes, r->peers[s->world->rank].device,
+                          r->peers[s->world->rank].host, (long long)(limit * sharers),
+                          (long long)sharers);
     status = qzo_comm_worst_status(s->world, status);
 cleanup:
     return status;
@@ -420,7 +441,7 @@ qzo_status qzo_sweep_run(qzo_run_report *out, const qzo_run_settings *settings) 
                                           .backend = settings->backend,
                                           .peers = r.peers,
                                           .transport = settings->transport,
-                                          .planned_bytes = r.planned_bytes,
+                                          .residency = r.residency,
                                           .schedule = r.schedule,
                                           .forks = &r.forks,
                                           .end_time = settings->end_time,

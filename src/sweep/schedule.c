@@ -16,11 +16,27 @@ static qzo_status fail_memory(const char *folder) {
 
 /* --- a fresh schedule --- */
 
-static bool same_files(const qzo_listed_trial *a, const qzo_listed_trial *b) {
-    return strcmp(a->model_path, b->model_path) == 0 && strcmp(a->task_path, b->task_path) == 0;
+/* Whether a model is loaded in another way for another value of this setting. */
+static bool decides_loading(const char *key) {
+    static const char *const endings[] = {".include", ".exclude", ".constraint"};
+    if (strcmp(key, "groups") == 0) return true;
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        size_t key_bytes = strlen(key), bytes = strlen(endings[i]);
+        if (key_bytes > bytes && strcmp(key + key_bytes - bytes, endings[i]) == 0) return true;
+    }
+    return false;
 }
 
-/* Trials of one model and task stand together, so that a rank loads each once. */
+static bool loads_alike(const qzo_listing *listing, int64_t i, int64_t j) {
+    const qzo_listed_trial *a = &listing->trials[i], *b = &listing->trials[j];
+    bool same =
+        strcmp(a->model_path, b->model_path) == 0 && strcmp(a->task_path, b->task_path) == 0;
+    for (int64_t k = 0; same && k < listing->swept_count; k++)
+        same = !decides_loading(listing->swept_keys[k]) || strcmp(a->values[k], b->values[k]) == 0;
+    return same;
+}
+
+/* Trials of one model, loaded alike, and task stand together, so that a rank loads each once. */
 static qzo_status make_order(qzo_schedule *s) {
     int64_t count = qzo_listing_asked(s->listing), placed = 0;
     s->order = calloc((size_t)count + 1, sizeof *s->order);
@@ -28,7 +44,7 @@ static qzo_status make_order(qzo_schedule *s) {
     for (int64_t i = 0; s->order && taken && i < count; i++) {
         if (taken[i]) continue;
         for (int64_t j = i; j < count; j++)
-            if (!taken[j] && same_files(&s->listing->trials[i], &s->listing->trials[j])) {
+            if (!taken[j] && loads_alike(s->listing, i, j)) {
                 taken[j] = true;
                 s->order[placed++] = j;
             }

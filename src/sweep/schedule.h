@@ -17,7 +17,7 @@ typedef struct qzo_schedule {
     const char *folder;   /* borrowed */
     const qzo_scheduler_ops *ops;
     qzo_scheduler_settings settings;
-    int64_t *order;  /* trials by model and task, in the order of their first appearance */
+    int64_t *order;  /* trials that load alike together, in the order of their first appearance */
     void *state;     /* the scheduler's */
     qzo_event *last; /* (trial_count): of each trial; type 0: none */
 } qzo_schedule;

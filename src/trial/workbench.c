@@ -325,13 +325,22 @@ void qzo_workbench_log_load(qzo_workbench *bench, qzo_log_level level) {
                 bench->model_path, mapped, seconds);
 }
 
+static bool holds(const qzo_workbench *bench, const char *path, const qzo_training *training) {
+    return bench->model != NULL && strcmp(bench->model_path, path) == 0 &&
+           qzo_training_equal(&bench->training, training);
+}
+
+bool qzo_workbench_holds(const qzo_workbench *bench, const qzo_trial_spec *spec) {
+    const qzo_training training = qzo_trial_spec_training(spec);
+    return holds(bench, spec->model_path, &training);
+}
+
 /* The model at path, for that training and with these adapters. What is there already stays. */
 static qzo_status load_for(qzo_workbench *bench, const char *path, const qzo_training *training,
                            const qzo_adapter_settings *adapters) {
     qzo_status status = QZO_OK;
     qzo_model_dir *dir = NULL;
-    bool is_loaded = bench->model != NULL && strcmp(bench->model_path, path) == 0 &&
-                     qzo_training_equal(&bench->training, training);
+    bool is_loaded = holds(bench, path, training);
     if (is_loaded && qzo_adapter_settings_equal(&bench->adapter_settings, adapters)) return QZO_OK;
     bench->training = *training;
     bench->adapter_settings = *adapters;

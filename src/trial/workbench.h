@@ -63,6 +63,9 @@ int64_t qzo_workbench_value_count(const qzo_workbench *bench);
 /* QZO_ERR_CONFIG where that is nothing. */
 qzo_status qzo_workbench_check_trainable(const qzo_workbench *bench);
 
+/* Whether the model is there as the trial needs it. */
+bool qzo_workbench_holds(const qzo_workbench *bench, const qzo_trial_spec *spec);
+
 /* The model and its masters alone: for the trial's groups, enough to replay its journal; or for a
  * training of the scales alone. */
 qzo_status qzo_workbench_load_for(qzo_workbench *bench, const qzo_trial_spec *spec);
