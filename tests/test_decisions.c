@@ -347,6 +347,56 @@ static void events_belong_to_their_list(void **state) {
     qzo_grid_free(grid);
 }
 
+/* Forks follow the trials that were asked for, also behind a list that only names them anew. */
+static void forks_are_listed_behind_the_grid(void **state) {
+    const char *folder = *state;
+    bool changed = false;
+    int64_t rungs[] = {2, 4}, count = 0;
+    const qzo_scheduling pbt = {.ops = &qzo_sched_pbt,
+                                .rungs = rungs,
+                                .rung_count = 2,
+                                .eta = 3,
+                                .brackets = 1,
+                                .min_trials = 1,
+                                .perturbing = {.quantile = 0.2,
+                                               .factors = {0.8, 1.25},
+                                               .factor_count = 2,
+                                               .settings = {qzo_setting_find("eps")},
+                                               .setting_count = 1,
+                                               .seed = UINT64_MAX}};
+    char value[] = "a \"value\"", *values[] = {value};
+    qzo_digest id = qzo_digest_of("fork", 4);
+    qzo_decisions *decisions = NULL;
+    qzo_event *events = NULL;
+    qzo_listing *listing = NULL;
+    qzo_grid *grid = expand_sweep("  seed: { values: [0, 1] }\n");
+    assert_ok(qzo_decisions_open(&decisions, folder, QZO_DECISIONS_NAME));
+    assert_ok(qzo_decisions_grid(decisions, "test", grid, &pbt, &changed));
+    assert_ok(qzo_decisions_fork(decisions, 2, 1, 0, &id, values, 1));
+    assert_ok(qzo_decisions_fork(decisions, 3, 2, 0, &id, values, 1));
+    assert_ok(qzo_decisions_grid(decisions, "another name", grid, &pbt, &changed));
+    assert_ok(qzo_decisions_sync(decisions));
+    assert_ok(qzo_listing_load(&listing, folder));
+    assert_int_equal(listing->trial_count, 4);
+    assert_int_equal(qzo_listing_asked(listing), 2);
+    assert_int_equal(listing->trials[1].parent, QZO_NO_TRIAL);
+    assert_int_equal(listing->trials[3].parent, 2);
+    assert_true(qzo_digest_equal(&listing->trials[2].id, &id));
+    assert_string_equal(listing->trials[2].values[0], values[0]);
+    assert_string_equal(listing->trials[2].model_path, listing->trials[1].model_path);
+    assert_true(qzo_scheduling_equal(&listing->scheduling, &pbt));
+    qzo_listing_free(listing);
+    assert_ok(qzo_decisions_events(&events, &count, folder, QZO_DECISIONS_NAME));
+    assert_int_equal(count, 2);
+    assert_int_equal(events[1].type, QZO_DECISION_FORK);
+    assert_int_equal(events[1].value, 2);
+    free(events);
+    assert_ok(qzo_decisions_fork(decisions, 6, 1, 0, &id, values, 1));
+    assert_ok(qzo_decisions_close(decisions));
+    assert_fails(qzo_listing_load(&listing, folder), QZO_ERR_FORMAT, "after 4 trials");
+    qzo_grid_free(grid);
+}
+
 /* A file whose list was lost, and one whose event names a trial that the list lacks. */
 static void events_without_a_trial_are_harmless(void **state) {
     const char *folder = *state;
@@ -398,6 +448,7 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
     const struct CMUnitTest tests[] = {
         TEST(a_listing_is_the_grid),
+        TEST(forks_are_listed_behind_the_grid),
         TEST(an_equal_grid_is_listed_once),
         TEST(the_last_grid_counts),
         TEST(a_list_longer_than_the_buffer),

@@ -252,6 +252,14 @@ static bool same_list(const run *r, const qzo_listing *listing) {
     return same;
 }
 
+/* Forks are listed with the values of these alone. */
+static bool same_columns(const run *r, const qzo_listing *listing) {
+    bool same = listing->swept_count == r->grid->swept_count;
+    for (int64_t k = 0; same && k < listing->swept_count; k++)
+        same = strcmp(listing->swept_keys[k], r->grid->swept_keys[k]) == 0;
+    return same;
+}
+
 /* Decisions about rungs hold for the trials they were taken among. */
 static qzo_status check_rungs_kept(const run *r, const qzo_listing *listing) {
     const char *name = r->scheduling.ops->name;
@@ -267,11 +275,12 @@ static qzo_status check_rungs_kept(const run *r, const qzo_listing *listing) {
                         name);
     bool has_rungs = r->scheduling.ops->has_rungs || listing->scheduling.ops->has_rungs;
     if (!has_rungs || listing->trial_count == 0) return QZO_OK;
-    if (same_list(r, listing) && qzo_scheduling_equal(&r->scheduling, &listing->scheduling))
+    if (same_list(r, listing) && qzo_scheduling_equal(&r->scheduling, &listing->scheduling) &&
+        (listing->fork_count == 0 || same_columns(r, listing)))
         return QZO_OK;
     return qzo_fail(QZO_ERR_CONFIG,
                     "%s holds trials of scheduler %s; expected the same trials and settings of the "
-                    "scheduler, or another --out",
+                    "scheduler (with forks, the same swept keys too), or another --out",
                     r->settings->out_folder, listing->scheduling.ops->name);
 }
 
