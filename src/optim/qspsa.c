@@ -224,7 +224,8 @@ static qzo_record record_of(const qzo_qspsa *optimizer, int64_t step, int64_t sa
         record.flags |= QZO_FLAG_NOT_FINITE;
     else if (fabs((double)record.gradient) > optimizer->bound)
         record.flags |= QZO_FLAG_CLIPPED;
-    if (record.loss_plus == 0.0f && record.loss_minus == 0.0f) record.flags |= QZO_FLAG_ZERO_LOSS;
+    if (record.loss_plus == 0.0f && record.loss_minus == 0.0f && !objective->may_be_zero)
+        record.flags |= QZO_FLAG_ZERO_LOSS;
     return record;
 }
 

@@ -40,6 +40,7 @@ typedef struct qzo_objective {
     qzo_status (*loss_sum)(void *context, double *sum, const qzo_probe *probe);
     /* What the sums of a batch are divided by: examples, or answer tokens. */
     double (*loss_weight)(void *context, int64_t batch);
+    bool may_be_zero; /* two losses of exactly 0 are no sign of a model that has collapsed */
 } qzo_objective;
 
 typedef struct qzo_qspsa_settings {

@@ -31,28 +31,42 @@ static void draw(qzo_batches *batches, int64_t batch) {
     batches->drawn_batch = batch;
 }
 
+/* Minus the scores, or costs as they are. */
+static double objective_of(const qzo_batches *batches, const qzo_sums *sums) {
+    if (!qzo_trial_spec_by_metric(batches->spec)) return sums->loss;
+    return batches->bench->metric->is_cost ? sums->score : -sums->score;
+}
+
 qzo_status qzo_batches_loss_sum(void *context, double *sum, const qzo_probe *probe) {
     qzo_batches *batches = context;
     const qzo_trial_spec *spec = batches->spec;
+    qzo_workbench *bench = batches->bench;
     qzo_sums sums;
     draw(batches, probe->batch);
     int64_t first = probe->unit * spec->micro_batch, left = spec->batch - first;
     int64_t count = left < spec->micro_batch ? left : spec->micro_batch;
-    qzo_status status = qzo_workbench_evaluate(
-        batches->bench, &sums, train_split(batches), batches->examples + first, count,
-        batches->bench->loss->gold_only, &probe->perturbation);
-    *sum = sums.loss;
+    const int64_t *examples = batches->examples + first;
+    qzo_status status =
+        qzo_trial_spec_by_metric(spec)
+            ? qzo_workbench_score(bench, &sums, train_split(batches), examples, count,
+                                  &probe->perturbation)
+            : qzo_workbench_evaluate(bench, &sums, train_split(batches), examples, count,
+                                     bench->loss->gold_only, &probe->perturbation);
+    *sum = objective_of(batches, &sums);
     batches->evaluation_count++;
-    batches->row_count += batches->bench->pack.row_count;
+    batches->row_count += bench->pack.row_count;
     return status;
 }
 
 double qzo_batches_loss_weight(void *context, int64_t batch) {
     qzo_batches *batches = context;
     double weight = 0.0;
+    const qzo_workbench *bench = batches->bench;
+    bool by_metric = qzo_trial_spec_by_metric(batches->spec);
     draw(batches, batch);
     for (int64_t i = 0; i < batches->spec->batch; i++)
-        weight += batches->bench->loss->weight(train_split(batches), batches->examples[i]);
+        weight += (by_metric ? bench->metric->weight : bench->loss->weight)(train_split(batches),
+                                                                            batches->examples[i]);
     return weight;
 }
 

@@ -37,6 +37,11 @@ static const char *batches_choice(int index) {
     return index < 2 ? names[index] : NULL;
 }
 
+static const char *objective_choice(int index) {
+    static const char *const names[] = {"loss", "metric"};
+    return index < 2 ? names[index] : NULL;
+}
+
 static const char *schedule_choice(int index) {
     int count = 0;
     while (qzo_lr_schedules[count]) count++;
@@ -163,6 +168,9 @@ const qzo_setting qzo_settings[] = {
          "perturbations averaged by a step")},
     {CHOICE(batches, QZO_SECTION_TRAIN, "shared", batches_choice,
             "one batch for the perturbations of a step, or each its own"),
+     .is_later = true},
+    {CHOICE(objective, QZO_SECTION_TRAIN, "loss", objective_choice,
+            "what falls: the task's loss, or minus its metric"),
      .is_later = true},
     {NUMBER(learning_rate, NULL, NUMBER_MAX, false, "1e-7", "factor of an update")},
     {CHOICE(schedule, QZO_SECTION_TRAIN, "constant", schedule_choice,

@@ -64,7 +64,8 @@ static qzo_status open_optimizer(trial *t) {
     qzo_objective objective = {.context = t,
                                .unit_count = qzo_batches_unit_count(t->spec),
                                .loss_sum = loss_sum,
-                               .loss_weight = loss_weight};
+                               .loss_weight = loss_weight,
+                               .may_be_zero = qzo_trial_spec_by_metric(t->spec)};
     QZO_TRY(qzo_workbench_reset(t->bench, t->spec)); /* the optimizer copies what it trains */
     QZO_TRY(qzo_batches_open(&t->batches, t->bench, t->spec));
     QZO_TRY(qzo_qspsa_open(&t->optimizer, &settings, &t->bench->trainable, &objective, t->group));

@@ -253,6 +253,10 @@ static void forget_unread(qzo_trial_spec *spec) {
         }
 }
 
+bool qzo_trial_spec_by_metric(const qzo_trial_spec *spec) {
+    return strcmp(spec->objective, "metric") == 0;
+}
+
 bool qzo_trial_spec_batch_per_sample(const qzo_trial_spec *spec) {
     return strcmp(spec->batches, "per_sample") == 0;
 }

@@ -38,6 +38,7 @@ typedef struct qzo_trial_spec {
     int64_t micro_batch;      /* examples per forward pass; 0 in a file means batch */
     int64_t samples_per_step; /* perturbations per step */
     const char *batches;      /* "shared" | "per_sample" */
+    const char *objective;    /* "loss" | "metric" */
     int64_t evaluate_every;   /* steps; 0 in a file means steps (only at the end) */
     int64_t eval_batch;       /* examples per evaluation chunk */
     int64_t warmup_steps;
@@ -130,6 +131,9 @@ void qzo_trial_spec_defaults(qzo_trial_spec *out);
 qzo_status qzo_trial_spec_complete(qzo_trial_spec *spec);
 
 /* Whether the perturbations of a step draw a batch each, or share one. */
+/* Whether the metric is what a step lowers, in place of the loss. */
+bool qzo_trial_spec_by_metric(const qzo_trial_spec *spec);
+
 bool qzo_trial_spec_batch_per_sample(const qzo_trial_spec *spec);
 
 /* What `compat` leaves no choice about, checked (compat_settings.c). */

@@ -96,8 +96,9 @@ static qzo_status limits_of(qzo_pack_limits *out, const qzo_task *task, const qz
                             const qzo_trial_spec *spec) {
     qzo_status status = QZO_OK;
     int64_t options_max = most_options(task);
+    bool gold_only = loss->gold_only && !qzo_trial_spec_by_metric(spec);
     *out = (qzo_pack_limits){0};
-    QZO_TRY(raise_limits(out, &task->splits[QZO_SPLIT_TRAIN], spec->micro_batch, loss->gold_only,
+    QZO_TRY(raise_limits(out, &task->splits[QZO_SPLIT_TRAIN], spec->micro_batch, gold_only,
                          options_max));
     QZO_TRY(raise_limits(out, &task->splits[QZO_SPLIT_DEV], spec->eval_batch, false, options_max));
     QZO_TRY(raise_limits(out, &task->splits[QZO_SPLIT_TEST], spec->eval_batch, false, options_max));
@@ -152,6 +153,17 @@ static qzo_status check_references(const qzo_metric *metric, const qzo_task *tas
                             path, metric->name, qzo_split_name((qzo_split_kind)s),
                             qzo_split_name((qzo_split_kind)s));
     return QZO_OK;
+}
+
+/* A score that falls is never the better for being higher. */
+static qzo_status check_goal(const qzo_metric *metric, const qzo_trial_spec *spec) {
+    if (!metric->is_cost || strcmp(spec->metric_name, "dev_score") != 0 ||
+        strcmp(spec->metric_goal, "minimize") == 0)
+        return QZO_OK;
+    return qzo_fail(QZO_ERR_CONFIG,
+                    "%s is scored by %s, the lower the better: expected goal minimize with metric "
+                    "dev_score, found %s",
+                    spec->task_path, metric->name, spec->metric_goal);
 }
 
 static qzo_status find_scoring(const qzo_loss **loss, const qzo_metric **metric,
@@ -477,6 +489,7 @@ qzo_status qzo_workbench_prepare_task(qzo_workbench *bench, const qzo_trial_spec
     qzo_status status = QZO_OK;
     qzo_pack_limits limits;
     QZO_TRY(load_task(bench, spec->task_path));
+    QZO_TRY(check_goal(bench->metric, spec));
     QZO_TRY(limits_of(&limits, bench->task, bench->loss, spec));
     if (bench->metric->compare != NULL)
         QZO_TRY(qzo_answers_limits(&limits, bench->task, &bench->model->shape));
@@ -561,4 +574,14 @@ qzo_status qzo_workbench_answer(qzo_workbench *bench, qzo_sums *sums, const qzo_
         sums->score_weight += bench->metric->weight(split, examples[i]);
     }
     return status;
+}
+
+qzo_status qzo_workbench_score(qzo_workbench *bench, qzo_sums *out, const qzo_split *split,
+                               const int64_t *examples, int64_t count,
+                               const qzo_perturbation *perturbation) {
+    if (bench->metric->score != NULL)
+        return qzo_workbench_evaluate(bench, out, split, examples, count, false, perturbation);
+    *out = (qzo_sums){0};
+    qzo_pack_clear(&bench->pack);
+    return qzo_workbench_answer(bench, out, split, examples, count, perturbation);
 }
