@@ -1,6 +1,7 @@
-/* Causal attention over packed rows, with a shared prefix where there is one: softmax(q k^T scale)
- * v over the rows [prefix_begin, prefix_end) and then [own_begin, the row itself], in that order;
- * with a window over the last of them only, with a cap on the scores if there is one.
+/* Attention over packed rows, causal or not, with a shared prefix where there is one: softmax(q k^T
+ * scale) v over the rows [prefix_begin, prefix_end) and then [own_begin, the row itself] or up to
+ * own_end, in that order; with a window over the last of them only, with a cap on the scores if
+ * there is one.
  *
  * One warp per (query, head). It takes its rows 32 at a time: each lane computes one score, the
  * warp keeps a running maximum and sum (online softmax in fp32), then the lanes hold the head's
@@ -24,10 +25,12 @@ static __device__ inline context context_of(const qzo_cuda_attention &attention,
     c.prefix_begin = attention.prefix_begin[row];
     c.prefix_count = attention.prefix_end[row] - c.prefix_begin;
     c.own_begin = attention.own_begin[row];
-    c.count = c.prefix_count + row + 1 - c.own_begin;
-    QZO_CUDA_CHECK(row >= 0 && c.own_begin >= 0 && c.own_begin <= row);
-    QZO_CUDA_CHECK(c.prefix_count == 0 || (c.prefix_count > 0 && c.prefix_begin >= 0 &&
-                                           c.prefix_begin + c.prefix_count <= row + 1));
+    int64_t own_end = attention.own_end != nullptr ? attention.own_end[row] : row + 1;
+    c.count = c.prefix_count + own_end - c.own_begin;
+    QZO_CUDA_CHECK(row >= 0 && c.own_begin >= 0 && c.own_begin <= own_end);
+    QZO_CUDA_CHECK(c.prefix_count == 0 || (c.prefix_count > 0 && c.prefix_begin >= 0));
+    QZO_CUDA_CHECK(attention.own_end != nullptr ||
+                   (c.own_begin <= row && c.prefix_begin + c.prefix_count <= row + 1));
     c.first = attention.window > 0 ? max(c.count - attention.window, (int64_t)0) : 0;
     return c;
 }

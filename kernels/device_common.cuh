@@ -38,7 +38,7 @@ static inline unsigned blocks_for(int64_t count, int64_t per_block) {
 
 static inline __half *as_half(uint16_t *bits) { return reinterpret_cast<__half *>(bits); }
 
-static inline const __half *as_half(const uint16_t *bits) {
+static __host__ __device__ inline const __half *as_half(const uint16_t *bits) {
     return reinterpret_cast<const __half *>(bits);
 }
 

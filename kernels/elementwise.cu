@@ -58,6 +58,17 @@ static __global__ void add_kernel(float *residual, const __half *x, int64_t coun
     if (i < count) residual[i] += __half2float(x[i]);
 }
 
+static __global__ void add_gated_kernel(float *residual, const __half *x,
+                                        qzo_cuda_modulation modulation, int64_t gate_at,
+                                        int64_t count, int64_t width) {
+    int64_t i = global_thread();
+    if (i >= count) return;
+    int64_t example = i / width / modulation.rows_per_example;
+    float gate =
+        __half2float(as_half(modulation.values)[example * modulation.stride + gate_at + i % width]);
+    residual[i] = fmaf(gate, __half2float(x[i]), residual[i]);
+}
+
 /* --- launchers --- */
 
 extern "C" cudaError_t qzo_cuda_activate(uint16_t *gate, const uint16_t *up, int64_t count,
@@ -113,5 +124,15 @@ extern "C" cudaError_t qzo_cuda_narrow(uint16_t *out, const float *x, int64_t co
 extern "C" cudaError_t qzo_cuda_soft_cap(float *x, int64_t count, float cap, cudaStream_t stream) {
     if (count == 0) return cudaSuccess;
     soft_cap_kernel<<<blocks_for(count, THREADS), THREADS, 0, stream>>>(x, count, cap);
+    return cudaGetLastError();
+}
+
+extern "C" cudaError_t qzo_cuda_add_gated(float *residual, const uint16_t *x,
+                                          qzo_cuda_modulation modulation, int64_t gate_at,
+                                          int64_t rows, int64_t width, cudaStream_t stream) {
+    int64_t count = rows * width;
+    if (count == 0) return cudaSuccess;
+    add_gated_kernel<<<blocks_for(count, THREADS), THREADS, 0, stream>>>(
+        residual, as_half(x), modulation, gate_at, count, width);
     return cudaGetLastError();
 }

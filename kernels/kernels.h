@@ -58,6 +58,7 @@ typedef struct qzo_cuda_attention {
     const int32_t *prefix_begin;
     const int32_t *prefix_end;
     const int32_t *own_begin;
+    const int32_t *own_end; /* NULL: behind the row itself */
     int32_t head_count;
     int32_t kv_head_count;
     int32_t head_dim;
@@ -127,6 +128,21 @@ cudaError_t qzo_cuda_norm_rms(uint16_t *out, const float *residual, const float 
 cudaError_t qzo_cuda_norm_layer(uint16_t *out, const float *residual, const float *gain,
                                 const float *bias, int64_t rows, int64_t width, float epsilon,
                                 cudaStream_t stream);
+
+/* backend.h qzo_modulation */
+typedef struct qzo_cuda_modulation {
+    const uint16_t *values; /* (examples, stride) */
+    int64_t stride;
+    int64_t rows_per_example;
+} qzo_cuda_modulation;
+
+cudaError_t qzo_cuda_modulate(uint16_t *out, const float *residual, qzo_cuda_modulation modulation,
+                              int64_t shift_at, int64_t scale_at, int64_t rows, int64_t width,
+                              float epsilon, cudaStream_t stream);
+
+/* elementwise.cu */
+cudaError_t qzo_cuda_add_gated(float *residual, const uint16_t *x, qzo_cuda_modulation modulation,
+                               int64_t gate_at, int64_t rows, int64_t width, cudaStream_t stream);
 
 /* --- dequantize.cu --- */
 

@@ -205,26 +205,48 @@ static void trained_rows_have_the_promised_bits(void **state) {
 
 enum { CONTEXT_ROWS = 300, PREFIX = 70, BRANCH = 110 };
 
+/* Which rows each row attends to, on the host. */
+typedef struct contexts {
+    int32_t begin[CONTEXT_ROWS], end[CONTEXT_ROWS], own[CONTEXT_ROWS], own_end[CONTEXT_ROWS];
+    bool is_causal; /* own_end is behind each row, and not told */
+} contexts;
+
 /* Rows 0 .. 69 are a shared prefix, 70 .. 109 continue it, the rest is a question of its own. */
-static void context_arrays(int32_t begin[], int32_t end[], int32_t own[]) {
+static void fill_questions(contexts *out) {
+    out->is_causal = true;
     for (int row = 0; row < CONTEXT_ROWS; row++) {
         bool branch = row >= PREFIX && row < BRANCH;
-        begin[row] = row < BRANCH ? 0 : BRANCH;
-        end[row] = branch ? PREFIX : begin[row];
-        own[row] = branch ? PREFIX : begin[row];
+        out->begin[row] = row < BRANCH ? 0 : BRANCH;
+        out->end[row] = branch ? PREFIX : out->begin[row];
+        out->own[row] = branch ? PREFIX : out->begin[row];
+        out->own_end[row] = row + 1;
+    }
+}
+
+/* Two images of 110 rows, then their texts of 40: each sees its own of both kinds. The first 70
+ * rows leave the text out. */
+static void fill_images(contexts *out) {
+    out->is_causal = false;
+    for (int row = 0; row < CONTEXT_ROWS; row++) {
+        enum { TEXTS = 2 * BRANCH, TEXT = (CONTEXT_ROWS - TEXTS) / 2 };
+        int example = row < TEXTS ? row / BRANCH : (row - TEXTS) / TEXT;
+        out->begin[row] = example * BRANCH;
+        out->end[row] = out->begin[row] + BRANCH;
+        out->own[row] = row < PREFIX ? 0 : TEXTS + example * TEXT;
+        out->own_end[row] = row < PREFIX ? 0 : out->own[row] + TEXT;
     }
 }
 
 /* One head of one row in double; a limit per element from what an exponent may be off. */
 static void head_in_double(double *out, double *limits, const float *q, const float *k,
                            const float *v, int64_t kv_width, const qzo_attention *attention,
-                           const int32_t *begin, const int32_t *end, const int32_t *own, int row) {
+                           const contexts *of, int row) {
     int64_t dim = attention->head_dim;
     double weights[CONTEXT_ROWS], largest = -INFINITY, total = 0.0, magnitude = 0.0, peak = 0.0;
     double cap = (double)attention->score_cap;
     int all_rows[CONTEXT_ROWS], *rows = all_rows, count = 0;
-    for (int i = begin[row]; i < end[row]; i++) rows[count++] = i;
-    for (int i = own[row]; i <= row; i++) rows[count++] = i;
+    for (int i = of->begin[row]; i < of->end[row]; i++) rows[count++] = i;
+    for (int i = of->own[row]; i < of->own_end[row]; i++) rows[count++] = i;
     if (attention->window > 0 && count > attention->window) {
         rows += count - attention->window;
         count = (int)attention->window;
@@ -258,13 +280,11 @@ static void head_in_double(double *out, double *limits, const float *q, const fl
     for (int64_t d = 0; d < dim; d++) limits[d] = 2.0 * relative * peak + storing(out[d]);
 }
 
-static void check_attention(int64_t heads, int64_t kv_heads, int64_t dim, bool chosen,
-                            float score_cap, int64_t window) {
+static void check_attention(const contexts *of, int64_t heads, int64_t kv_heads, int64_t dim,
+                            bool chosen, float score_cap, int64_t window) {
     const int32_t queries_host[] = {69, 109, 299, 110, 0, 70, 141, 142};
     int64_t queries = chosen ? 8 : CONTEXT_ROWS, kv_width = kv_heads * dim;
-    int32_t begin[CONTEXT_ROWS], end[CONTEXT_ROWS], own[CONTEXT_ROWS];
     double expected[256], limits[256];
-    context_arrays(begin, end, own);
     float *q_host = test_normals(55, queries * heads * dim, 2.0f);
     float *k_host = test_normals(56, CONTEXT_ROWS * kv_width, 2.0f);
     float *v_host = test_normals(57, CONTEXT_ROWS * kv_width, 1.0f);
@@ -272,17 +292,19 @@ static void check_attention(int64_t heads, int64_t kv_heads, int64_t dim, bool c
     qzo_act *k = device_act(k_host, CONTEXT_ROWS * kv_width);
     qzo_act *v = device_act(v_host, CONTEXT_ROWS * kv_width);
     qzo_act *out = device_blank(queries * heads * dim);
-    const qzo_attention attention = {.query_rows = chosen ? device_ints(queries_host, 8) : NULL,
-                                     .prefix_begin = device_ints(begin, CONTEXT_ROWS),
-                                     .prefix_end = device_ints(end, CONTEXT_ROWS),
-                                     .own_begin = device_ints(own, CONTEXT_ROWS),
-                                     .context_max = CONTEXT_ROWS,
-                                     .head_count = heads,
-                                     .kv_head_count = kv_heads,
-                                     .head_dim = dim,
-                                     .scale = 1.0f / sqrtf((float)dim),
-                                     .score_cap = score_cap,
-                                     .window = window};
+    const qzo_attention attention = {
+        .query_rows = chosen ? device_ints(queries_host, 8) : NULL,
+        .prefix_begin = device_ints(of->begin, CONTEXT_ROWS),
+        .prefix_end = device_ints(of->end, CONTEXT_ROWS),
+        .own_begin = device_ints(of->own, CONTEXT_ROWS),
+        .own_end = of->is_causal ? NULL : device_ints(of->own_end, CONTEXT_ROWS),
+        .context_max = CONTEXT_ROWS,
+        .head_count = heads,
+        .kv_head_count = kv_heads,
+        .head_dim = dim,
+        .scale = 1.0f / sqrtf((float)dim),
+        .score_cap = score_cap,
+        .window = window};
     assert_ok(backend->ops->reserve(backend, CONTEXT_ROWS));
     assert_ok(backend->ops->attention(backend, out, q, k, v, &attention, queries));
     float *actual = host_act(out, queries * heads * dim);
@@ -290,11 +312,12 @@ static void check_attention(int64_t heads, int64_t kv_heads, int64_t dim, bool c
         int row = chosen ? queries_host[i / heads] : (int)(i / heads);
         int64_t kv_offset = i % heads / (heads / kv_heads) * dim;
         head_in_double(expected, limits, q_host + i * dim, k_host + kv_offset, v_host + kv_offset,
-                       kv_width, &attention, begin, end, own, row);
+                       kv_width, &attention, of, row);
         assert_all_close(actual + i * dim, expected, limits, dim, "attention");
     }
     drop(q), drop(k), drop(v), drop(out), drop(attention.query_rows);
     drop(attention.prefix_begin), drop(attention.prefix_end), drop(attention.own_begin);
+    drop(attention.own_end);
     free(q_host), free(k_host), free(v_host), free(actual);
 }
 
@@ -302,11 +325,17 @@ static void attention_is_within_its_bound(void **state) {
     (void)state;
     static const int64_t shapes[][3] = {{1, 1, 2},  {4, 2, 6},   {6, 2, 16}, {4, 4, 20},
                                         {8, 1, 64}, {4, 2, 128}, {2, 1, 256}};
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+    contexts questions, images;
+    fill_questions(&questions);
+    fill_images(&images);
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        const int64_t *s = shapes[i];
         for (int chosen = 0; chosen < 2; chosen++) {
-            check_attention(shapes[i][0], shapes[i][1], shapes[i][2], chosen != 0, 0.0f, 0);
-            check_attention(shapes[i][0], shapes[i][1], shapes[i][2], chosen != 0, 5.0f, 65);
+            check_attention(&questions, s[0], s[1], s[2], chosen != 0, 0.0f, 0);
+            check_attention(&questions, s[0], s[1], s[2], chosen != 0, 5.0f, 65);
+            check_attention(&images, s[0], s[1], s[2], chosen != 0, 0.0f, 0);
         }
+    }
 }
 
 /* --- loss --- */

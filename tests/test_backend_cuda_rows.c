@@ -50,6 +50,41 @@ static void norms_are_within_their_bounds(void **state) {
     }
 }
 
+/* As a layer norm whose gain is 1 + scale. Two examples, with columns between that nobody reads. */
+static void modulations_are_within_their_bounds(void **state) {
+    (void)state;
+    enum { EXAMPLES = 2, PER_EXAMPLE = 3, MOD_ROWS = EXAMPLES * PER_EXAMPLE, W = 257 };
+    enum { SHIFT_AT = 2 * W, SCALE_AT = 0, GATE_AT = 3 * W, STRIDE = 4 * W, COUNT = MOD_ROWS * W };
+    static double expected[COUNT], limits[COUNT];
+    float *x = test_normals(60, COUNT, 3.0f), *mod = test_normals(61, EXAMPLES * STRIDE, 1.0f);
+    float *y = test_normals(62, COUNT, 1.0f);
+    qzo_act *values = device_act(mod, EXAMPLES * STRIDE), *y_act = device_act(y, COUNT);
+    qzo_act *out = device_blank(COUNT);
+    float *residual = device_floats(x, COUNT);
+    const qzo_modulation modulation = {values, STRIDE, PER_EXAMPLE};
+    for (int row = 0; row < MOD_ROWS; row++) {
+        const float *of = mod + row / PER_EXAMPLE * STRIDE;
+        float gain[W];
+        for (int i = 0; i < W; i++) gain[i] = 1.0f + of[SCALE_AT + i];
+        norm_in_double(expected + row * W, limits + row * W, x + row * W, gain, of + SHIFT_AT, W,
+                       QZO_NORM_LAYER);
+    }
+    assert_ok(backend->ops->modulate(backend, out, residual, &modulation, SHIFT_AT, SCALE_AT,
+                                     MOD_ROWS, W, 1e-5f));
+    float *actual = host_act(out, COUNT), sums[COUNT];
+    assert_all_close(actual, expected, limits, COUNT, "modulate");
+    for (int i = 0; i < COUNT; i++) {
+        double gate = (double)mod[i / W / PER_EXAMPLE * STRIDE + GATE_AT + i % W];
+        expected[i] = (double)x[i] + gate * (double)y[i];
+        limits[i] = FLOAT_ROUNDING * fabs(expected[i]) + FLT_MIN; /* one fma */
+    }
+    assert_ok(backend->ops->add_gated(backend, residual, y_act, &modulation, GATE_AT, MOD_ROWS, W));
+    host_floats(sums, residual, COUNT);
+    assert_all_close(sums, expected, limits, COUNT, "add_gated");
+    drop(values), drop(y_act), drop(out), drop(residual);
+    free(x), free(mod), free(y), free(actual);
+}
+
 static void rope_is_within_its_bound(void **state) {
     (void)state;
     enum { COUNT = ROWS * WIDTH, HALF = HEAD_DIM / 2 };
@@ -205,6 +240,7 @@ static void soft_cap_is_within_its_bound(void **state) {
 static int run(const char *name) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(norms_are_within_their_bounds),
+        cmocka_unit_test(modulations_are_within_their_bounds),
         cmocka_unit_test(rope_is_within_its_bound),
         cmocka_unit_test(activations_are_within_their_bounds),
         cmocka_unit_test(sums_and_copies_are_exact),

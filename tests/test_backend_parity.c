@@ -58,6 +58,12 @@ static void norms_equal_reference(void **state) {
         qzo_cpu_ops_reference.layer_norm_row(expected, x, gain, bias, width, 1e-5f);
         table->layer_norm_row(actual, x, gain, bias, width, 1e-5f);
         assert_same_bits(actual, expected, width, sizeof *actual, "layer norm");
+        qzo_cpu_ops_reference.modulate_row(expected, x, bias, gain, width, 1e-6f);
+        table->modulate_row(actual, x, bias, gain, width, 1e-6f);
+        assert_same_bits(actual, expected, width, sizeof *actual, "modulate");
+        qzo_cpu_ops_reference.add_gated_row(expected, x, gain, width);
+        table->add_gated_row(actual, x, gain, width);
+        assert_same_bits(actual, expected, width, sizeof *actual, "add gated");
         free(x);
         free(gain);
         free(bias);

@@ -74,14 +74,16 @@ typedef enum {
     QZO_ACTIVATION_COUNT
 } qzo_activation;
 
-/* Which rows a row attends to: [prefix_begin, prefix_end), then [own_begin, itself]. A row of a
- * shared prefix has an empty prefix range. Arrays over all packed rows. */
+/* Which rows a row attends to: [prefix_begin, prefix_end), then [own_begin, itself], or up to
+ * own_end where that is given (rows of images and their captions see each other). A row of a shared
+ * prefix has an empty prefix range. Arrays over all packed rows. */
 typedef struct qzo_attention {
     const int32_t *query_rows; /* the packed row of each query; NULL: query i is row i */
     const int32_t *prefix_begin;
     const int32_t *prefix_end;
     const int32_t *own_begin;
-    int64_t context_max; /* largest number of rows that one row attends to */
+    const int32_t *own_end; /* NULL: behind the row itself */
+    int64_t context_max;    /* largest number of rows that one row attends to */
     int64_t head_count;
     int64_t kv_head_count; /* divides head_count */
     int64_t head_dim;
@@ -89,6 +91,14 @@ typedef struct qzo_attention {
     float score_cap; /* scaled scores become cap tanh(score / cap); 0: they stay */
     int64_t window;  /* the last so many of those rows, itself included; 0: all */
 } qzo_attention;
+
+/* Shifts, scales and gates of rows that share a condition (Peebles and Xie, arXiv 2212.09748):
+ * columns of (examples, stride) activations; row r belongs to example r / rows_per_example. */
+typedef struct qzo_modulation {
+    const qzo_act *values;
+    int64_t stride;
+    int64_t rows_per_example;
+} qzo_modulation;
 
 /* What the device can do at most, measured now: the roofline that `qzo bench` compares with. */
 typedef struct qzo_peaks {
@@ -150,6 +160,17 @@ struct qzo_backend_ops {
     qzo_status (*norm)(qzo_backend *backend, qzo_act *out, const float *residual, const float *gain,
                        const float *bias, int64_t rows, int64_t width, qzo_norm_kind kind,
                        float epsilon);
+
+    /* d = x - mean(x), out (rows, width) = d / sqrt(mean(d^2) + epsilon) * (1 + scale) + shift,
+     * shift and scale (width) from the columns shift_at and scale_at of the row's example */
+    qzo_status (*modulate)(qzo_backend *backend, qzo_act *out, const float *residual,
+                           const qzo_modulation *modulation, int64_t shift_at, int64_t scale_at,
+                           int64_t rows, int64_t width, float epsilon);
+
+    /* residual (rows, width) += gate x, gate (width) from column gate_at of the row's example */
+    qzo_status (*add_gated)(qzo_backend *backend, float *residual, const qzo_act *x,
+                            const qzo_modulation *modulation, int64_t gate_at, int64_t rows,
+                            int64_t width);
 
     /* out (rows, out_features) = x (rows, in_features) W^T, W decoded with the perturbed values;
      * each sum runs over in_features in ascending order, one fma per term */

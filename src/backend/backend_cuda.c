@@ -78,6 +78,30 @@ static qzo_status cuda_norm(qzo_backend *backend, qzo_act *out, const float *res
         "norm");
 }
 
+static qzo_cuda_modulation modulation_of(const qzo_modulation *modulation) {
+    return (qzo_cuda_modulation){.values = (const void *)modulation->values,
+                                 .stride = modulation->stride,
+                                 .rows_per_example = modulation->rows_per_example};
+}
+
+static qzo_status cuda_modulate(qzo_backend *backend, qzo_act *out, const float *residual,
+                                const qzo_modulation *modulation, int64_t shift_at,
+                                int64_t scale_at, int64_t rows, int64_t width, float epsilon) {
+    return qzo_status_from_cuda(qzo_cuda_modulate((void *)out, residual, modulation_of(modulation),
+                                                  shift_at, scale_at, rows, width, epsilon,
+                                                  state_of(backend)->stream),
+                                "modulate");
+}
+
+static qzo_status cuda_add_gated(qzo_backend *backend, float *residual, const qzo_act *x,
+                                 const qzo_modulation *modulation, int64_t gate_at, int64_t rows,
+                                 int64_t width) {
+    return qzo_status_from_cuda(qzo_cuda_add_gated(residual, (const void *)x,
+                                                   modulation_of(modulation), gate_at, rows, width,
+                                                   state_of(backend)->stream),
+                                "add_gated");
+}
+
 static qzo_status cuda_add_bias(qzo_backend *backend, qzo_act *x, const float *bias, int64_t rows,
                                 int64_t width) {
     return qzo_status_from_cuda(
@@ -116,6 +140,7 @@ static qzo_status cuda_attention(qzo_backend *backend, qzo_act *out, const qzo_a
                                 .prefix_begin = attention->prefix_begin,
                                 .prefix_end = attention->prefix_end,
                                 .own_begin = attention->own_begin,
+                                .own_end = attention->own_end,
                                 .head_count = (int32_t)attention->head_count,
                                 .kv_head_count = (int32_t)attention->kv_head_count,
                                 .head_dim = (int32_t)attention->head_dim,
@@ -232,6 +257,8 @@ static const qzo_backend_ops cuda_backend_ops = {
     .embed = cuda_embed,
     .perturb = cuda_perturb,
     .norm = cuda_norm,
+    .modulate = cuda_modulate,
+    .add_gated = cuda_add_gated,
     .linear = qzo_cuda_linear,
     .add_bias = cuda_add_bias,
     .select = cuda_select,

@@ -241,6 +241,28 @@ static qzo_status profile_norm(qzo_backend *backend, qzo_act *out, const float *
                4.0 * elements, elements * (4.0 + act_bytes(r.profile)));
 }
 
+static qzo_status profile_modulate(qzo_backend *backend, qzo_act *out, const float *residual,
+                                   const qzo_modulation *modulation, int64_t shift_at,
+                                   int64_t scale_at, int64_t rows, int64_t width, float epsilon) {
+    range r = begin(backend, QZO_PHASE_ELEMENTS, "modulate");
+    qzo_backend *inner = r.profile->inner;
+    double elements = (double)(rows * width);
+    return end(&r,
+               inner->ops->modulate(inner, out, residual, modulation, shift_at, scale_at, rows,
+                                    width, epsilon),
+               6.0 * elements, elements * (4.0 + act_bytes(r.profile)));
+}
+
+static qzo_status profile_add_gated(qzo_backend *backend, float *residual, const qzo_act *x,
+                                    const qzo_modulation *modulation, int64_t gate_at, int64_t rows,
+                                    int64_t width) {
+    range r = begin(backend, QZO_PHASE_ELEMENTS, "add_gated");
+    qzo_backend *inner = r.profile->inner;
+    double elements = (double)(rows * width);
+    return end(&r, inner->ops->add_gated(inner, residual, x, modulation, gate_at, rows, width),
+               2.0 * elements, elements * (8.0 + act_bytes(r.profile)));
+}
+
 static qzo_status profile_add_bias(qzo_backend *backend, qzo_act *x, const float *bias,
                                    int64_t rows, int64_t width) {
     range r = begin(backend, QZO_PHASE_ELEMENTS, "add_bias");
@@ -392,6 +414,8 @@ qzo_status qzo_profile_open(qzo_backend **out, qzo_backend *inner) {
     p->ops.embed = profile_embed;
     p->ops.perturb = profile_perturb;
     p->ops.norm = profile_norm;
+    p->ops.modulate = profile_modulate;
+    p->ops.add_gated = profile_add_gated;
     p->ops.linear = profile_linear;
     p->ops.add_bias = profile_add_bias;
     p->ops.select = profile_select;

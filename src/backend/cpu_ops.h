@@ -40,6 +40,9 @@ typedef struct cpu_ops {
     void (*norm_row)(float *out, const float *x, const float *gain, int64_t width, float epsilon);
     void (*layer_norm_row)(float *out, const float *x, const float *gain, const float *bias,
                            int64_t width, float epsilon);
+    void (*modulate_row)(float *out, const float *x, const float *shift, const float *scale,
+                         int64_t width, float epsilon);
+    void (*add_gated_row)(float *residual, const float *x, const float *gate, int64_t width);
     /* scores: scratch of context_max floats */
     void (*attention_row)(float *out, const float *q, const float *k, const float *v,
                           const qzo_attention *attention, int64_t query, float *scores);

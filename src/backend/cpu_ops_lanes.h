@@ -18,8 +18,8 @@
 
 /* What every table takes from here. */
 #define CPU_OPS_OF_LANES                                                                           \
-    .norm_row = norm_row, .layer_norm_row = layer_norm_row, .attention_row = attention_row,        \
-    .rope_row = rope_row,                                                                          \
+    .norm_row = norm_row, .layer_norm_row = layer_norm_row, .modulate_row = modulate_row,          \
+    .add_gated_row = add_gated_row, .attention_row = attention_row, .rope_row = rope_row,          \
     .activations = {[QZO_ACTIVATION_SILU] = silu,                                                  \
                     [QZO_ACTIVATION_RELU] = relu,                                                  \
                     [QZO_ACTIVATION_GELU_TANH] = gelu_tanh,                                        \
@@ -61,12 +61,31 @@ static inline float lanes_total(const float *restrict x, int64_t count) {
     return lanes_sum(lane);
 }
 
+/* out = x - mean(x); returns 1 / sqrt(mean(out^2) + epsilon) */
+static inline float centre_row(float *restrict out, const float *restrict x, int64_t width,
+                               float epsilon) {
+    float mean = lanes_total(x, width) / (float)width;
+    for (int64_t i = 0; i < width; i++) out[i] = x[i] - mean;
+    return 1.0f / __builtin_sqrtf(dot(out, out, width) / (float)width + epsilon);
+}
+
+static inline void modulate_row(float *restrict out, const float *restrict x,
+                                const float *restrict shift, const float *restrict scale,
+                                int64_t width, float epsilon) {
+    float inverse = centre_row(out, x, width, epsilon);
+    for (int64_t i = 0; i < width; i++)
+        out[i] = __builtin_fmaf(out[i] * inverse, 1.0f + scale[i], shift[i]);
+}
+
+static inline void add_gated_row(float *restrict residual, const float *restrict x,
+                                 const float *restrict gate, int64_t width) {
+    for (int64_t i = 0; i < width; i++) residual[i] = __builtin_fmaf(gate[i], x[i], residual[i]);
+}
+
 static inline void layer_norm_row(float *restrict out, const float *restrict x,
                                   const float *restrict gain, const float *restrict bias,
                                   int64_t width, float epsilon) {
-    float mean = lanes_total(x, width) / (float)width;
-    for (int64_t i = 0; i < width; i++) out[i] = x[i] - mean;
-    float inverse = 1.0f / __builtin_sqrtf(dot(out, out, width) / (float)width + epsilon);
+    float inverse = centre_row(out, x, width, epsilon);
     for (int64_t i = 0; i < width; i++) out[i] = __builtin_fmaf(out[i] * inverse, gain[i], bias[i]);
 }
 
@@ -94,7 +113,8 @@ static inline context_rows context_of(const qzo_attention *attention, int64_t ro
     context_rows context = {.prefix_begin = attention->prefix_begin[row],
                             .own_begin = attention->own_begin[row]};
     context.prefix_count = attention->prefix_end[row] - context.prefix_begin;
-    context.count = context.prefix_count + row + 1 - context.own_begin;
+    int64_t own_end = attention->own_end != NULL ? attention->own_end[row] : row + 1;
+    context.count = context.prefix_count + own_end - context.own_begin;
     if (attention->window > 0 && context.count > attention->window)
         context.first = context.count - attention->window;
     return context;

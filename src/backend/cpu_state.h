@@ -35,6 +35,14 @@ qzo_status qzo_cpu_scatter(qzo_backend *backend, qzo_act *out, const qzo_act *x,
                            const int32_t *rows, int64_t row_count, int64_t width);
 qzo_status qzo_cpu_soft_cap(qzo_backend *backend, float *x, int64_t count, float cap);
 
+/* src/backend/cpu_modulation.c */
+qzo_status qzo_cpu_modulate(qzo_backend *backend, qzo_act *out, const float *residual,
+                            const qzo_modulation *modulation, int64_t shift_at, int64_t scale_at,
+                            int64_t rows, int64_t width, float epsilon);
+qzo_status qzo_cpu_add_gated(qzo_backend *backend, float *residual, const qzo_act *x,
+                             const qzo_modulation *modulation, int64_t gate_at, int64_t rows,
+                             int64_t width);
+
 /* src/backend/cpu_peaks.c */
 qzo_status qzo_cpu_measure_peaks(qzo_backend *backend, qzo_peaks *out_host);
 
