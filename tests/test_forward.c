@@ -1,4 +1,5 @@
-/* The forward pass against recorded logits of every kind of GPTQ file and of every architecture
+/* ctest: timeout=300
+ * The forward pass against recorded logits of every kind of GPTQ file and of every architecture
  * (tests/fixtures, written by transformers, quantized weights decoded by NumPy), and against
  * itself: how rows are packed, which rows the last layer computes, threads and instruction sets
  * must not change a bit. */
@@ -314,7 +315,7 @@ static void threads_and_instruction_sets_change_nothing(void **state) {
                         continue;
                     }
                     if (memcmp(actual, expected, bytes) != 0)
-                        fail_msg("%s: %s with %d threads gives other logits", recorded[i],
+                        fail_msg("%s: %s with %d threads gives other logits", recorded[i].folder,
                                  qzo_cpu_name((qzo_cpu_level)level), threads);
                     free(actual);
                 }

@@ -1,4 +1,4 @@
-#include "model/model_parts.h"
+#include "model/mmdit.h"
 
 #include "base/math64.h"
 
@@ -213,6 +213,26 @@ qzo_status qzo_model_load(qzo_model **out, qzo_model_dir *dir, qzo_backend *back
     return qzo_model_load_for(out, dir, backend, &qzo_training_default);
 }
 
+static qzo_status load_decoder(qzo_model *model) {
+    qzo_status status = QZO_OK;
+    const json_t *config = qzo_model_dir_config(model->dir);
+    const char *path = qzo_model_dir_path(model->dir);
+    QZO_TRY(qzo_arch_find(&model->arch, config, path));
+    QZO_TRY(model->arch->read_shape(&model->shape, config, path));
+    QZO_TRY(qzo_model_check_heads(model, model->shape.head_dim));
+    int64_t layers = model->shape.layer_count;
+    model->layers = calloc((size_t)layers, sizeof *model->layers);
+    if (model->layers == NULL)
+        return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory for %lld layers", path,
+                        (long long)layers);
+    QZO_TRY(qzo_model_reserve_parts(model, layers * LAYER_PARTS_MAX + END_PARTS_MAX));
+    for (int64_t i = 0; i < layers; i++) QZO_TRY(load_layer(model, i));
+    QZO_TRY(load_ends(model));
+    place_the_rest(model);
+cleanup:
+    return status;
+}
+
 qzo_status qzo_model_load_for(qzo_model **out, qzo_model_dir *dir, qzo_backend *backend,
                               const qzo_training *training) {
     qzo_status status = QZO_OK;
@@ -221,34 +241,13 @@ qzo_status qzo_model_load_for(qzo_model **out, qzo_model_dir *dir, qzo_backend *
         qzo_model_dir_close(dir);
         return qzo_fail(QZO_ERR_MEMORY, "out of memory for a model");
     }
-    const char *path = qzo_model_dir_path(dir);
     model->dir = dir;
     model->backend = backend;
-    QZO_TRY(qzo_arch_find(&model->arch, qzo_model_dir_config(dir), path));
-    QZO_TRY(model->arch->read_shape(&model->shape, qzo_model_dir_config(dir), path));
-    if (backend->ops->check_heads != NULL)
-        status = backend->ops->check_heads(backend, model->shape.head_dim);
-    if (status != QZO_OK) {
-        qzo_fail_context(status, "%s", path);
-        goto cleanup;
-    }
     model->training = training;
     for (int kind = 0; kind < QZO_GROUP_COUNT; kind++)
         model->groups[kind] = (qzo_value_group){1.0f, 1.0f, true, 0, 0};
-    size_t layers = (size_t)model->shape.layer_count;
-    size_t spans = layers * LAYER_PARTS_MAX + END_PARTS_MAX;
-    model->layers = calloc(layers, sizeof *model->layers);
-    model->spans = calloc(spans, sizeof *model->spans);
-    model->span_names = calloc(spans, sizeof *model->span_names);
-    model->parts = calloc(spans, sizeof *model->parts);
-    if (model->layers == NULL || model->spans == NULL || model->span_names == NULL ||
-        model->parts == NULL) {
-        status = qzo_fail(QZO_ERR_MEMORY, "%s: out of memory for %zu layers", path, layers);
-        goto cleanup;
-    }
-    for (int64_t i = 0; i < model->shape.layer_count; i++) QZO_TRY(load_layer(model, i));
-    QZO_TRY(load_ends(model));
-    place_the_rest(model);
+    QZO_TRY(qzo_mmdit_detect(qzo_model_dir_config(dir)) ? qzo_mmdit_load(model)
+                                                        : load_decoder(model));
     model->training = NULL; /* borrowed for this call */
     *out = model;
     model = NULL;
@@ -289,6 +288,7 @@ void qzo_model_free(qzo_model *model) {
         qzo_qtensor_release(end_tensors[i]);
     }
     release_norm(backend, &model->final_norm);
+    qzo_mmdit_free(backend, model->mmdit);
     for (int64_t i = 0; i < model->span_count; i++) free(model->span_names[i]);
     free(model->span_names);
     free(model->spans);

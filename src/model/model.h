@@ -41,12 +41,15 @@ typedef struct qzo_layer {
     qzo_weight *weights[QZO_LINEAR_COUNT];
 } qzo_layer;
 
+/* A decoder transformer, or where mmdit is there a diffusion transformer: then what is of a decoder
+ * alone is NULL and zero. */
 typedef struct qzo_model {
     const qzo_arch *arch;
     qzo_shape shape;
-    qzo_backend *backend; /* borrowed */
-    qzo_model_dir *dir;   /* owned: the codes stay in its mapping */
-    qzo_layer *layers;    /* (layer_count) */
+    struct qzo_mmdit *mmdit; /* model/mmdit.h */
+    qzo_backend *backend;    /* borrowed */
+    qzo_model_dir *dir;      /* owned: the codes stay in its mapping */
+    qzo_layer *layers;       /* (layer_count) */
     qzo_qtensor embedding_tensor, head_tensor;
     qzo_weight *embedding; /* (vocab, embed_width) */
     qzo_weight *head;      /* the embedding itself where they are tied */

@@ -13,6 +13,25 @@ static const float SCALE_FLOOR = 1e-7f;
 
 static const qzo_value_group at_rest = {0};
 
+qzo_status qzo_model_check_heads(const qzo_model *model, int64_t head_dim) {
+    qzo_backend *backend = model->backend;
+    if (backend->ops->check_heads == NULL) return QZO_OK;
+    qzo_status status = backend->ops->check_heads(backend, head_dim);
+    if (status != QZO_OK) qzo_fail_context(status, "%s", qzo_model_dir_path(model->dir));
+    return status;
+}
+
+qzo_status qzo_model_reserve_parts(qzo_model *model, int64_t count) {
+    size_t room = (size_t)count;
+    model->spans = calloc(room, sizeof *model->spans);
+    model->span_names = calloc(room, sizeof *model->span_names);
+    model->parts = calloc(room, sizeof *model->parts);
+    if (model->spans == NULL || model->span_names == NULL || model->parts == NULL)
+        return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory for %zu tensors",
+                        qzo_model_dir_path(model->dir), room);
+    return QZO_OK;
+}
+
 qzo_status qzo_model_add_values(qzo_model *model, qzo_qtensor *tensor, qzo_group_kind kind,
                                 const char *suffix, float base) {
     bool is_dense = tensor->group_count == 0;
@@ -95,6 +114,40 @@ cleanup:
 void qzo_vector_release(qzo_backend *backend, qzo_vector *vector) {
     backend->ops->release(backend, vector->values);
     free(vector->name);
+}
+
+qzo_status qzo_model_load_bound(qzo_linear *out, qzo_model *model, const qzo_qtensor *tensor,
+                                qzo_group_kind kind) {
+    qzo_status status = QZO_OK;
+    char bias[NAME_BYTES];
+    const char *module = tensor->name;
+    out->tensor = *tensor;
+    out->name = strdup(module);
+    if (out->name == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: no memory", module);
+    out->tensor.name = out->name;
+    QZO_TRY(qzo_model_add_values(model, &out->tensor, kind, tensor->format->value_suffix, 0.0f));
+    QZO_TRY(model->backend->ops->weight_load(model->backend, &out->weight, &out->tensor));
+    snprintf(bias, sizeof bias, "%s.bias", module);
+    if (qzo_model_dir_find(model->dir, bias) != NULL)
+        QZO_TRY(qzo_model_load_vector(&out->bias, model, out->name, "bias", tensor->out_features,
+                                      0.0f));
+cleanup:
+    return status;
+}
+
+qzo_status qzo_model_load_linear(qzo_linear *out, qzo_model *model, const char *module,
+                                 int64_t out_features, int64_t in_features) {
+    qzo_qtensor tensor;
+    qzo_status status = qzo_qtensor_bind(&tensor, model->dir, module, out_features, in_features);
+    if (status != QZO_OK) return status;
+    return qzo_model_load_bound(out, model, &tensor, QZO_GROUP_WEIGHTS);
+}
+
+void qzo_linear_release(qzo_backend *backend, qzo_linear *linear) {
+    backend->ops->weight_free(backend, linear->weight);
+    qzo_vector_release(backend, &linear->bias);
+    qzo_qtensor_release(&linear->tensor);
+    free(linear->name);
 }
 
 bool qzo_model_is_transposed(const qzo_arch *arch, const qzo_qtensor *tensor) {

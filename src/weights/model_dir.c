@@ -72,34 +72,32 @@ static int compare_strings(const void *a, const void *b) {
 }
 
 /* A shard's name must stay inside the folder. */
-static qzo_status check_shard_name(const qzo_model_dir *dir, const char *tensor,
+static qzo_status check_shard_name(const qzo_model_dir *dir, const char *index, const char *tensor,
                                    const json_t *shard) {
     const char *name = json_string_value(shard);
     if (name == NULL || name[0] == '\0' || strchr(name, '/') != NULL || strcmp(name, "..") == 0)
-        return qzo_fail(QZO_ERR_FORMAT,
-                        "%s/model.safetensors.index.json: the shard of %s must be a file name",
-                        dir->path, tensor);
+        return qzo_fail(QZO_ERR_FORMAT, "%s/%s: the shard of %s must be a file name", dir->path,
+                        index, tensor);
     return QZO_OK;
 }
 
 /* Fills shard_names from the index, each name once. */
-static qzo_status list_shards(qzo_model_dir *dir) {
+static qzo_status list_shards(qzo_model_dir *dir, const char *index) {
     qzo_status status = QZO_OK;
     const char **names = NULL;
-    QZO_TRY(read_json_object(&dir->index, dir, "model.safetensors.index.json", INDEX_BYTES_MAX));
+    QZO_TRY(read_json_object(&dir->index, dir, index, INDEX_BYTES_MAX));
     json_t *map = json_object_get(dir->index, "weight_map");
     if (!json_is_object(map) || json_object_size(map) == 0)
         return qzo_fail(QZO_ERR_FORMAT,
-                        "%s/model.safetensors.index.json: \"weight_map\" must be an object with "
-                        "at least one tensor",
-                        dir->path);
+                        "%s/%s: \"weight_map\" must be an object with at least one tensor",
+                        dir->path, index);
     size_t count = 0, distinct = 0;
     names = calloc(json_object_size(map), sizeof *names);
     if (names == NULL) return fail_memory(dir);
     const char *tensor;
     json_t *shard;
     json_object_foreach(map, tensor, shard) {
-        QZO_TRY(check_shard_name(dir, tensor, shard));
+        QZO_TRY(check_shard_name(dir, index, tensor, shard));
         names[count++] = json_string_value(shard);
     }
     qsort(names, count, sizeof *names, compare_strings);
@@ -179,22 +177,35 @@ static qzo_status check_index(const qzo_model_dir *dir) {
     return QZO_OK;
 }
 
+/* transformers' name of the one file, or of the index of all shards, and diffusers'. */
+static const struct {
+    const char *file, *index;
+} tensor_files[] = {
+    {"model.safetensors", "model.safetensors.index.json"},
+    {"diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.json"},
+};
+
+static qzo_status find_files(qzo_model_dir *dir) {
+    for (size_t i = 0; i < sizeof tensor_files / sizeof *tensor_files; i++) {
+        if (has_file(dir, tensor_files[i].file)) {
+            dir->shard_names = calloc(1, sizeof *dir->shard_names);
+            if (dir->shard_names == NULL) return fail_memory(dir);
+            dir->shard_names[0] = strdup(tensor_files[i].file);
+            if (dir->shard_names[0] == NULL) return fail_memory(dir);
+            dir->shard_count = 1;
+            return QZO_OK;
+        }
+        if (has_file(dir, tensor_files[i].index)) return list_shards(dir, tensor_files[i].index);
+    }
+    return qzo_fail(QZO_ERR_NOT_FOUND,
+                    "%s: expected model.safetensors or model.safetensors.index.json (or "
+                    "diffusion_pytorch_model's), found neither",
+                    dir->path);
+}
+
 static qzo_status open_tensors(qzo_model_dir *dir) {
     qzo_status status = QZO_OK;
-    if (has_file(dir, "model.safetensors")) {
-        dir->shard_names = calloc(1, sizeof *dir->shard_names);
-        if (dir->shard_names == NULL) return fail_memory(dir);
-        dir->shard_names[0] = strdup("model.safetensors");
-        if (dir->shard_names[0] == NULL) return fail_memory(dir);
-        dir->shard_count = 1;
-    } else if (has_file(dir, "model.safetensors.index.json")) {
-        QZO_TRY(list_shards(dir));
-    } else {
-        return qzo_fail(QZO_ERR_NOT_FOUND,
-                        "%s: expected model.safetensors or model.safetensors.index.json, found "
-                        "neither",
-                        dir->path);
-    }
+    QZO_TRY(find_files(dir));
     QZO_TRY(open_shards(dir));
     QZO_TRY(collect_views(dir));
     QZO_TRY(check_index(dir));
@@ -297,8 +308,7 @@ qzo_status qzo_model_dir_require_float(const qzo_tensor_view **out, const qzo_mo
     QZO_ASSERT(rank == 1 || rank == 2);
     const qzo_tensor_view *view = qzo_model_dir_find(dir, name);
     if (view == NULL) return qzo_fail(QZO_ERR_FORMAT, "%s: tensor %s is missing", dir->path, name);
-    if (view->dtype != QZO_DTYPE_F32 && view->dtype != QZO_DTYPE_F16 &&
-        view->dtype != QZO_DTYPE_BF16)
+    if (!qzo_dtype_is_float(view->dtype))
         return qzo_fail(QZO_ERR_FORMAT, "%s: tensor %s: expected F32, F16 or BF16, found %s",
                         dir->path, name, qzo_dtype_name(view->dtype));
     if (rank == 1 && (view->rank != 1 || view->shape[0] != rows))

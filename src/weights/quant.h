@@ -57,6 +57,12 @@ extern const qzo_quant_format qzo_quant_dense;
 qzo_status qzo_qtensor_bind(qzo_qtensor *out, const qzo_model_dir *dir, const char *module,
                             int64_t out_features, int64_t in_features);
 
+/* An unquantized matrix from a float tensor of any rank with out_features * in_features elements in
+ * that order: a convolution's kernel, a table with a leading 1. name: of the tensor; out->name is
+ * module. QZO_ERR_FORMAT where it is missing or has other elements. */
+qzo_status qzo_dense_bind_flat(qzo_qtensor *out, const qzo_model_dir *dir, const char *module,
+                               const char *name, int64_t out_features, int64_t in_features);
+
 /* An unquantized weight that is stored as (in_features, out_features): `bind` into a copy the right
  * way round. */
 qzo_status qzo_dense_bind_transposed(qzo_qtensor *out, const qzo_model_dir *dir, const char *module,

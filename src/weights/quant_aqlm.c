@@ -19,10 +19,6 @@ static bool detect(const qzo_model_dir *dir, const char *module) {
     return qzo_quant_part_find(dir, module, "codebooks") != NULL;
 }
 
-static bool is_float(qzo_dtype dtype) {
-    return dtype == QZO_DTYPE_F16 || dtype == QZO_DTYPE_BF16 || dtype == QZO_DTYPE_F32;
-}
-
 static qzo_status bind_codebooks(qzo_aqlm_tensor *out, const qzo_model_dir *dir,
                                  const char *module) {
     const char *folder = qzo_model_dir_path(dir);
@@ -48,7 +44,8 @@ static qzo_status bind_codebooks(qzo_aqlm_tensor *out, const qzo_model_dir *dir,
 static qzo_status bind_scales(qzo_aqlm_tensor *out, const qzo_model_dir *dir, const char *module,
                               int64_t out_features) {
     const qzo_tensor_view *view = qzo_quant_part_find(dir, module, "scales");
-    const qzo_dtype dtype = view != NULL && is_float(view->dtype) ? view->dtype : QZO_DTYPE_F16;
+    const qzo_dtype dtype =
+        view != NULL && qzo_dtype_is_float(view->dtype) ? view->dtype : QZO_DTYPE_F16;
     qzo_status status = qzo_quant_part_require(&view, dir, module, "scales", dtype, out_features);
     if (status == QZO_OK) out->scales = *view;
     return status;

@@ -21,28 +21,48 @@ static bool detect(const qzo_model_dir *dir, const char *module) {
     return found;
 }
 
+/* The elements of a view; a copy where they are not aligned, since backends read through typed
+ * pointers. */
+static qzo_status hold(qzo_qtensor *out, const qzo_tensor_view *view) {
+    out->group_count = 0;
+    out->as.dense = *view;
+    if (qzo_tensor_aligned(view)) return QZO_OK;
+    out->owned = malloc(view->size_bytes);
+    if (out->owned == NULL)
+        return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory for %zu bytes", view->name,
+                        view->size_bytes);
+    memcpy(out->owned, view->data, view->size_bytes);
+    out->as.dense.data = out->owned;
+    return QZO_OK;
+}
+
 static qzo_status bind(qzo_qtensor *out, const qzo_model_dir *dir, const char *module,
                        int64_t out_features, int64_t in_features) {
-    qzo_status status = QZO_OK;
     const qzo_tensor_view *view = NULL;
     char *name = weight_name(module);
     if (name == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", module);
-    QZO_TRY(qzo_model_dir_require_float(&view, dir, name, 2, out_features, in_features));
-    out->group_count = 0;
-    out->as.dense = *view;
-    if (!qzo_tensor_aligned(view)) { /* backends read through typed pointers */
-        out->owned = malloc(view->size_bytes);
-        if (out->owned == NULL) {
-            status =
-                qzo_fail(QZO_ERR_MEMORY, "%s: out of memory for %zu bytes", name, view->size_bytes);
-            goto cleanup;
-        }
-        memcpy(out->owned, view->data, view->size_bytes);
-        out->as.dense.data = out->owned;
-    }
-cleanup:
+    qzo_status status = qzo_model_dir_require_float(&view, dir, name, 2, out_features, in_features);
     free(name);
-    return status;
+    return status == QZO_OK ? hold(out, view) : status;
+}
+
+qzo_status qzo_dense_bind_flat(qzo_qtensor *out, const qzo_model_dir *dir, const char *module,
+                               const char *name, int64_t out_features, int64_t in_features) {
+    const qzo_tensor_view *view = qzo_model_dir_find(dir, name);
+    if (view == NULL)
+        return qzo_fail(QZO_ERR_FORMAT, "%s: tensor %s is missing", qzo_model_dir_path(dir), name);
+    if (!qzo_dtype_is_float(view->dtype) || view->count != out_features * in_features)
+        return qzo_fail(QZO_ERR_FORMAT,
+                        "%s: tensor %s: expected %lld elements of F32, F16 or BF16, found %lld of "
+                        "%s",
+                        qzo_model_dir_path(dir), name, (long long)(out_features * in_features),
+                        (long long)view->count, qzo_dtype_name(view->dtype));
+    *out = (qzo_qtensor){.format = &qzo_quant_dense,
+                         .name = module,
+                         .out_features = out_features,
+                         .in_features = in_features,
+                         .span = QZO_SPAN_NONE};
+    return hold(out, view);
 }
 
 /* out (rows, columns) = in (columns, rows); in squares, so that both sides stay in the cache. */

@@ -44,6 +44,10 @@ const char *qzo_dtype_name(qzo_dtype dtype) { return dtypes[dtype].name; }
 
 size_t qzo_dtype_bytes(qzo_dtype dtype) { return dtypes[dtype].bytes; }
 
+bool qzo_dtype_is_float(qzo_dtype dtype) {
+    return dtype == QZO_DTYPE_F32 || dtype == QZO_DTYPE_F16 || dtype == QZO_DTYPE_BF16;
+}
+
 static qzo_status parse_dtype(qzo_dtype *out, const char *text, const char *file,
                               const char *tensor) {
     for (int i = 0; i < QZO_DTYPE_COUNT; i++) {
@@ -323,7 +327,7 @@ float qzo_tensor_float_at(const qzo_tensor_view *view, int64_t index) {
 
 bool qzo_tensor_float_put(uint8_t *data, qzo_dtype dtype, int64_t index, float value) {
     uint8_t *at = data + (size_t)index * qzo_dtype_bytes(dtype);
-    QZO_ASSERT(dtype == QZO_DTYPE_F32 || dtype == QZO_DTYPE_F16 || dtype == QZO_DTYPE_BF16);
+    QZO_ASSERT(qzo_dtype_is_float(dtype));
     if (dtype == QZO_DTYPE_F32) {
         qzo_put_u32(at, qzo_float_bits(value));
         return true;

@@ -32,6 +32,7 @@ typedef enum {
 /* "F16" and the like, as the format spells it. */
 const char *qzo_dtype_name(qzo_dtype dtype);
 size_t qzo_dtype_bytes(qzo_dtype dtype);
+bool qzo_dtype_is_float(qzo_dtype dtype); /* F32, F16 or BF16 */
 
 enum { QZO_TENSOR_RANK_MAX = 8 };
 
