@@ -7,7 +7,7 @@
 #define QZO_BACKEND_CPU_BF16_H
 
 #include "backend/cpu_ops.h"
-#include "backend/thread_pool.h"
+#include "base/thread_pool.h"
 
 enum {
     CPU_BF16_SIDE = 16,      /* rows packed as one piece */

@@ -4,7 +4,7 @@
 
 #include "backend/cpu_bf16.h"
 #include "backend/cpu_ops.h"
-#include "backend/thread_pool.h"
+#include "base/thread_pool.h"
 
 typedef struct cpu_state {
     const cpu_ops *ops;

@@ -1,7 +1,7 @@
 /* A fixed set of threads that share out numbered pieces of one job. Which thread takes which piece
  * varies from run to run: pieces must not depend on each other, and each writes its own results. */
-#ifndef QZO_BACKEND_THREAD_POOL_H
-#define QZO_BACKEND_THREAD_POOL_H
+#ifndef QZO_BASE_THREAD_POOL_H
+#define QZO_BASE_THREAD_POOL_H
 
 #include "base/status.h"
 

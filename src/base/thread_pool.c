@@ -1,4 +1,4 @@
-#include "backend/thread_pool.h"
+#include "base/thread_pool.h"
 
 #include <pthread.h>
 #include <sched.h>
