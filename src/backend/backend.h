@@ -29,7 +29,8 @@ typedef struct qzo_backend_ops qzo_backend_ops;
 typedef struct qzo_backend {
     const qzo_backend_ops *ops;
     void *state;
-    bool dry; /* counts memory, holds none and computes nothing: for plans */
+    bool dry;         /* counts memory, holds none and computes nothing: for plans */
+    int thread_count; /* that work for it on the host may take; 0: nobody said, so one */
 } qzo_backend;
 
 /* How much memory a backend takes; what it is for as in ledger.h. */

@@ -28,7 +28,11 @@ qzo_status qzo_backend_open(qzo_backend **out, const char *name,
     if (strcmp(name, "auto") == 0) name = best_name(options);
     if (options->dry && strcmp(name, "cuda") == 0) return qzo_backend_cuda_dry_open(out);
     for (const qzo_backend_entry *entry = qzo_backends; entry->name != NULL; entry++)
-        if (strcmp(entry->name, name) == 0) return entry->open(out, options);
+        if (strcmp(entry->name, name) == 0) {
+            qzo_status status = entry->open(out, options);
+            if (status == QZO_OK) (*out)->thread_count = options->thread_count;
+            return status;
+        }
     return qzo_fail(QZO_ERR_USAGE,
                     "no backend is named \"%s\": expected auto, cpu, cpu-bf16 or cuda", name);
 }

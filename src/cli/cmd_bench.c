@@ -412,6 +412,7 @@ static qzo_status spec_of(qzo_trial_spec *out, const qzo_options *options) {
     out->task_path = options->task_path != NULL ? strdup(options->task_path) : strdup("");
     if (out->model_path == NULL || out->task_path == NULL)
         return qzo_fail(QZO_ERR_MEMORY, "out of memory for a path");
+    if (options->quantize_name != NULL) out->quantize = options->quantize_name;
     if (options->batch > 0) out->batch = options->batch;
     if (options->sample_count > 0) out->samples_per_step = options->sample_count;
     out->eval_batch = out->batch; /* no evaluation: its workspace must not be the larger one */
@@ -424,7 +425,7 @@ static qzo_status spec_of(qzo_trial_spec *out, const qzo_options *options) {
 static qzo_status load(qzo_workbench *workbench, const qzo_trial_spec *spec,
                        const qzo_options *options) {
     qzo_status status = QZO_OK;
-    QZO_TRY(qzo_workbench_load_model(workbench, options->model_path));
+    QZO_TRY(qzo_workbench_load_model(workbench, options->model_path, qzo_quantize_kind(options)));
     if (options->task_path == NULL) return QZO_OK;
     QZO_TRY(qzo_workbench_check_trainable(workbench));
     QZO_TRY(qzo_workbench_prepare(workbench, spec));

@@ -88,6 +88,7 @@ int qzo_cmd_eval(const qzo_options *options) {
         status = qzo_fail(QZO_ERR_MEMORY, "out of memory for a path");
         goto cleanup;
     }
+    if (options->quantize_name != NULL) spec.quantize = options->quantize_name;
     QZO_TRY(qzo_trial_spec_complete(&spec));
     QZO_TRY(qzo_backend_open(&backend, options->backend_name, &backend_options));
     qzo_workbench_init(&bench, backend);

@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include "trial/trial_spec.h"
+#include "weights/bnb_quantize.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -49,15 +50,16 @@ static qzo_status add_module(inspection *in, int64_t layer, qzo_linear_kind kind
     qzo_qtensor tensor = {0};
     char name[QZO_MODULE_NAME_BYTES];
     qzo_status status =
-        qzo_model_bind_linear(&tensor, name, in->dir, in->arch, &in->sizes.shape, layer, kind);
+        qzo_model_bind_linear(&tensor, name, in->dir, in->arch, &in->sizes.shape, layer, kind, 0);
     if (status != QZO_OK) return status;
+    int64_t made_bytes = qzo_bnb_made_bytes(&tensor);
     module *added = &in->modules[in->module_count++];
     *added = (module){.name = strdup(name),
                       .format = tensor.format,
                       .out_features = tensor.out_features,
                       .in_features = tensor.in_features,
                       .group_count = tensor.group_count,
-                      .size_bytes = module_bytes(in->dir, name)};
+                      .size_bytes = made_bytes > 0 ? made_bytes : module_bytes(in->dir, name)};
     qzo_qtensor_release(&tensor);
     return added->name != NULL ? QZO_OK : fail_memory(in);
 }
@@ -87,6 +89,7 @@ static qzo_status count_groups(inspection *in) {
     qzo_model *model = NULL;
     QZO_TRY(qzo_backend_open(&backend, "cpu", &options));
     QZO_TRY(qzo_model_dir_open(&dir, qzo_model_dir_path(in->dir)));
+    qzo_model_dir_quantize(dir, qzo_model_dir_quantize_kind(in->dir));
     QZO_TRY(qzo_model_load_for(&model, dir, backend, &all));
     for (int64_t i = 0; i < model->part_count; i++) {
         const qzo_part *part = &model->parts[i];
@@ -323,6 +326,7 @@ int qzo_cmd_inspect(const qzo_options *options) {
     qzo_status status = QZO_OK, printed = QZO_OK;
     inspection in = {0};
     QZO_TRY(qzo_model_dir_open(&in.dir, options->model_path));
+    qzo_model_dir_quantize(in.dir, qzo_quantize_kind(options));
     /* A model that qzo cannot run still has tensors worth seeing; the reason comes after them. */
     status = collect(&in);
     if (options->json)

@@ -114,7 +114,7 @@ static const struct {
 } parts[] = {
     {"mapped", "the model's files, shared by the ranks of a host",
      offsetof(qzo_memory_plan, mapped_bytes)},
-    {"host", "values of the best step; weights that had to be turned",
+    {"host", "values of the best step; weights turned or quantized at load",
      offsetof(qzo_memory_plan, host_bytes)},
     {"weights", "codes and zero points", offsetof(qzo_memory_plan, weight_bytes)},
     {"ends", "embeddings and head", offsetof(qzo_memory_plan, ends_bytes)},

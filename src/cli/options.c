@@ -148,6 +148,10 @@ static const option_entry entries[] = {
     {"threads", KIND_INT, offsetof(qzo_options, thread_count), "N", 1, 4096,
      " plan run replay export generate bench eval doctor ", false,
      "threads per rank (default: the host's cores / its ranks)"},
+    {"quantize", KIND_CHOICE, offsetof(qzo_options, quantize_name), "nf4|fp4", 0, 0,
+     " generate bench eval inspect ", false,
+     "make bitsandbytes' 4-bit weights of an fp16, bf16 or fp32 model's linear layers while it is "
+     "loaded"},
     {"backend", KIND_CHOICE, offsetof(qzo_options, backend_name), "auto|cpu|cpu-bf16|cuda", 0, 0,
      " plan run replay export generate bench eval doctor ", false, "what computes (default: auto)"},
     {"cpu-limit", KIND_CHOICE, offsetof(qzo_options, cpu_limit_name), CPU_LEVELS, 0, 0,
@@ -519,6 +523,10 @@ void qzo_options_log(const qzo_options *options) {
             qzo_log_debug("--%s %s", entries[i].name,
                           *(const char *const *)at != NULL ? *(const char *const *)at : "");
     }
+}
+
+const qzo_bnb_kind *qzo_quantize_kind(const qzo_options *options) {
+    return options->quantize_name != NULL ? qzo_bnb_kind_find(options->quantize_name) : NULL;
 }
 
 int qzo_threads(const qzo_options *options, int local_rank_count) {

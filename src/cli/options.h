@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "comm/peers.h"
+#include "weights/bnb_quantize.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,6 +26,7 @@ typedef struct qzo_options {
     const char *task_path;  /* TASK */
 
     const char *out_folder;     /* --out */
+    const char *quantize_name;  /* --quantize; NULL: linear layers stay as they are */
     const char *backend_name;   /* --backend; default "auto" */
     const char *cpu_limit_name; /* --cpu-limit */
     qzo_cpu_level cpu_limit;
@@ -105,5 +107,8 @@ void qzo_options_log(const qzo_options *options);
 
 /* --threads, or this host's usable cores divided by its ranks, at least 1. */
 int qzo_threads(const qzo_options *options, int local_rank_count);
+
+/* What --quantize names; NULL: nothing. */
+const qzo_bnb_kind *qzo_quantize_kind(const qzo_options *options);
 
 #endif

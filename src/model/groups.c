@@ -20,6 +20,7 @@ const qzo_training qzo_training_default = {
                [QZO_GROUP_LORA] = {false, QZO_KEEP_AUTO, "", ""}}};
 
 bool qzo_training_equal(const qzo_training *a, const qzo_training *b) {
+    if (a->quantize != b->quantize) return false;
     for (int kind = 0; kind < QZO_GROUP_LORA; kind++) {
         const qzo_group_choice *x = &a->groups[kind], *y = &b->groups[kind];
         if (x->is_used != y->is_used) return false;

@@ -3,6 +3,7 @@
 #ifndef QZO_MODEL_GROUPS_H
 #define QZO_MODEL_GROUPS_H
 
+#include "weights/model_dir.h"
 #include "weights/qtensor.h"
 
 #include <stdbool.h>
@@ -39,6 +40,7 @@ typedef struct qzo_group_choice {
 
 typedef struct qzo_training {
     qzo_group_choice groups[QZO_GROUP_COUNT];
+    const qzo_bnb_kind *quantize; /* what linear layers become at load; NULL: they stay */
 } qzo_training;
 
 /* The scales alone. */

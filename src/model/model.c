@@ -1,6 +1,7 @@
 #include "model/mmdit.h"
 
 #include "base/math64.h"
+#include "weights/bnb_quantize.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,19 +105,34 @@ void qzo_rope_table_fill(float *host, const qzo_shape *shape, int64_t positions)
     }
 }
 
+/* Memory beside the files that a bound layer takes. */
+static int64_t own_bytes(const qzo_arch *arch, const qzo_qtensor *tensor) {
+    return qzo_model_is_transposed(arch, tensor) ? (int64_t)tensor->as.dense.size_bytes
+                                                 : qzo_bnb_made_bytes(tensor);
+}
+
+/* transformers would quantize these two as well; here they are ends, which are not. */
+static qzo_status check_quantize(const qzo_model *model) {
+    const qzo_bnb_kind *kind = qzo_model_dir_quantize_kind(model->dir);
+    if (kind == NULL || model->shape.embed_width == model->shape.width) return QZO_OK;
+    return qzo_fail(QZO_ERR_UNSUPPORTED,
+                    "%s: quantize: %s: a model whose embeddings are projected is not supported",
+                    qzo_model_dir_path(model->dir), kind->name);
+}
+
 static qzo_status load_linear(qzo_model *model, int64_t index, qzo_linear_kind kind) {
     qzo_status status = QZO_OK;
     qzo_layer *layer = &model->layers[index];
     qzo_qtensor *tensor = &layer->tensors[kind];
     char module[NAME_BYTES];
-    QZO_TRY(
-        qzo_model_bind_linear(tensor, module, model->dir, model->arch, &model->shape, index, kind));
+    int threads = model->backend->thread_count > 0 ? model->backend->thread_count : 1;
+    QZO_TRY(qzo_model_bind_linear(tensor, module, model->dir, model->arch, &model->shape, index,
+                                  kind, model->backend->dry ? 0 : threads));
     tensor->name = layer->names[kind] = strdup(module);
     if (tensor->name == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: no memory", module);
     QZO_TRY(
         qzo_model_add_values(model, tensor, QZO_GROUP_WEIGHTS, tensor->format->value_suffix, 0.0f));
-    if (qzo_model_is_transposed(model->arch, tensor))
-        model->loaded_bytes += (int64_t)tensor->as.dense.size_bytes;
+    model->loaded_bytes += own_bytes(model->arch, tensor);
     QZO_TRY(model->backend->ops->weight_load(model->backend, &layer->weights[kind], tensor));
     if (model->shape.has_bias[kind])
         QZO_TRY(qzo_model_load_vector(&layer->biases[kind], model, module, "bias",
@@ -244,6 +260,8 @@ qzo_status qzo_model_load_for(qzo_model **out, qzo_model_dir *dir, qzo_backend *
     model->dir = dir;
     model->backend = backend;
     model->training = training;
+    if (training->quantize != NULL) qzo_model_dir_quantize(dir, training->quantize);
+    QZO_TRY(check_quantize(model));
     for (int kind = 0; kind < QZO_GROUP_COUNT; kind++)
         model->groups[kind] = (qzo_value_group){1.0f, 1.0f, true, 0, 0};
     QZO_TRY(qzo_mmdit_detect(qzo_model_dir_config(dir)) ? qzo_mmdit_load(model)
@@ -298,17 +316,34 @@ void qzo_model_free(qzo_model *model) {
     free(model);
 }
 
+/* A weight in any format but the dense one may be named MODULE.weight, too. */
+static qzo_status bind_stored(qzo_qtensor *out, const char *module, const qzo_model_dir *dir,
+                              const qzo_arch *arch, int64_t out_features, int64_t in_features) {
+    bool is_dense = qzo_quant_dense.detect(dir, module) && !qzo_quant_bnb.detect(dir, module);
+    if (arch->transposed_linears && is_dense)
+        return qzo_dense_bind_transposed(out, dir, module, out_features, in_features);
+    return qzo_qtensor_bind(out, dir, module, out_features, in_features);
+}
+
 qzo_status qzo_model_bind_linear(qzo_qtensor *out, char module[QZO_MODULE_NAME_BYTES],
                                  const qzo_model_dir *dir, const qzo_arch *arch,
-                                 const qzo_shape *shape, int64_t layer, qzo_linear_kind kind) {
+                                 const qzo_shape *shape, int64_t layer, qzo_linear_kind kind,
+                                 int quantize_threads) {
+    const qzo_bnb_kind *quantize = qzo_model_dir_quantize_kind(dir);
     int64_t out_features = 0, in_features = 0;
     layer_module(module, dir, arch, layer, arch->linears[kind]);
     linear_shape(&out_features, &in_features, shape, kind);
     qzo_status status = shape->has_bias[kind] ? QZO_OK : refuse_bias(dir, module);
-    if (status != QZO_OK) return status;
-    if (arch->transposed_linears && qzo_quant_dense.detect(dir, module))
-        return qzo_dense_bind_transposed(out, dir, module, out_features, in_features);
-    return qzo_qtensor_bind(out, dir, module, out_features, in_features);
+    if (status == QZO_OK) status = bind_stored(out, module, dir, arch, out_features, in_features);
+    if (status != QZO_OK || quantize == NULL) return status;
+    if (out->format == &qzo_quant_dense) return qzo_bnb_quantize(out, quantize, quantize_threads);
+    status =
+        qzo_fail(QZO_ERR_CONFIG,
+                 "%s: module %s is quantized already (%s): quantize: %s takes weights in fp32, "
+                 "fp16 or bf16",
+                 qzo_model_dir_path(dir), module, out->format->name, quantize->name);
+    qzo_qtensor_release(out);
+    return status;
 }
 
 /* Floats of all norms, as load_layer and load_ends have them. */
@@ -337,12 +372,11 @@ qzo_status qzo_model_measure(qzo_model_sizes *out, const qzo_model_dir *dir) {
         for (int kind = 0; kind < QZO_LINEAR_COUNT; kind++) {
             if (arch->linears[kind] == NULL) continue;
             QZO_TRY(qzo_model_bind_linear(&tensor, module, dir, arch, &out->shape, i,
-                                          (qzo_linear_kind)kind));
+                                          (qzo_linear_kind)kind, 0));
             out->value_count += tensor.out_features * tensor.group_count;
             if (out->shape.has_bias[kind])
                 out->loaded_bytes += tensor.out_features * (int64_t)sizeof(float);
-            if (qzo_model_is_transposed(arch, &tensor))
-                out->loaded_bytes += (int64_t)tensor.as.dense.size_bytes;
+            out->loaded_bytes += own_bytes(arch, &tensor);
             qzo_qtensor_release(&tensor);
         }
 cleanup:

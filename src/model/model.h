@@ -66,8 +66,8 @@ typedef struct qzo_model {
     int64_t value_count;          /* of the spans */
     int64_t master_count;         /* value_count and the scales that do not train */
     const qzo_training *training; /* while it is loaded */
-    int64_t loaded_bytes;         /* own copies: norms, biases, transposed weights */
-    int64_t ends_bytes;           /* of embedding and head, where the backend copies weights */
+    int64_t loaded_bytes; /* own: norms, biases, weights that were turned or quantized at load */
+    int64_t ends_bytes;   /* of embedding and head, where the backend copies weights */
 } qzo_model;
 
 /* Takes ownership of dir, also on failure. qzo_model_load is for a training of the scales alone. */
@@ -106,9 +106,11 @@ qzo_status qzo_model_measure(qzo_model_sizes *out, const qzo_model_dir *dir);
 enum { QZO_MODULE_NAME_BYTES = 512 };
 
 /* Binds one linear layer of a folder, of a kind that the architecture has, without loading it.
- * out->name is `module`, filled here. The caller releases the tensor. */
+ * out->name is `module`, filled here. The caller releases the tensor. quantize_threads: for a layer
+ * that is quantized at load; 0: its sizes alone. */
 qzo_status qzo_model_bind_linear(qzo_qtensor *out, char module[QZO_MODULE_NAME_BYTES],
                                  const qzo_model_dir *dir, const qzo_arch *arch,
-                                 const qzo_shape *shape, int64_t layer, qzo_linear_kind kind);
+                                 const qzo_shape *shape, int64_t layer, qzo_linear_kind kind,
+                                 int quantize_threads);
 
 #endif

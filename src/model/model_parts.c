@@ -1,6 +1,7 @@
 #include "model/model_parts.h"
 
 #include "base/digest.h"
+#include "weights/bnb_quantize.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -191,12 +192,26 @@ static qzo_status write_part(qzo_tensor_changes *out, const qzo_model *model, co
     return part->tensor->format->write_values(out, part->tensor, values);
 }
 
+/* What was quantized at load is not in the folder, though it does not train. */
+static qzo_status write_at_rest(qzo_tensor_changes *out, const qzo_qtensor *tensor) {
+    size_t count = (size_t)(tensor->out_features * tensor->group_count);
+    float *values = malloc(count * sizeof *values);
+    if (values == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: no memory", tensor->name);
+    qzo_status status = tensor->format->read_values(values, tensor);
+    if (status == QZO_OK) status = tensor->format->write_values(out, tensor, values);
+    free(values);
+    return status;
+}
+
 qzo_status qzo_model_changes(qzo_tensor_changes *out, const qzo_model *model,
                              const float *masters_host) {
     for (int64_t i = 0; i < model->part_count; i++) {
         const qzo_part *part = &model->parts[i];
-        if (part->tensor->span == QZO_SPAN_NONE) continue;
-        qzo_status status = write_part(out, model, part, masters_host + part->tensor->span_offset);
+        bool trains = part->tensor->span != QZO_SPAN_NONE;
+        if (!trains && qzo_bnb_made_bytes(part->tensor) == 0) continue;
+        qzo_status status =
+            trains ? write_part(out, model, part, masters_host + part->tensor->span_offset)
+                   : write_at_rest(out, part->tensor);
         if (status != QZO_OK) return status;
     }
     return QZO_OK;

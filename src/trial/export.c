@@ -131,6 +131,7 @@ static qzo_status read_back(qzo_workbench *bench, qzo_safetensors **delta,
     bool is_adapters_alone = is_alone(bench, request);
     if (file == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", path);
     QZO_TRY(qzo_model_dir_open(&dir, is_delta || is_adapters_alone ? base_path : path));
+    if (!is_adapters_alone) bench->training.quantize = NULL; /* it stands in the folder now */
     if (is_delta) {
         QZO_TRY(qzo_safetensors_open(delta, file));
         QZO_TRY(qzo_model_dir_overlay(dir, *delta));
@@ -210,6 +211,15 @@ cleanup:
     return status;
 }
 
+/* A delta is laid over the base model, which has no tensors in this format. */
+static qzo_status check_kind(const qzo_trial_spec *spec, const qzo_export_request *request) {
+    if (request->kind != QZO_EXPORT_DELTA || strcmp(spec->quantize, "none") == 0) return QZO_OK;
+    return qzo_fail(QZO_ERR_USAGE,
+                    "--delta: the model was quantized at load (quantize: %s), its base has no such "
+                    "tensors: export the folder, or --journal",
+                    spec->quantize);
+}
+
 qzo_status qzo_export_write(qzo_export_report *out, qzo_workbench *bench,
                             const qzo_journal_file *file, const qzo_trial_spec *spec,
                             const qzo_export_request *request, const char *path) {
@@ -218,6 +228,7 @@ qzo_status qzo_export_write(qzo_export_report *out, qzo_workbench *bench,
     qzo_safetensors *delta = NULL;
     const double none = (double)NAN;
     *out = (qzo_export_report){.tuned = {none, none}, .exported = {none, none}};
+    QZO_TRY(check_kind(spec, request));
     if (request->evaluate)
         QZO_TRY(qzo_workbench_prepare(bench, spec));
     else

@@ -1,6 +1,8 @@
 /* A trial's groups of trainable values: its settings as the model and the optimizer want them. */
 #include "trial/group_settings.h"
 
+#include "weights/bnb_quantize.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,7 +56,7 @@ static qzo_keep keep_of(const char *name) {
 }
 
 qzo_training qzo_trial_spec_training(const qzo_trial_spec *spec) {
-    qzo_training training = {0};
+    qzo_training training = {.quantize = qzo_bnb_kind_find(spec->quantize)};
     for (int kind = 0; kind < QZO_GROUP_COUNT; kind++) {
         const qzo_group_settings *group = &spec->group[kind];
         training.groups[kind] =

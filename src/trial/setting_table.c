@@ -9,6 +9,7 @@
 #include "optim/lr_schedule.h"
 #include "optim/rules.h"
 #include "trial/trial_spec.h"
+#include "weights/bnb_quantize.h"
 
 #include <math.h>
 #include <string.h>
@@ -28,6 +29,11 @@ static const char *update_rule_choice(int index) {
 
 static const char *compat_choice(int index) {
     return qzo_cores[index] ? qzo_cores[index]->name : NULL;
+}
+
+static const char *quantize_choice(int index) {
+    if (index == 0) return "none";
+    return qzo_bnb_kinds[index - 1] ? qzo_bnb_kinds[index - 1]->name : NULL;
 }
 
 static const char *perturbation_choice(int index) { return qzo_perturbation_kinds[index].name; }
@@ -198,6 +204,9 @@ const qzo_setting qzo_settings[] = {
     {CHOICE(update_rule, QZO_SECTION_TRAIN, "plain", update_rule_choice, "gradients to updates")},
     {CHOICE(compat, QZO_SECTION_TRAIN, "none", compat_choice,
             "paper: its program's arithmetic, in fp16 and in place"),
+     .is_later = true},
+    {CHOICE(quantize, QZO_SECTION_TRAIN, "none", quantize_choice,
+            "linear layers of an unquantized model, at load"),
      .is_later = true},
     {INT(evaluate_every, 0, STEPS_MAX, "4000", "steps",
          "steps between evaluations; 0: only at the end")},

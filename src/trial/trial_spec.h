@@ -33,6 +33,7 @@ typedef struct qzo_trial_spec {
     qzo_digest task_digest;
     qzo_digest fork_parent; /* the trial whose journal this one goes on from */
     int64_t fork_step;      /* the last step that they share; 0: it is no fork */
+    const char *quantize;   /* what linear layers become at load: qzo_bnb_kinds, or "none" */
     int64_t steps;
     int64_t batch;            /* examples per step */
     int64_t micro_batch;      /* examples per forward pass; 0 in a file means batch */

@@ -366,8 +366,11 @@ static qzo_status load_for(qzo_workbench *bench, const char *path, const qzo_tra
     return status;
 }
 
-qzo_status qzo_workbench_load_model(qzo_workbench *bench, const char *path) {
-    return load_for(bench, path, &qzo_training_default, &(qzo_adapter_settings){.targets = ""});
+qzo_status qzo_workbench_load_model(qzo_workbench *bench, const char *path,
+                                    const qzo_bnb_kind *quantize) {
+    qzo_training training = qzo_training_default;
+    training.quantize = quantize;
+    return load_for(bench, path, &training, &(qzo_adapter_settings){.targets = ""});
 }
 
 qzo_status qzo_workbench_load_for(qzo_workbench *bench, const qzo_trial_spec *spec) {

@@ -67,9 +67,10 @@ qzo_status qzo_workbench_check_trainable(const qzo_workbench *bench);
 bool qzo_workbench_holds(const qzo_workbench *bench, const qzo_trial_spec *spec);
 
 /* The model and its masters alone: for the trial's groups, enough to replay its journal; or for a
- * training of the scales alone. */
+ * training of the scales alone; quantize: what linear layers become at load, or NULL. */
 qzo_status qzo_workbench_load_for(qzo_workbench *bench, const qzo_trial_spec *spec);
-qzo_status qzo_workbench_load_model(qzo_workbench *bench, const char *path);
+qzo_status qzo_workbench_load_model(qzo_workbench *bench, const char *path,
+                                    const qzo_bnb_kind *quantize);
 
 /* The same of a folder that is open already, in place of the model that was there and with the
  * adapters that were; takes dir over, also on failure. */

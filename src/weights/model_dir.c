@@ -26,6 +26,7 @@ struct qzo_model_dir {
     int64_t shard_count;
     const qzo_tensor_view **views; /* of all shards, in order of names */
     int64_t count;
+    const qzo_bnb_kind *quantize;
 };
 
 static qzo_status fail_memory(const qzo_model_dir *dir) {
@@ -250,6 +251,10 @@ void qzo_model_dir_close(qzo_model_dir *dir) {
 }
 
 const char *qzo_model_dir_path(const qzo_model_dir *dir) { return dir->path; }
+
+void qzo_model_dir_quantize(qzo_model_dir *dir, const qzo_bnb_kind *kind) { dir->quantize = kind; }
+
+const qzo_bnb_kind *qzo_model_dir_quantize_kind(const qzo_model_dir *dir) { return dir->quantize; }
 
 const json_t *qzo_model_dir_config(const qzo_model_dir *dir) { return dir->config; }
 

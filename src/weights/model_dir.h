@@ -10,6 +10,7 @@
 #include <jansson.h>
 
 typedef struct qzo_model_dir qzo_model_dir;
+typedef struct qzo_bnb_kind qzo_bnb_kind; /* bnb_quantize.h */
 
 /* Opens and checks; a tensor that stands in two shards, or that the index names and no shard holds,
  * is refused. The caller closes it; views, JSON and strings are borrowed from it. */
@@ -20,6 +21,10 @@ void qzo_model_dir_close(qzo_model_dir *dir); /* NULL is fine */
  * base model and a delta of it (`qzo export --delta`). QZO_ERR_FORMAT names a tensor that dir does
  * not have. The shards stay as they are. */
 qzo_status qzo_model_dir_overlay(qzo_model_dir *dir, const qzo_safetensors *delta);
+
+/* What whoever loads the folder makes of its linear layers; NULL: they stay as they are. */
+void qzo_model_dir_quantize(qzo_model_dir *dir, const qzo_bnb_kind *kind);
+const qzo_bnb_kind *qzo_model_dir_quantize_kind(const qzo_model_dir *dir);
 
 const char *qzo_model_dir_path(const qzo_model_dir *dir);
 const json_t *qzo_model_dir_config(const qzo_model_dir *dir);

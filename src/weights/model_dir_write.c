@@ -2,6 +2,7 @@
 
 #include "base/file_io.h"
 #include "base/file_map.h"
+#include "weights/bnb_quantize.h"
 #include "weights/safetensors_write.h"
 
 #include <dirent.h>
@@ -147,10 +148,25 @@ cleanup:
     return status;
 }
 
+/* config.json of a model that was quantized at load says so. */
+static qzo_status write_quantized_config(const qzo_model_dir *dir, const char *path) {
+    json_t *config = json_deep_copy(qzo_model_dir_config(dir));
+    json_t *settings = qzo_bnb_config(qzo_model_dir_quantize_kind(dir));
+    bool is_set =
+        config != NULL && json_object_set_new(config, "quantization_config", settings) == 0;
+    qzo_status status = is_set ? write_json(path, "config.json", config) : fail_memory(path);
+    json_decref(config);
+    return status;
+}
+
 qzo_status qzo_model_dir_write(const qzo_model_dir *dir, const qzo_tensor_changes *changes,
                                const char *path) {
-    qzo_status status = copy_others(qzo_model_dir_path(dir), path);
-    return status == QZO_OK ? write_shards(dir, changes, path) : status;
+    qzo_status status = QZO_OK;
+    QZO_TRY(copy_others(qzo_model_dir_path(dir), path));
+    QZO_TRY(write_shards(dir, changes, path));
+    if (qzo_model_dir_quantize_kind(dir) != NULL) QZO_TRY(write_quantized_config(dir, path));
+cleanup:
+    return status;
 }
 
 /* --- the changes alone --- */

@@ -74,6 +74,8 @@ typedef struct qzo_gptq_tensor {
     qzo_tensor_view scales;        /* (group_count, out_features), the initial values */
 } qzo_gptq_tensor;
 
+enum { QZO_BNB_MADE_COUNT = 3 };
+
 /* bitsandbytes 4-bit; bnb_decode.h has the layout. */
 typedef struct qzo_bnb_tensor {
     const uint8_t *codes; /* (out_features, in_features / 2) */
@@ -85,6 +87,8 @@ typedef struct qzo_bnb_tensor {
     int64_t nested_block; /* 0: absmax is not quantized */
     float nested_offset;
     const qzo_tensor_view *state; /* the settings beside the codes, as the file has them */
+    const qzo_tensor_view *made;  /* codes, levels and state (QZO_BNB_MADE_COUNT) that were made at
+                                     load and stand in no file; NULL: they were read */
 } qzo_bnb_tensor;
 
 typedef struct qzo_aqlm_tensor {

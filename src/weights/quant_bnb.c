@@ -189,6 +189,20 @@ static qzo_status take_out(qzo_tensor_changes *changes, const qzo_tensor_view *v
     return qzo_tensor_changes_put(changes, &gone);
 }
 
+/* Tensors that no file has yet, as the library would have saved them. */
+static qzo_status put_made(qzo_tensor_changes *changes, const qzo_tensor_view *made) {
+    qzo_status status = QZO_OK;
+    for (int i = 0; status == QZO_OK && i < QZO_BNB_MADE_COUNT; i++) {
+        qzo_tensor_view copy = made[i];
+        uint8_t *data = malloc(copy.size_bytes);
+        if (data == NULL) return qzo_fail(QZO_ERR_MEMORY, "tensor %s: out of memory", copy.name);
+        memcpy(data, made[i].data, copy.size_bytes);
+        copy.data = data;
+        status = qzo_tensor_changes_put(changes, &copy);
+    }
+    return status;
+}
+
 /* In fp32, which the library reads; an absmax that was quantized is stored plainly. */
 static qzo_status write_values(qzo_tensor_changes *changes, const qzo_qtensor *weight,
                                const float *values) {
@@ -205,6 +219,7 @@ static qzo_status write_values(qzo_tensor_changes *changes, const qzo_qtensor *w
     changed.dtype = QZO_DTYPE_F32;
     changed.data = data;
     QZO_TRY(qzo_tensor_changes_put(changes, &changed));
+    if (bnb->made != NULL) QZO_TRY(put_made(changes, bnb->made));
     if (bnb->nested_block == 0) goto cleanup;
     QZO_TRY(take_out(changes, &bnb->nested_absmax));
     QZO_TRY(take_out(changes, &bnb->nested_levels));
