@@ -123,6 +123,14 @@ static void a_product_of_several_tiles_is_within_its_bound(void **state) {
     check_product(&there, 1, 2, "many outputs, few rows");
     drop_weight(&there);
     test_weight_release(&weight);
+    test_weight others[] = {test_weight_bnb(1608, 11008, 64),
+                            test_weight_aqlm(8, 2, false, 1608, 11008)};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        there = load_weight(&others[i]);
+        check_product(&there, 1, 2, others[i].tensor.name);
+        drop_weight(&there);
+        test_weight_release(&others[i]);
+    }
 }
 
 /* --- rows and elements --- */
