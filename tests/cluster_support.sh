@@ -63,6 +63,8 @@ ReturnToService=2
 JobRequeue=1
 KillWait=5
 KillOnBadExit=1
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 SlurmctldTimeout=30
 SlurmdTimeout=30
 CONF
@@ -71,7 +73,9 @@ CONF
         printf 'NodeName=n%d NodeHostname=n%d NodeAddr=127.0.0.1 ' "$node" "$node"
         printf 'Port=%d CPUs=%d RealMemory=1000\n' $((port + node)) "$node_cpus"
     done >>"$SLURM_CONF"
-    printf 'PartitionName=main Nodes=ALL Default=YES DefaultTime=10 State=UP\n' >>"$SLURM_CONF"
+    printf 'PartitionName=main Nodes=ALL Default=YES DefaultTime=10 PriorityTier=1 State=UP\n' \
+        >>"$SLURM_CONF"
+    printf 'PartitionName=urgent Nodes=ALL DefaultTime=10 PriorityTier=9 State=UP\n' >>"$SLURM_CONF"
     # With the other kinds of fence some ranks of old Slurm leave MPI_Init before all are ready.
     printf 'PMIxCollFence=ring\n' >"$CLUSTER/mpi.conf"
 }

@@ -1,4 +1,4 @@
-# ctest: timeout=90
+# ctest: timeout=240
 # Parking by signal and by Slurm itself: the job is requeued, goes on where it was and ends with the
 # table and the journals of an undisturbed run. A cancelled job stays cancelled, and the same sbatch
 # line continues it.
@@ -31,7 +31,16 @@ ends_with COMPLETED 0 60
 restarts 2
 same_as_calm "after USR2 and TERM"
 
-# What an administrator or a preempting job does.
+# A job of a partition with a higher priority wants the nodes.
+start_job
+printf '#!/bin/sh\nsleep 1\n' >urgent
+run 0 sbatch --partition=urgent --nodes=2 --ntasks-per-node=2 --output=urgent.log urgent
+wait_for 20 "preemption" grep -qs 'Slurm ended the job before its time' "$job_log"
+ends_with COMPLETED 0 60
+restarts 1
+same_as_calm "after preemption"
+
+# What an administrator does.
 start_job
 run 0 scontrol requeue "$job"
 ends_with COMPLETED 0 60
