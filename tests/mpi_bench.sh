@@ -14,9 +14,10 @@ for phase in $phases; do says stdout "^  $phase +[0-9]+ +[0-9.]+ +[0-9.]+%"; don
 
 if command -v mpirun >/dev/null && "$QZO" --version | grep -q mpi; then
     run 0 mpirun -n 2 "$QZO" bench "$fixtures/tiny-llama" --backend cpu --rows 16 --threads 1 \
-        --task "$fixtures/tiny-task.qzt" --batch 4 --samples 3 --json
+        --task "$fixtures/tiny-task.qzt" --batch 4 --samples 3 --steps 7 --json
     for key in $phases ranks share_of_roofline rows_per_evaluation; do says stdout "\"$key\""; done
     says stdout '"samples": 3'
+    says stdout '"steps": 7'
 fi
 
 run 2 "$QZO" bench "$fixtures/tiny-llama" --backend cpu --rows 16 --task absent.qzt

@@ -43,3 +43,13 @@ run 3 env PATH="$PWD/bin:$PATH" "$QZO" doctor
 says stdout '^problem +Slurm +22.05.8, srun has no pmix'
 says stdout '^warning +PMIx fence +mixed'
 says stdout 'SLURM_PMIX_FENCE=ring'
+
+# A host with NVIDIA's driver, in a job that has no GPU.
+if ((EUID == 0)) && unshare --mount true 2>/dev/null; then
+    mkdir devices
+    cp -a /dev/null /dev/zero /dev/random /dev/urandom devices
+    run 0 unshare --mount --propagation=private sh -c 'mount -t tmpfs tmpfs /dev &&
+        cp -a devices/* /dev && touch /dev/nvidiactl && exec "$0" doctor' "$QZO"
+    says stdout '^warning +GPUs +none: '
+    says stdout '-> this host has a driver .*--gpus-per-node'
+fi

@@ -416,7 +416,7 @@ static qzo_status spec_of(qzo_trial_spec *out, const qzo_options *options) {
     if (options->batch > 0) out->batch = options->batch;
     if (options->sample_count > 0) out->samples_per_step = options->sample_count;
     out->eval_batch = out->batch; /* no evaluation: its workspace must not be the larger one */
-    out->steps = STEPS_DEFAULT;
+    out->steps = options->step_count > 0 ? options->step_count : STEPS_DEFAULT;
     return qzo_trial_spec_complete(out);
 }
 

@@ -13,6 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
+
+#define DRIVER_DEVICE "/dev/nvidiactl" /* there wherever the driver is loaded */
 
 enum { LINE_BYTES = 512, GATHER_COUNT = 200, RECORD_BYTES = 32 };
 
@@ -122,7 +125,12 @@ static void find_devices(qzo_findings *findings, const qzo_peer *peers, int size
     const qzo_cuda_module *module = NULL;
     int count = 0;
     if (qzo_cuda_available() != QZO_OK) {
-        qzo_finding_add(findings, "GPUs", "none: %s", qzo_error_message());
+        qzo_finding *none = qzo_finding_add(findings, "GPUs", "none: %s", qzo_error_message());
+        if (access(DRIVER_DEVICE, F_OK) == 0)
+            qzo_finding_advise(none, QZO_FINDING_WARNING,
+                               "this host has a driver for NVIDIA's GPUs: ask Slurm for them "
+                               "(--gpus-per-node), and look at CUDA_VISIBLE_DEVICES; `qzo "
+                               "--version` must name cuda");
         return;
     }
     if (qzo_cuda_module_open(&module) != QZO_OK || module->device_count(&count) != QZO_OK) {

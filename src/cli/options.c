@@ -131,6 +131,8 @@ static const option_entry entries[] = {
      "examples of such a step (default: 16)"},
     {"samples", KIND_INT, offsetof(qzo_options, sample_count), "N", 1, 1 << 16, " bench ", false,
      "pairs of evaluations of such a step (default: 1)"},
+    {"steps", KIND_INT, offsetof(qzo_options, step_count), "N", 1, 1 << 20, " bench ", false,
+     "steps that are timed (default: 5)"},
     {"records", KIND_INT, offsetof(qzo_options, record_count), "N", 1, 1 << 16, " bench ", false,
      "records of the update that is measured (default: 1)"},
     {"check", KIND_FLAG, offsetof(qzo_options, check), NULL, 0, 0, " replay report ", false,

@@ -70,6 +70,7 @@ typedef struct qzo_options {
     int64_t row_count;     /* bench's --rows; 0: its default */
     int64_t batch;         /* bench's --batch and --samples; 0: a trial's default */
     int64_t sample_count;
+    int64_t step_count;   /* bench's --steps; 0: 5 */
     int64_t record_count; /* bench's --records; 0: 1 */
 
     const char *shell_name; /* bash|zsh of completion */
