@@ -162,6 +162,16 @@ says stderr "trial $trial \($id\) is stopped by the decisions, finished by its j
 # A job that is about to end starts no rung after the first, whose time it does not know yet.
 run 75 "$QZO" run hyperband.yaml --out short --threads 1 --end-time "$(date +%s)"
 says stderr 'would not end before the job'
+# The next start knows it from timing/: at 100 s per step none of 2 steps ends in 150 s.
+begun=$(find short/trials -name '*.qzj' | wc -l)
+for moment in '"started", "step": 0, "ranks": 1, "seconds": 0' \
+    '"rung", "step": 2, "ranks": 1, "seconds": 200'; do
+    printf '{"event": %s.5, "step_seconds": 0}\n' "$moment" >>"short/timing/$id.jsonl"
+done
+run 75 "$QZO" run hyperband.yaml --out short --threads 1 --end-time "$(($(date +%s) + 150))"
+says stderr '2 steps would not end before the job'
+[[ $(find short/trials -name '*.qzj' | wc -l) == "$begun" ]] || fail "a rung was started"
+rm "short/timing/$id.jsonl"
 run 0 "$QZO" run hyperband.yaml --out short --threads 1 --end-time "$(($(date +%s) + 3600))"
 run 0 "$QZO" report short --csv --check
 same hyperband.csv stdout "the table of a job that had to stop early"

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "comm/comm_nccl.h"
+#include "sweep/pace.h"
 #include "sweep/results.h"
 #include "trial/trial.h"
 
@@ -260,6 +261,8 @@ qzo_status qzo_dispatch(const qzo_dispatch_settings *settings) {
         status = qzo_benches_open(&d.benches, settings->backend, settings->residency.kept_count);
     QZO_TRY(qzo_comm_worst_status(world, status));
     d.benches.free_since = settings->started_at;
+    if (is_world_root(&d) && settings->end_time > 0)
+        d.step_seconds_max = qzo_pace_read(settings->schedule->listing, settings->folder, larger);
     while (status == QZO_OK && larger > 0) {
         d.group_size = larger;
         if (is_world_root(&d) && d.group != NULL)

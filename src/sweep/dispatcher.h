@@ -48,7 +48,7 @@ typedef struct dispatcher {
     double progress_at;
     /* rank 0 of the world */
     leader *leaders;         /* (group_count) */
-    double step_seconds_max; /* of any trial so far */
+    double step_seconds_max; /* of any trial so far, in earlier starts too */
     bool out_of_time;        /* what is left would end after the job */
     int own_answer;          /* message_kind for group 0; 0: none yet */
     int64_t own_trial, own_until;

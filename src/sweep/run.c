@@ -182,16 +182,10 @@ static qzo_status create_folders(const run *r) {
     return QZO_OK;
 }
 
-static bool listing_has(const qzo_listing *listing, const qzo_digest *id) {
-    for (int64_t i = 0; i < listing->trial_count; i++)
-        if (qzo_digest_equal(&listing->trials[i].id, id)) return true;
-    return false;
-}
+static int by_bytes(const void *a, const void *b) { return memcmp(a, b, sizeof(qzo_digest)); }
 
-static bool grid_has(const qzo_grid *grid, const qzo_digest *id) {
-    for (int64_t i = 0; i < grid->trial_count; i++)
-        if (qzo_digest_equal(&grid->trials[i].id, id)) return true;
-    return false;
+static bool has_id(const qzo_digest *sorted, int64_t count, const qzo_digest *id) {
+    return bsearch(id, sorted, (size_t)count, sizeof *sorted, by_bytes) != NULL;
 }
 
 static void name_trial(const char *what, const qzo_digest *id, char *const *keys_or_null,
@@ -218,9 +212,17 @@ static bool has_journal(const run *r, const qzo_digest *id) {
 /* What a changed sweep file adds and drops; nothing of it is deleted. */
 static void report_changes(const run *r, const qzo_listing *listing) {
     int64_t added = 0, came_back = 0, dropped = 0, listed = qzo_listing_asked(listing);
+    int64_t asked = r->grid->trial_count;
+    qzo_digest *before = calloc((size_t)listed + 1, sizeof *before);
+    qzo_digest *now = calloc((size_t)asked + 1, sizeof *now);
+    if (before == NULL || now == NULL) goto cleanup; /* what is lost is a line of the log */
+    for (int64_t i = 0; i < listed; i++) before[i] = listing->trials[i].id;
+    for (int64_t i = 0; i < asked; i++) now[i] = r->grid->trials[i].id;
+    qsort(before, (size_t)listed, sizeof *before, by_bytes);
+    qsort(now, (size_t)asked, sizeof *now, by_bytes);
     for (int64_t i = 0; i < r->grid->trial_count; i++) {
         const qzo_grid_trial *trial = &r->grid->trials[i];
-        if (listing_has(listing, &trial->id)) continue;
+        if (has_id(before, listed, &trial->id)) continue;
         bool is_back = has_journal(r, &trial->id);
         if ((is_back ? ++came_back : ++added) > NAMED_TRIALS_MAX) continue;
         name_trial(is_back ? "asked for again, results kept" : "new trial", &trial->id, NULL,
@@ -228,7 +230,7 @@ static void report_changes(const run *r, const qzo_listing *listing) {
     }
     for (int64_t i = 0; i < listed; i++) {
         const qzo_listed_trial *trial = &listing->trials[i];
-        if (grid_has(r->grid, &trial->id) || ++dropped > NAMED_TRIALS_MAX) continue;
+        if (has_id(now, asked, &trial->id) || ++dropped > NAMED_TRIALS_MAX) continue;
         name_trial("no longer asked for, results kept", &trial->id, listing->swept_keys, NULL,
                    trial->values, listing->swept_count);
     }
@@ -237,6 +239,9 @@ static void report_changes(const run *r, const qzo_listing *listing) {
             "the sweep file changed: %lld new trials, %lld asked for again, %lld no longer "
             "asked for",
             (long long)added, (long long)came_back, (long long)dropped);
+cleanup:
+    free(before);
+    free(now);
 }
 
 static qzo_status write_sweep_copy(const run *r) {
