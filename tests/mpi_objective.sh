@@ -23,19 +23,15 @@ import tiny_language
 for text, label in rows:
     print(json.dumps({"text": text, "answer": ("no", "yes")[label]}))
 PY
-run 0 "$python" "$QZO_SOURCE/tools/prepare_task.py" rows.jsonl long.qzt --loss lm --metric f1 \
-    --tokenizer "$QZO_SOURCE/tests/fixtures/tiny-llama" --template '{text} ?' \
-    --answer ' {answer} .' --train 400 --dev $DEV_EXAMPLES --test 0
-PYTHONPATH=$QZO_SOURCE/tools "$python" - <<'PY'
-from safetensors import safe_open
-
-import prepare_task
-
-with safe_open("long.qzt", framework="numpy") as task:
-    tensors = {name: task.get_tensor(name) for name in task.keys()}
-    metadata = {key: value for key, value in task.metadata().items() if key != "checksum"}
-prepare_task.write_task("f1.qzt", tensors, metadata | {"max_new_tokens": "3"})
-PY
+# prepare FILE [OPTION...]
+prepare() {
+    local file=$1
+    shift
+    run 0 "$python" "$QZO_SOURCE/tools/prepare_task.py" rows.jsonl "$file" --loss lm --metric f1 \
+        --tokenizer "$QZO_SOURCE/tests/fixtures/tiny-llama" --template '{text} ?' \
+        --answer ' {answer} .' --train 400 --dev $DEV_EXAMPLES --test 0 --name f1 "$@"
+}
+prepare f1.qzt --max-new 3
 
 # --- it learns ------------------------------------------------------------------------------------
 write_sweep sweep.yaml "steps: 60, $SETTING" "learning_rate: { values: [0, 3e-5] }" \
@@ -77,19 +73,16 @@ awk -v p="$(column stdout dev_score)" -v q="$(column stdout zero_shot_dev)" \
     'BEGIN { exit !(p > q + 0.2) }' || fail "accuracy: $(<stdout)"
 
 # --- what makes no sense --------------------------------------------------------------------------
+prepare perplexity.qzt --metric perplexity
+prepare whole.qzt --max-new 64
 PYTHONPATH=$QZO_SOURCE/tools "$python" - <<'PY'
 from safetensors import safe_open
 
 import prepare_task
 
-with safe_open("long.qzt", framework="numpy") as task:
-    tensors = {name: task.get_tensor(name) for name in task.keys()}
+with safe_open("f1.qzt", framework="numpy") as task:
+    tensors = {name: task.get_tensor(name) for name in task.keys() if "reference" not in name}
     metadata = {key: value for key, value in task.metadata().items() if key != "checksum"}
-prepare_task.write_task("perplexity.qzt", tensors, metadata | {"metric": "perplexity"})
-prepare_task.write_task("whole.qzt", tensors, metadata | {"max_new_tokens": "64"})
-for name in list(tensors):
-    if "reference" in name:
-        del tensors[name]
 prepare_task.write_task("bare.qzt", tensors, metadata)
 PY
 refused() {

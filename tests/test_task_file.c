@@ -20,7 +20,8 @@ typedef struct small_task {
     small_split split; /* the same in all three */
     int64_t piece_begin[VOCAB + 1];
     const char *version, *loss, *vocab_size, *max_length, *name;
-    bool is_later; /* with the tensors of version 2 */
+    const char *max_new_tokens, *stop, *bos; /* NULL: left out */
+    bool is_later;                           /* with the tensors of version 2 */
     uint8_t right[2];
     int64_t reference_begin[2], reference_text_begin[3];
     const char *left_out;        /* a tensor, or NULL */
@@ -70,6 +71,10 @@ static void add_metadata(tensor_writer *writer, const small_task *task) {
     tensor_writer_metadata(writer, "vocab_size", task->vocab_size);
     tensor_writer_metadata(writer, "max_length", task->max_length);
     tensor_writer_metadata(writer, "template", "free text");
+    if (task->max_new_tokens != NULL)
+        tensor_writer_metadata(writer, "max_new_tokens", task->max_new_tokens);
+    if (task->stop != NULL) tensor_writer_metadata(writer, "stop", task->stop);
+    if (task->bos != NULL) tensor_writer_metadata(writer, "bos", task->bos);
 }
 
 /* The bytes with the right checksum in place of sixteen zeros. */
@@ -289,6 +294,34 @@ static void wrong_rows_are_refused(void **state) {
     assert_refused(&task, QZO_ERR_FORMAT, "train: option 1 has 3 tokens, at most 2");
 }
 
+static void assert_generates(const small_task *task, int64_t answer_max, const char *stop,
+                             int64_t bos) {
+    size_t size_bytes = 0;
+    qzo_task *opened = NULL;
+    uint8_t *bytes = small_task_bytes(&size_bytes, task);
+    assert_ok(open_bytes(&opened, bytes, size_bytes));
+    assert_int_equal(opened->answer_max, answer_max);
+    assert_int_equal(opened->bos, bos);
+    assert_true(stop == NULL ? opened->stop == NULL : strcmp(opened->stop, stop) == 0);
+    qzo_task_close(opened);
+    free(bytes);
+}
+
+static void generation_is_mezos_unless_the_file_says_otherwise(void **state) {
+    (void)state;
+    small_task task = small_task_default();
+    assert_generates(&task, 50, "\n", -1);
+    task.max_new_tokens = "7";
+    task.stop = " .";
+    task.bos = "2";
+    assert_generates(&task, 7, " .", 2);
+    task.stop = "";
+    task.bos = "none";
+    assert_generates(&task, 7, NULL, -1);
+    task.max_new_tokens = "0";
+    assert_refused(&task, QZO_ERR_FORMAT, "\"max_new_tokens\": expected an integer in 1");
+}
+
 static void truncation_at_every_byte_is_refused(void **state) {
     (void)state;
     const small_task task = small_task_default();
@@ -369,6 +402,7 @@ int main(void) {
         folder_test(wrong_right_options_and_references_are_refused),
         folder_test(small_task_opens_at_any_alignment),
         cmocka_unit_test(fixture_opens),
+        folder_test(generation_is_mezos_unless_the_file_says_otherwise),
         folder_test(wrong_metadata_is_refused),
         folder_test(wrong_checksum_is_refused),
         folder_test(wrong_tensors_are_refused),

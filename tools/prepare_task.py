@@ -325,6 +325,12 @@ def prepare(given):
         if path:
             metadata[key] = path.name
             metadata[f"{key}_xxh3"] = xxhash.xxh3_64_hexdigest(path.read_bytes())
+    if given.max_new is not None:
+        if given.max_new < 1:
+            raise TaskError(f"--max-new: expected at least 1 token, found {given.max_new}")
+        metadata["max_new_tokens"] = str(given.max_new)
+    if given.stop is not None:
+        metadata["stop"] = given.stop
     if given.shots:
         metadata["shots"] = str(given.shots)
     if given.shuffle_labels is not None:
@@ -370,7 +376,11 @@ def parser_of():
     parser.add_argument("--options", type=unescaped, nargs="+", help="candidates, label 0 first")
     parser.add_argument("--answer", type=unescaped, help="template of the right answer (--loss lm)")
     parser.add_argument("--loss", choices=("classification", "lm"))
-    parser.add_argument("--metric", choices=("accuracy", "f1", "exact_match"))
+    parser.add_argument("--metric", choices=("accuracy", "f1", "exact_match", "perplexity"))
+    parser.add_argument("--max-new", type=int, metavar="N",
+                        help="tokens of a generated answer, at most (default: 50)")
+    parser.add_argument("--stop", type=unescaped, metavar="TEXT",
+                        help="what such an answer ends before (default: \\n; '': nothing)")
     parser.add_argument("--label-field")
     parser.add_argument("--train", type=int, default=1000)
     parser.add_argument("--dev", type=int, help="default: the task's, 500 for most")
