@@ -13,7 +13,8 @@ static bool same_kind(const qzo_trial_spec *a, const qzo_trial_spec *b) {
     return qzo_training_equal(&training_a, &training_b) &&
            qzo_adapter_settings_equal(&adapters_a, &adapters_b) &&
            a->micro_batch == b->micro_batch && a->eval_batch == b->eval_batch &&
-           strcmp(a->model_path, b->model_path) == 0 && strcmp(a->task_path, b->task_path) == 0;
+           strcmp(a->compat, b->compat) == 0 && strcmp(a->model_path, b->model_path) == 0 &&
+           strcmp(a->task_path, b->task_path) == 0;
 }
 
 static qzo_kind *find(const qzo_kinds *kinds, const qzo_trial_spec *spec) {
