@@ -1,4 +1,4 @@
-/* ctest: labels=gpu timeout=120
+/* ctest: labels=gpu timeout=120 emulated
  * The NCCL transport on one device (NCCL takes one rank per device): gathers give the bytes of the
  * group it stands on, below and above what it keeps buffers for, many times in a row. 77 (skipped)
  * where there is no device. */

@@ -15,6 +15,7 @@
 /* --- memory --- */
 
 static constexpr size_t DEVICE_BYTES = (size_t)16 << 30;
+static constexpr int DEVICES = 4;
 static constexpr size_t ALIGNMENT_BYTES = 256;
 static constexpr int UNSET_BYTE = 0xff; /* what is read before it is written shows as NaN */
 
@@ -120,18 +121,23 @@ cudaError_t cudaDriverGetVersion(int *version) {
 
 cudaError_t cudaRuntimeGetVersion(int *version) { return cudaDriverGetVersion(version); }
 
+/* Devices differ by their names alone. As on a real machine, a process may be shown fewer. */
 cudaError_t cudaGetDeviceCount(int *count) {
-    *count = 1;
+    const char *visible = std::getenv("CUDA_VISIBLE_DEVICES");
+    *count = visible == nullptr ? DEVICES : 1;
     return cudaSuccess;
 }
 
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidValue; }
+cudaError_t cudaSetDevice(int device) {
+    return device < DEVICES ? cudaSuccess : cudaErrorInvalidValue;
+}
 
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int) {
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int device) {
     *out = {};
     std::snprintf(out->name, sizeof out->name, "emulated on the host");
     out->major = 9;
     out->multiProcessorCount = 1;
+    out->uuid.bytes[0] = (char)(device + 1);
     return cudaSuccess;
 }
 

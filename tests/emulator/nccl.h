@@ -1,8 +1,13 @@
-/* Stands in for NCCL's header in nccl_states.c, which has the functions: what comm_nccl.c uses. */
+/* Stands in for NCCL's header: what comm_nccl.c uses. nccl_emulator.cpp has the functions of the
+ * emulated module, nccl_states.c others that fail by a script. */
 #ifndef QZO_TESTS_EMULATOR_NCCL_H
 #define QZO_TESTS_EMULATOR_NCCL_H
 
 #include "cuda_runtime_api.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 typedef struct ncclComm *ncclComm_t;
 
@@ -39,5 +44,9 @@ ncclResult_t ncclAllGather(const void *mine, void *all, size_t count, ncclDataTy
 ncclResult_t ncclCommFinalize(ncclComm_t comm);
 ncclResult_t ncclCommDestroy(ncclComm_t comm);
 ncclResult_t ncclCommAbort(ncclComm_t comm);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
