@@ -18,79 +18,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import tokenizers
 import xxhash
 
 import tensor_file
 import token_pieces
+from task_encoder import MAX_NEW_TOKENS, Encoder
 from task_protocol import TASKS, Example
 from task_rows import TaskError, hub_rows, read_file, source_files, task_rows
 
 DEV, TEST = 500, 1000
-
-
-class Encoder:
-    """Rows to token ids: MeZO's rules for option lengths and truncation."""
-
-    def __init__(self, folder, bos, max_length):
-        folder = Path(folder)
-        path = folder / "tokenizer.json"
-        if not path.exists():
-            raise TaskError(f"{path}: expected a tokenizer of Hugging Face, found none")
-        self.tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        self.tokenizer.no_padding()
-        self.tokenizer.no_truncation()
-        self.digest = xxhash.xxh3_64_hexdigest(path.read_bytes())
-        config = self.json_of(folder / "config.json")
-        self.vocab_size = config.get("vocab_size") or self.tokenizer.get_vocab_size()
-        self.bos = self.find_bos(bos, config, self.json_of(folder / "tokenizer_config.json"))
-        self.max_length = max_length
-
-    @staticmethod
-    def json_of(path):
-        return json.loads(path.read_text()) if path.exists() else {}
-
-    def find_bos(self, wanted, config, tokenizer_config):
-        """The id put before each row, or None. auto: what tokenizer_config.json says
-        (add_bos_token), else what the tokenizer does on its own, else what its kind does:
-        SentencePiece puts one, byte-level BPE none."""
-        if wanted == "no":
-            return None
-        token = tokenizer_config.get("bos_token")
-        token = token.get("content") if isinstance(token, dict) else token
-        bos = self.tokenizer.token_to_id(token) if token else config.get("bos_token_id")
-        if wanted == "yes" and bos is None:
-            raise TaskError("--bos yes: expected bos_token in tokenizer_config.json or "
-                            "bos_token_id in config.json, found neither")
-        if wanted == "yes" or bos is None:
-            return bos
-        if "add_bos_token" in tokenizer_config:
-            return bos if tokenizer_config["add_bos_token"] else None
-        own = self.tokenizer.encode("a", add_special_tokens=True).ids
-        plain = self.tokenizer.encode("a", add_special_tokens=False).ids
-        if own != plain:
-            return bos if own[0] == bos else None
-        return bos if token_pieces.kind_of(self.tokenizer) == "sentencepiece" else None
-
-    def ids(self, text):
-        text = text.lstrip().strip(" ")
-        ids = self.tokenizer.encode(text, add_special_tokens=False).ids
-        return ids if self.bos is None else [self.bos] + ids
-
-    def option(self, prompt, candidate):
-        """(ids, answer tokens) of prompt + candidate; the left of a long prompt is dropped."""
-        ids = self.ids(prompt + candidate)
-        answer = len(ids) - len(self.ids(prompt))
-        if len(ids) > self.max_length:
-            kept = self.max_length - (self.bos is not None)
-            ids = ([] if self.bos is None else [self.bos]) + ids[len(ids) - kept :]
-        if not 1 <= answer < len(ids):
-            raise TaskError(f"option {candidate!r} after {prompt[-60:]!r}: expected an answer of 1 "
-                            f"to {len(ids) - 1} tokens, found {answer}")
-        if max(ids) >= self.vocab_size:
-            raise TaskError(f"expected token ids below vocab_size {self.vocab_size}, "
-                            f"found {max(ids)}")
-        return ids, answer
 
 
 class Template:
@@ -166,11 +102,26 @@ def split_rows(train_rows, test_rows, given, dev_count):
     return train, dev, permuted(test_rows, given.test, given.seed)
 
 
-def with_demonstrations(examples, shots):
-    """In-context learning: each prompt after the same demonstrations, with their right answers."""
+def demonstrated(shots):
+    """What stands before a prompt: right answers to other examples."""
     texts = [(shot.prompt + shot.candidates[shot.right[0]]).strip() for shot in shots]
-    before = "".join(text + "\n\n" for text in texts)
-    return [example._replace(prompt=before + example.prompt) for example in examples]
+    return "\n\n".join(texts).strip() + "\n\n" if texts else ""
+
+
+def demonstrations(examples, rows, make, given):
+    """In-context learning as MeZO does it: each of `examples` gets the first --shots of a
+    permutation of its own, whose seed is one of a row of draws; shared, all get those of the
+    permutation that the training examples come from."""
+    count, seed = given.shots, given.seed
+    if count == 0:
+        return [""] * len(examples)
+    if len(rows) < count:
+        raise TaskError(f"--shots {count}: only {len(rows)} training examples")
+    seeds = np.random.RandomState(seed).randint(0, 10000, len(examples))
+    seeds = np.full_like(seeds, seed) if given.shots_shared else seeds
+    texts = {seed: demonstrated([make(row) for row in permuted(rows, count, seed)])
+             for seed in set(seeds.tolist())}
+    return [texts[seed] for seed in seeds.tolist()]
 
 
 def shuffled_labels(gold, seed):
@@ -187,13 +138,28 @@ def shuffled_labels(gold, seed):
     return out
 
 
-def split_tensors(name, examples, encoder, shuffle_seed=None):
+def row_limit(encoder, example, prompt_only):
+    """The longest row of a generated answer: MeZO leaves room for MAX_NEW_TOKENS behind the answer
+    where it is trained, behind the prompt where it will be generated."""
+    if encoder.max_length <= MAX_NEW_TOKENS + 1:
+        raise TaskError(f"--max-length {encoder.max_length}: answers are generated, so expected "
+                        f"more than {MAX_NEW_TOKENS + 1}")
+    most = encoder.max_length - MAX_NEW_TOKENS
+    if not prompt_only:
+        return most
+    text = example.prompt + example.candidates[0]
+    return most + len(encoder.ids(text)) - len(encoder.ids(example.prompt))
+
+
+def split_tensors(name, examples, encoder, is_generated, before=None, shuffle_seed=None):
     option_begin, token_begin, answers, gold, right, tokens = [0], [0], [], [], [], []
     for number, example in enumerate(examples):
         if not example.right:
             raise TaskError(f"{name} example {number}: expected a right candidate, found none")
+        most = row_limit(encoder, example, name != "train") if is_generated else None
         for place, candidate in enumerate(example.candidates):
-            ids, answer = encoder.option(example.prompt, candidate)
+            ids, answer = encoder.option(before[number] if before else "", example.prompt,
+                                         candidate, most)
             tokens.extend(ids)
             token_begin.append(len(tokens))
             answers.append(answer)
@@ -305,13 +271,15 @@ def prepare(given):
     if not train or not dev:
         raise TaskError(f"{train_file}: expected rows for train and dev, found {len(train)} and "
                         f"{len(dev)}")
-    shots = train[: given.shots]
-    if len(shots) < given.shots or len(train) == len(shots):
-        raise TaskError(f"--shots {given.shots}: only {len(train)} training examples")
-    train = train[len(shots) :]
-    dev, test = with_demonstrations(dev, shots), with_demonstrations(test, shots)
-    tensors = {**split_tensors("train", train, encoder, given.shuffle_labels),
-               **split_tensors("dev", dev, encoder), **split_tensors("test", test, encoder),
+    # Dev examples, and test examples where there is one file, are training rows themselves.
+    shown = task["rows"][0] if task["rows"][1] is not None else parts[0]
+    generated = task["metric"] in ("f1", "exact_match")
+    tensors = {**split_tensors("train", train, encoder, generated,
+                               shuffle_seed=given.shuffle_labels),
+               **split_tensors("dev", dev, encoder, generated,
+                               demonstrations(dev, parts[0], task["make"], given)),
+               **split_tensors("test", test, encoder, generated,
+                               demonstrations(test, shown, task["make"], given)),
                **piece_tensors(encoder)}
     later = any(name.endswith((".right", ".reference_bytes")) for name in tensors)
     metadata = {"qzo_task_version": "2" if later else "1", "name": task["name"],
@@ -332,14 +300,14 @@ def prepare(given):
     if given.stop is not None:
         metadata["stop"] = given.stop
     if given.shots:
-        metadata["shots"] = str(given.shots)
+        metadata["shots"] = f"{given.shots}{' shared' if given.shots_shared else ''}"
     if given.shuffle_labels is not None:
         metadata["shuffled_labels"] = str(given.shuffle_labels)
     write_task(given.out, tensors, metadata)
-    report(given, task, tensors, (train, dev, test))
+    report(given, task, tensors, (train, dev, test), encoder.filled)
 
 
-def report(given, task, tensors, parts):
+def report(given, task, tensors, parts, filled):
     answers = tensors["train.answer_tokens"]
     rows = np.concatenate([np.diff(tensors[f"{name}.token_begin"])
                            for name in ("train", "dev", "test")])
@@ -349,6 +317,9 @@ def report(given, task, tensors, parts):
     if np.any(rows == given.max_length):
         print(f"{np.count_nonzero(rows == given.max_length)} of {len(rows)} rows have "
               f"{given.max_length} tokens: their left may be cut off")
+    if filled:
+        print(f"{filled} rows are all answer but for their first token: --max-length "
+              f"{given.max_length} is short for this task")
     if task["rows"][1] is None:
         print(f"train, dev and test all come from {task['files'][0]}, which has no training split "
               "beside it: the scores are not those of the published splits")
@@ -357,6 +328,12 @@ def report(given, task, tensors, parts):
 def unescaped(text):
     """\\n, \\t and \\\\ as the shell cannot type them."""
     return text.replace("\\\\", "\0").replace("\\n", "\n").replace("\\t", "\t").replace("\0", "\\")
+
+
+def bos_choice(text):
+    if text in ("auto", "yes", "no") or text.isdigit():
+        return text
+    raise argparse.ArgumentTypeError(f"expected auto, yes, no or a token id, found {text!r}")
 
 
 def parser_of():
@@ -387,9 +364,13 @@ def parser_of():
     parser.add_argument("--test", type=int, default=TEST)
     parser.add_argument("--seed", type=int, default=0, help="of the permutation")
     parser.add_argument("--shots", type=int, default=0, metavar="K",
-                        help="put the first K training examples before every dev and test prompt")
+                        help="put K training examples with their answers before every dev and "
+                        "test prompt, drawn for each prompt anew as MeZO does")
+    parser.add_argument("--shots-shared", action="store_true",
+                        help="the same K for all: the first of the training examples")
     parser.add_argument("--max-length", type=int, default=2048)
-    parser.add_argument("--bos", default="auto", choices=("auto", "yes", "no"))
+    parser.add_argument("--bos", default="auto", type=bos_choice, metavar="auto|yes|no|ID",
+                        help="the token put before each row")
     parser.add_argument("--shuffle-labels", type=int, metavar="SEED",
                         help="permute the training labels, for a control experiment")
     parser.add_argument("--name")

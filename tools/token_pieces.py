@@ -8,12 +8,14 @@ before the first word. By kind of tokenizer:
     SentencePiece       U+2581 is a space, <0xXX> is that byte
     WordLevel           a space and the word, since splitting at spaces has dropped it
 """
+import functools
 import json
 import re
 
 BYTE_PIECE = re.compile(r"^<0x([0-9A-Fa-f]{2})>$")
 
 
+@functools.cache
 def byte_level_map():
     """The characters that byte-level BPE writes for the 256 bytes: printable Latin-1 stands for
     itself, the others follow from U+0100 in ascending order."""
