@@ -51,8 +51,9 @@ mv stdout eval.json
 python3 - folder.json eval.json <<'TEXT' || fail "$(<eval.json) is not what $(<folder.json) says"
 import json, sys
 export, found = (json.load(open(path)) for path in sys.argv[1:])
-assert found["splits"]["dev"]["score"] == export["exported_dev_score"]
-assert found["splits"]["dev"]["loss"] == export["exported_dev_loss"]
+name = next(name for name in found["results"] if name.endswith("_dev"))
+assert found["results"][name]["acc,none"] == export["exported_dev_score"]
+assert found["results"][name]["loss,none"] == export["exported_dev_loss"]
 assert export["dev_loss"] != export["exported_dev_loss"]
 assert 0 < export["surviving"] <= export["changed"] <= export["values"]
 TEXT

@@ -19,13 +19,14 @@
 
 /* The last counter word. */
 enum {
-    QZO_PURPOSE_NOISE = 0,  /* directions of perturbation */
-    QZO_PURPOSE_SEED = 1,   /* seeds of perturbations from a trial's seed */
-    QZO_PURPOSE_DATA = 2,   /* order of the examples */
-    QZO_PURPOSE_TIME = 3,   /* timesteps of diffusion models */
-    QZO_PURPOSE_INIT = 4,   /* initial values of added parameters */
-    QZO_PURPOSE_SEARCH = 5, /* settings of a random search */
-    QZO_PURPOSE_TOKEN = 6   /* tokens that are drawn when a model continues a text */
+    QZO_PURPOSE_NOISE = 0,    /* directions of perturbation */
+    QZO_PURPOSE_SEED = 1,     /* seeds of perturbations from a trial's seed */
+    QZO_PURPOSE_DATA = 2,     /* order of the examples */
+    QZO_PURPOSE_TIME = 3,     /* timesteps of diffusion models */
+    QZO_PURPOSE_INIT = 4,     /* initial values of added parameters */
+    QZO_PURPOSE_SEARCH = 5,   /* settings of a random search */
+    QZO_PURPOSE_TOKEN = 6,    /* tokens that are drawn when a model continues a text */
+    QZO_PURPOSE_BOOTSTRAP = 7 /* examples of a resample */
 };
 
 typedef struct qzo_philox_block {

@@ -12,7 +12,7 @@ static const struct {
     const char *argument, *pattern;
 } patterns[] = {
     {"DIR", "/"},  {"MODEL", "/"},           {"PATH", "/"},
-    {"FILE", "*"}, {"SWEEP.yaml", "*.y*ml"}, {"TASK", "*.qzt"},
+    {"FILE", "*"}, {"SWEEP.yaml", "*.y*ml"}, {"TASK...", "*.qzt"},
 };
 
 static const char *pattern_of(const char *argument, size_t length) {

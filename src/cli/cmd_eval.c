@@ -1,105 +1,203 @@
-/* qzo eval MODEL TASK: zero-shot loss and score of a model folder, quantized or not. */
+/* qzo eval MODEL TASK...: loss and score of a model folder, or of a trial's tuned scales. */
 #include "cli/cli.h"
+#include "cli/eval_report.h"
+#include "cli/recorded_trial.h"
 
-#include "trial/evaluate.h"
-#include "trial/trial_spec.h"
-#include "trial/workbench.h"
+#include "trial/replay.h"
 
+#include <errno.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
-typedef struct split_result {
-    int64_t example_count;
-    double score, loss;
-} split_result;
+enum { RESULTS_MAX = 2 * QZO_TASKS_MAX, TRIAL_TEXT_BYTES = 4352 };
 
-static bool never(void *context) {
-    (void)context;
-    return false;
+typedef struct evaluation {
+    const qzo_options *options;
+    qzo_backend *backend;
+    qzo_workbench bench;
+    qzo_recorded_trial trial; /* zeroed where the model is a folder */
+    qzo_trial_spec spec;
+    char trial_text[TRIAL_TEXT_BYTES];
+    qzo_task *tasks[QZO_TASKS_MAX]; /* opened for the results: the bench closes its own */
+    qzo_eval_result results[RESULTS_MAX];
+    int64_t result_count;
+} evaluation;
+
+/* --- the model --- */
+
+static qzo_status set_path(char **out, const char *path) {
+    free(*out);
+    *out = strdup(path);
+    return *out != NULL ? QZO_OK : qzo_fail(QZO_ERR_MEMORY, "out of memory for a path");
 }
 
-static void nothing(void *context) { (void)context; }
-
-static qzo_status evaluate(qzo_workbench *bench, const qzo_trial_spec *spec,
-                           split_result results[QZO_SPLIT_COUNT]) {
+static qzo_status open_trial(evaluation *e) {
     qzo_status status = QZO_OK;
-    qzo_comm *alone = NULL;
-    qzo_trial_hooks hooks = {.should_park = never, .poll = nothing};
-    QZO_TRY(qzo_comm_local_open(&alone));
-    QZO_TRY(qzo_workbench_prepare(bench, spec));
-    qzo_workbench_log_load(bench, QZO_LOG_INFO);
-    QZO_TRY(bench->backend->ops->copy(bench->backend, bench->masters, bench->initial,
-                                      (size_t)bench->model->value_count * sizeof(float)));
-    for (int s = QZO_SPLIT_DEV; s < QZO_SPLIT_COUNT; s++) {
-        const qzo_split *split = &bench->task->splits[s];
-        results[s].example_count = split->example_count;
-        if (split->example_count == 0) continue;
-        QZO_TRY(qzo_evaluate_split(&results[s].score, &results[s].loss, bench, alone, split,
-                                   spec->eval_batch, QZO_OK, &hooks));
-    }
+    qzo_options of_trial = *e->options;
+    of_trial.folder = e->options->model_path;
+    of_trial.trial = e->options->eval_trial;
+    of_trial.model_path = NULL;
+    int64_t step = e->options->step;
+    if (e->options->quantize_name != NULL)
+        return qzo_fail(QZO_ERR_USAGE, "--quantize: a trial has its own; leave it out");
+    QZO_TRY(qzo_recorded_trial_open(&e->trial, &of_trial));
+    QZO_TRY(qzo_workbench_load_for(&e->bench, &e->trial.spec));
+    QZO_TRY(
+        qzo_replay_to(&step, &e->bench, &e->trial.file, &e->trial.spec, &e->trial.model_digest));
+    snprintf(e->trial_text, sizeof e->trial_text, "trial %s of %s, step %" PRId64 "%s",
+             e->trial.row->id, of_trial.folder, step,
+             e->options->step < 0 ? ", the best on dev" : "");
 cleanup:
-    qzo_comm_close(alone);
     return status;
 }
 
-/* Of a mean of 0/1 scores. */
-static double standard_error(const split_result *r) {
-    return sqrt(r->score * (1.0 - r->score) / (double)r->example_count);
+static qzo_status open_model(evaluation *e) {
+    qzo_status status = QZO_OK;
+    const qzo_backend_options backend = {.thread_count = qzo_threads(e->options, 1)};
+    QZO_TRY(qzo_backend_open(&e->backend, e->options->backend_name, &backend));
+    qzo_workbench_init(&e->bench, e->backend);
+    if (e->options->eval_trial != NULL) return open_trial(e);
+    if (e->options->step >= 0)
+        return qzo_fail(QZO_ERR_USAGE, "--step is a trial's: --trial names one");
+    qzo_trial_spec_defaults(&e->spec);
+    if (e->options->quantize_name != NULL) e->spec.quantize = e->options->quantize_name;
+    QZO_TRY(set_path(&e->spec.model_path, e->options->model_path));
+    QZO_TRY(set_path(&e->spec.task_path, e->options->task_paths[0]));
+    QZO_TRY(qzo_trial_spec_complete(&e->spec));
+    QZO_TRY(qzo_workbench_load_for(&e->bench, &e->spec));
+    QZO_TRY(e->backend->ops->copy(e->backend, e->bench.masters, e->bench.initial,
+                                  (size_t)e->bench.model->value_count * sizeof(float)));
+cleanup:
+    return status;
 }
 
-static void print_table(const qzo_workbench *bench, const split_result results[QZO_SPLIT_COUNT]) {
-    printf("%s, %s loss\n\n%-6s %9s %10s %10s %10s\n", bench->task->name, bench->task->loss,
-           "split", "examples", bench->task->metric, "std error", "loss");
-    for (int s = QZO_SPLIT_DEV; s < QZO_SPLIT_COUNT; s++)
-        if (results[s].example_count > 0)
-            printf("%-6s %9" PRId64 " %10.4f %10.4f %10.4f\n", qzo_split_name((qzo_split_kind)s),
-                   results[s].example_count, results[s].score, standard_error(&results[s]),
-                   results[s].loss);
+/* --- tasks --- */
+
+/* How many demonstrations the task was prepared with. */
+static qzo_status read_shots(int64_t *out, const char *path) {
+    qzo_safetensors *file = NULL;
+    qzo_status status = qzo_safetensors_open(&file, path);
+    const char *text = status == QZO_OK ? qzo_safetensors_metadata(file, "shots") : NULL;
+    *out = text != NULL ? strtoll(text, NULL, 10) : 0;
+    qzo_safetensors_close(file);
+    return status;
 }
 
-static qzo_status print_json(const qzo_workbench *bench,
-                             const split_result results[QZO_SPLIT_COUNT]) {
-    json_t *splits = json_object();
-    for (int s = QZO_SPLIT_DEV; s < QZO_SPLIT_COUNT; s++)
-        if (results[s].example_count > 0)
-            json_object_set_new(splits, qzo_split_name((qzo_split_kind)s),
-                                json_pack("{s:I, s:f, s:f, s:f}", "examples",
-                                          (json_int_t)results[s].example_count, "score",
-                                          results[s].score, "score_stderr",
-                                          standard_error(&results[s]), "loss", results[s].loss));
-    json_t *root = json_pack("{s:s, s:s, s:s, s:o}", "task", bench->task->name, "metric",
-                             bench->task->metric, "loss", bench->task->loss, "splits", splits);
-    return qzo_json_print(root);
+static qzo_status take_scores(qzo_example_scores *out, evaluation *e, const char *task_path,
+                              qzo_split_kind split) {
+    qzo_trial_spec *spec = e->options->eval_trial != NULL ? &e->trial.spec : &e->spec;
+    qzo_status status = set_path(&spec->task_path, task_path);
+    if (status == QZO_OK) status = qzo_workbench_prepare_task(&e->bench, spec);
+    if (status != QZO_OK) return status;
+    return qzo_example_scores_take(out, &e->bench, &e->bench.task->splits[split],
+                                   e->options->example_limit, spec->eval_batch);
+}
+
+static qzo_status calibrate(evaluation *e, qzo_eval_result *r) {
+    qzo_example_scores base = {0};
+    if (r->metric->is_generated)
+        return qzo_fail(QZO_ERR_CONFIG, "--calibration: %s has no options to choose from",
+                        r->task->name);
+    qzo_status status = take_scores(&base, e, e->options->calibration_path, r->split);
+    if (status == QZO_OK) status = qzo_example_scores_calibrate(&r->scores, r->metric, &base);
+    qzo_example_scores_release(&base);
+    r->is_calibrated = status == QZO_OK;
+    return status;
+}
+
+static qzo_status evaluate_split(evaluation *e, const qzo_task *task, const char *path,
+                                 qzo_split_kind split) {
+    qzo_status status = QZO_OK;
+    qzo_eval_result *r = &e->results[e->result_count];
+    uint64_t seed = (uint64_t)e->options->bootstrap_seed;
+    *r = (qzo_eval_result){.task = task,
+                           .task_path = path,
+                           .split = split,
+                           .example_count = task->splits[split].example_count};
+    QZO_TRY(take_scores(&r->scores, e, path, split));
+    e->result_count++;
+    r->loss = e->bench.loss;
+    r->metric = e->bench.metric;
+    r->scores.split = task->splits[split]; /* the bench's may go before it is printed */
+    if (r->scores.split.example_count > e->options->example_limit)
+        r->scores.split.example_count = e->options->example_limit;
+    const int64_t count = r->scores.split.example_count;
+    QZO_TRY(read_shots(&r->shot_count, path));
+    if (e->options->calibration_path != NULL) QZO_TRY(calibrate(e, r));
+    r->has_score = !isnan(r->scores.score);
+    if (r->has_score)
+        QZO_TRY(qzo_bootstrap(&r->score_interval, r->scores.scores, NULL, count, seed));
+    QZO_TRY(qzo_bootstrap(&r->loss_interval, r->scores.losses, r->scores.weights, count, seed));
+cleanup:
+    return status;
+}
+
+static bool is_wanted(const qzo_options *options, qzo_split_kind split) {
+    return options->split_name != NULL ? strcmp(options->split_name, qzo_split_name(split)) == 0
+                                       : split != QZO_SPLIT_TRAIN;
+}
+
+static qzo_status evaluate_task(evaluation *e, int64_t index) {
+    const char *path = e->options->task_paths[index];
+    qzo_status status = qzo_task_open(&e->tasks[index], path);
+    if (status != QZO_OK) return status;
+    int64_t before = e->result_count;
+    for (int s = 0; s < QZO_SPLIT_COUNT && status == QZO_OK; s++) {
+        if (!is_wanted(e->options, (qzo_split_kind)s)) continue;
+        if (e->tasks[index]->splits[s].example_count > 0)
+            status = evaluate_split(e, e->tasks[index], path, (qzo_split_kind)s);
+    }
+    if (status == QZO_OK && e->result_count == before)
+        status = qzo_fail(QZO_ERR_CONFIG, "%s: the split %s has no examples", path,
+                          e->options->split_name);
+    return status;
+}
+
+/* --- the command --- */
+
+static qzo_status write_predictions(const evaluation *e) {
+    const char *path = e->options->predictions_path;
+    qzo_status status = QZO_OK;
+    FILE *file = fopen(path, "w");
+    if (file == NULL)
+        return qzo_fail(QZO_ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
+    for (int64_t i = 0; i < e->result_count && status == QZO_OK; i++)
+        status = qzo_eval_write_predictions(file, &e->results[i], path);
+    if (fclose(file) != 0 && status == QZO_OK)
+        status = qzo_fail(QZO_ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
+    return status;
+}
+
+static qzo_status evaluate(evaluation *e) {
+    qzo_status status = QZO_OK;
+    if (e->options->calibration_path != NULL && e->options->task_count > 1)
+        return qzo_fail(QZO_ERR_USAGE, "--calibration is that of one task, found %" PRId64 " tasks",
+                        e->options->task_count);
+    QZO_TRY(open_model(e));
+    qzo_workbench_log_load(&e->bench, QZO_LOG_INFO);
+    for (int64_t i = 0; i < e->options->task_count; i++) QZO_TRY(evaluate_task(e, i));
+    if (e->options->predictions_path != NULL) QZO_TRY(write_predictions(e));
+    if (e->options->json)
+        QZO_TRY(qzo_eval_print_json(e->results, e->result_count, e->trial_text, e->options));
+    else
+        qzo_eval_print_table(e->results, e->result_count, e->trial_text);
+cleanup:
+    return status;
 }
 
 int qzo_cmd_eval(const qzo_options *options) {
-    qzo_status status = QZO_OK;
-    qzo_backend *backend = NULL;
-    qzo_workbench bench = {0};
-    qzo_trial_spec spec = {0};
-    split_result results[QZO_SPLIT_COUNT] = {{0}};
-    qzo_backend_options backend_options = {.thread_count = qzo_threads(options, 1)};
-    qzo_trial_spec_defaults(&spec);
-    spec.model_path = strdup(options->model_path);
-    spec.task_path = strdup(options->task_path);
-    if (spec.model_path == NULL || spec.task_path == NULL) {
-        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for a path");
-        goto cleanup;
-    }
-    if (options->quantize_name != NULL) spec.quantize = options->quantize_name;
-    QZO_TRY(qzo_trial_spec_complete(&spec));
-    QZO_TRY(qzo_backend_open(&backend, options->backend_name, &backend_options));
-    qzo_workbench_init(&bench, backend);
-    QZO_TRY(evaluate(&bench, &spec, results));
-    if (options->json)
-        QZO_TRY(print_json(&bench, results));
-    else
-        print_table(&bench, results);
-cleanup:
-    qzo_workbench_release(&bench);
-    qzo_trial_spec_release(&spec);
-    qzo_backend_close(backend);
+    evaluation *e = calloc(1, sizeof *e);
+    if (e == NULL) return qzo_exit_report(qzo_fail(QZO_ERR_MEMORY, "out of memory"), options);
+    e->options = options;
+    qzo_status status = evaluate(e);
+    for (int64_t i = 0; i < e->result_count; i++) qzo_example_scores_release(&e->results[i].scores);
+    for (int64_t i = 0; i < options->task_count; i++) qzo_task_close(e->tasks[i]);
+    qzo_workbench_release(&e->bench);
+    qzo_recorded_trial_close(&e->trial);
+    qzo_trial_spec_release(&e->spec);
+    qzo_backend_close(e->backend);
+    free(e);
     return qzo_exit_report(status, options);
 }

@@ -29,7 +29,7 @@ const qzo_command qzo_commands[] = {
      qzo_cmd_inspect},
     {"generate", "MODEL", "continue token ids, greedily or by drawing, and print the text",
      qzo_cmd_generate},
-    {"eval", "MODEL TASK", "zero-shot loss and score of a model folder on a prepared task",
+    {"eval", "MODEL TASK...", "loss and score of a model, or a trial's, on prepared tasks",
      qzo_cmd_eval},
     {"bench", "MODEL", "time, bytes and rate of every operation at a model's shapes",
      qzo_cmd_bench},
@@ -68,7 +68,8 @@ typedef struct option_entry {
 
 static const char LEVELS[] = "error|warn|info|debug";        /* in the order of qzo_log_level */
 static const char CPU_LEVELS[] = "baseline|avx2|avx512|amx"; /* in the order of qzo_cpu_level */
-static const char TRANSPORTS[] = "auto|nccl|mpi";            /* and of qzo_transport_choice */
+static const char SPLITS[] = "train|dev|test";
+static const char TRANSPORTS[] = "auto|nccl|mpi"; /* and of qzo_transport_choice */
 
 static const option_entry entries[] = {
     {"out", KIND_TEXT, offsetof(qzo_options, out_folder), "DIR", 0, 0, " run ", true,
@@ -123,8 +124,20 @@ static const option_entry entries[] = {
      "write a whole model with its adapters in the weights, which must not be quantized"},
     {"no-eval", KIND_FLAG, offsetof(qzo_options, no_eval), NULL, 0, 0, " export ", false,
      "do not score the dev split before and after rounding"},
-    {"step", KIND_INT, offsetof(qzo_options, step), "N", 0, INT64_MAX, " replay export ", false,
-     "the scales after this step (default: replay the last, export the best one)"},
+    {"step", KIND_INT, offsetof(qzo_options, step), "N", 0, INT64_MAX, " replay export eval ",
+     false, "the scales after this step (default: replay the last, export and eval the best one)"},
+    {"trial", KIND_TEXT, offsetof(qzo_options, eval_trial), "TRIAL", 0, 0, " eval ", false,
+     "MODEL is an output folder: score this trial's tuned scales"},
+    {"split", KIND_CHOICE, offsetof(qzo_options, split_name), SPLITS, 0, 0, " eval ", false,
+     "score this split alone (default: dev and test)"},
+    {"limit", KIND_INT, offsetof(qzo_options, example_limit), "N", 1, INT64_MAX, " eval ", false,
+     "score at most the first N examples of a split"},
+    {"predictions", KIND_TEXT, offsetof(qzo_options, predictions_path), "FILE", 0, 0, " eval ",
+     false, "write what each example got, one JSON object per line"},
+    {"calibration", KIND_TEXT, offsetof(qzo_options, calibration_path), "FILE", 0, 0, " eval ",
+     false, "the task prepared with --sfc: subtract what the answers get without their question"},
+    {"bootstrap-seed", KIND_INT, offsetof(qzo_options, bootstrap_seed), "N", 0, INT64_MAX, " eval ",
+     false, "draws the resamples of the intervals (default: 0)"},
     {"task", KIND_TEXT, offsetof(qzo_options, task_path), "FILE", 0, 0, " bench ", false,
      "measure whole steps on this prepared task too, phase by phase"},
     {"batch", KIND_INT, offsetof(qzo_options, batch), "N", 1, 1 << 20, " bench ", false,
@@ -316,8 +329,9 @@ static qzo_status read_option(qzo_options *options, const option_entry *entry, c
 static qzo_status read_positional(qzo_options *options, const char *text, int index) {
     const char *word = options->command->arguments;
     for (int i = 0; i < index && word != NULL; i++) {
-        word = strchr(word, ' ');
-        if (word != NULL) word++;
+        const char *next = strchr(word, ' ');
+        if (next == NULL && strstr(word, "...") != NULL) break; /* the last word, again and again */
+        word = next != NULL ? next + 1 : NULL;
     }
     if (word != NULL && word[0] == '\0')
         return qzo_fail(QZO_ERR_USAGE, "%s takes options only, found '%s'", options->command->name,
@@ -326,6 +340,15 @@ static qzo_status read_positional(qzo_options *options, const char *text, int in
         return qzo_fail(QZO_ERR_USAGE, "%s takes %s, found '%s' after that", options->command->name,
                         options->command->arguments, text);
     size_t length = strcspn(word, " ");
+    if (length > 3 && memcmp(word + length - 3, "...", 3) == 0) {
+        if (options->task_count == QZO_TASKS_MAX)
+            return qzo_fail(QZO_ERR_USAGE,
+                            "%s takes at most %d tasks at a time, found '%s' after "
+                            "these",
+                            options->command->name, QZO_TASKS_MAX, text);
+        options->task_paths[options->task_count++] = text;
+        return QZO_OK;
+    }
     if (memchr(word, '|', length) != NULL && choice_index(word, text) < 0)
         return qzo_fail(QZO_ERR_USAGE, "%s: expected %.*s, found '%s'", options->command->name,
                         (int)length, word, text);
@@ -453,6 +476,7 @@ qzo_status qzo_options_parse(qzo_options *out, int argc, char **argv) {
                          .progress_name = "auto",
                          .transport_name = "auto",
                          .top_p = 1.0,
+                         .example_limit = INT64_MAX,
                          .cpu_limit = QZO_CPU_WIDEST,
                          .log_level = QZO_LOG_INFO,
                          .step = -1,

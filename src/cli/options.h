@@ -13,6 +13,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+enum { QZO_TASKS_MAX = 64 }; /* of one `qzo eval` */
+
 /* Strings are borrowed from argv or static; a command's fields that it has no option for are at
  * their defaults. */
 typedef struct qzo_options {
@@ -22,8 +24,10 @@ typedef struct qzo_options {
     const char *sweep_path; /* SWEEP.yaml */
     const char *folder;     /* DIR of report, replay, journal, diff, export */
     const char *trial, *other_trial;
-    const char *model_path; /* MODEL, or --model */
-    const char *task_path;  /* TASK */
+    const char *model_path;                /* MODEL, or --model */
+    const char *task_path;                 /* TASK, or --task */
+    const char *task_paths[QZO_TASKS_MAX]; /* TASK... */
+    int64_t task_count;
 
     const char *out_folder;     /* --out */
     const char *quantize_name;  /* --quantize; NULL: linear layers stay as they are */
@@ -52,6 +56,14 @@ typedef struct qzo_options {
     bool delta, journal;   /* export's --delta, --journal */
     bool merge;            /* export's --merge */
     bool no_eval;          /* export's --no-eval */
+
+    /* Of eval. */
+    const char *eval_trial;       /* --trial; NULL: MODEL is a model folder */
+    const char *split_name;       /* --split; NULL: dev and test */
+    const char *predictions_path; /* --predictions; NULL: none */
+    const char *calibration_path; /* --calibration; NULL: none */
+    int64_t example_limit;        /* --limit */
+    int64_t bootstrap_seed;       /* --bootstrap-seed */
 
     const char *ids_path; /* --ids */
     int64_t new_count;    /* --max-new */

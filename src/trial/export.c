@@ -9,42 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- the values of the step --- */
-
-static qzo_status check_base(const qzo_workbench *bench, const qzo_digest *expected) {
-    qzo_digest found;
-    char expected_text[QZO_DIGEST_TEXT_BYTES], found_text[QZO_DIGEST_TEXT_BYTES];
-    qzo_status status = qzo_model_dir_digest(&found, bench->model->dir);
-    if (status != QZO_OK || qzo_digest_equal(&found, expected)) return status;
-    qzo_digest_text(expected_text, expected);
-    qzo_digest_text(found_text, &found);
-    return qzo_fail(QZO_ERR_CONFIG,
-                    "%s is not the model that the trial started from: expected contents %s, found "
-                    "%s; --model names the right folder",
-                    bench->model_path, expected_text, found_text);
-}
-
-/* Replays to the step asked for, or to the best one; leaves its values in the masters. */
-static qzo_status rebuild(qzo_export_report *out, qzo_workbench *bench,
-                          const qzo_journal_file *file, const qzo_trial_spec *spec, int64_t step) {
-    qzo_status status = QZO_OK;
-    qzo_progress progress = {0};
-    QZO_TRY(qzo_replay(&progress, bench, NULL, file, spec, step >= 0 ? step : INT64_MAX));
-    out->step = step >= 0 ? step : progress.best_step;
-    if (step >= 0 && progress.last_step < step)
-        status = qzo_fail(QZO_ERR_USAGE, "--step %lld: the journal ends at step %lld",
-                          (long long)step, (long long)progress.last_step);
-    else if (out->step < 0)
-        status = qzo_fail(QZO_ERR_USAGE, "the trial has no evaluation yet, so no best step; --step "
-                                         "names one");
-    else if (step < 0)
-        status = qzo_workbench_restore_best(bench);
-    if (status == QZO_OK) status = qzo_masters_digest(&out->digest, &bench->trainable);
-cleanup:
-    qzo_progress_release(&progress);
-    return status;
-}
-
 /* --- scores --- */
 
 static bool never(void *context) {
@@ -233,9 +197,10 @@ qzo_status qzo_export_write(qzo_export_report *out, qzo_workbench *bench,
         QZO_TRY(qzo_workbench_prepare(bench, spec));
     else
         QZO_TRY(qzo_workbench_load_for(bench, spec));
-    QZO_TRY(check_base(bench, request->base_digest));
     if (request->kind == QZO_EXPORT_MERGED) QZO_TRY(check_merge(bench));
-    QZO_TRY(rebuild(out, bench, file, spec, request->step));
+    out->step = request->step;
+    QZO_TRY(qzo_replay_to(&out->step, bench, file, spec, request->base_digest));
+    QZO_TRY(qzo_masters_digest(&out->digest, &bench->trainable));
     QZO_TRY(values_allocate(&v, bench));
     QZO_TRY(qzo_model_initial_values(bench->model, v.initial));
     if (bench->adapters != NULL)

@@ -205,3 +205,39 @@ cleanup:
     free(r.gains);
     return status;
 }
+
+/* --- a step to start from --- */
+
+static qzo_status check_base(const qzo_workbench *bench, const qzo_digest *expected) {
+    qzo_digest found;
+    char expected_text[QZO_DIGEST_TEXT_BYTES], found_text[QZO_DIGEST_TEXT_BYTES];
+    qzo_status status = qzo_model_dir_digest(&found, bench->model->dir);
+    if (status != QZO_OK || qzo_digest_equal(&found, expected)) return status;
+    qzo_digest_text(expected_text, expected);
+    qzo_digest_text(found_text, &found);
+    return qzo_fail(QZO_ERR_CONFIG,
+                    "%s is not the model that the trial started from: expected contents %s, found "
+                    "%s; --model names the right folder",
+                    bench->model_path, expected_text, found_text);
+}
+
+qzo_status qzo_replay_to(int64_t *step, qzo_workbench *bench, const qzo_journal_file *file,
+                         const qzo_trial_spec *spec, const qzo_digest *base_digest) {
+    qzo_status status = QZO_OK;
+    qzo_progress progress = {0};
+    int64_t wanted = *step;
+    QZO_TRY(check_base(bench, base_digest));
+    QZO_TRY(qzo_replay(&progress, bench, NULL, file, spec, wanted >= 0 ? wanted : INT64_MAX));
+    *step = wanted >= 0 ? wanted : progress.best_step;
+    if (wanted >= 0 && progress.last_step < wanted)
+        status = qzo_fail(QZO_ERR_USAGE, "--step %lld: the journal ends at step %lld",
+                          (long long)wanted, (long long)progress.last_step);
+    else if (*step < 0)
+        status = qzo_fail(QZO_ERR_USAGE, "the trial has no evaluation yet, so no best step; --step "
+                                         "names one");
+    else if (wanted < 0)
+        status = qzo_workbench_restore_best(bench);
+cleanup:
+    qzo_progress_release(&progress);
+    return status;
+}

@@ -31,6 +31,12 @@ void qzo_progress_release(qzo_progress *progress);
 qzo_status qzo_replay(qzo_progress *out, qzo_workbench *bench, qzo_rule *rule,
                       const qzo_journal_file *file, const qzo_trial_spec *spec, int64_t until_step);
 
+/* The masters of step `step`, or, where it is -1, of the best dev evaluation, whose step goes to
+ * *step. QZO_ERR_USAGE where the journal has no such step, QZO_ERR_CONFIG where the bench holds
+ * other contents than the model that the trial started from. */
+qzo_status qzo_replay_to(int64_t *step, qzo_workbench *bench, const qzo_journal_file *file,
+                         const qzo_trial_spec *spec, const qzo_digest *base_digest);
+
 /* Digest of the masters as they are now. */
 qzo_status qzo_masters_digest(uint64_t *out, const qzo_trainable *trainable);
 

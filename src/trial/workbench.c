@@ -556,6 +556,8 @@ qzo_status qzo_workbench_evaluate(qzo_workbench *bench, qzo_sums *out, const qzo
                                   bench->log_probs));
     for (int64_t i = 0; i < count; i++) {
         qzo_scored_example example = scored(bench, split, examples[i], gold_only, &option);
+        if (bench->observer.scored != NULL)
+            bench->observer.scored(bench->observer.context, examples[i], &example);
         out->loss += bench->loss->sum(&example);
         out->weight += bench->loss->weight(split, examples[i]);
         if (gold_only || bench->metric->score == NULL) continue;

@@ -12,6 +12,13 @@
 
 #include <stdbool.h>
 
+/* Told of every example that is scored, in the order of the batches, where `scored` is not NULL.
+ */
+typedef struct qzo_observer {
+    void (*scored)(void *context, int64_t example, const qzo_scored_example *scored);
+    void *context;
+} qzo_observer;
+
 typedef struct qzo_workbench {
     qzo_backend *backend; /* borrowed */
     qzo_model *model;
@@ -40,6 +47,7 @@ typedef struct qzo_workbench {
     const int32_t **rows; /* (options_max): one question's tokens */
     int64_t *lengths;     /* (options_max) */
     int64_t options_max;  /* of any example of the task */
+    qzo_observer observer;
     double free_since; /* when its last trial, or what came before the first, ended; base/clock.h */
 } qzo_workbench;
 

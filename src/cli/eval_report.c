@@ -1,0 +1,165 @@
+#include "cli/eval_report.h"
+
+#include "cli/cli.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { NAME_BYTES = 256 };
+
+/* What lm-evaluation-harness calls our metrics. */
+static const char *short_name(const qzo_metric *metric) {
+    return strcmp(metric->name, "accuracy") == 0 ? "acc" : metric->name;
+}
+
+static bool is_lm(const qzo_eval_result *r) { return strcmp(r->loss->name, "lm") == 0; }
+
+/* s / sqrt(n) with n - 1 in s, as there; 0 of a single example. */
+static double standard_error(const qzo_eval_result *r) {
+    int64_t count = r->scores.split.example_count;
+    double squares = 0.0;
+    for (int64_t i = 0; i < count; i++) {
+        double difference = r->scores.scores[i] - r->scores.score;
+        squares += difference * difference;
+    }
+    return count < 2 ? 0.0 : sqrt(squares / (double)(count - 1) / (double)count);
+}
+
+/* The harness knows one split per task: test goes by the task's name. */
+static void result_name(char out[NAME_BYTES], const qzo_eval_result *r) {
+    if (r->split == QZO_SPLIT_TEST)
+        snprintf(out, NAME_BYTES, "%s", r->task->name);
+    else
+        snprintf(out, NAME_BYTES, "%s_%s", r->task->name, qzo_split_name(r->split));
+}
+
+/* --- for people --- */
+
+void qzo_eval_print_table(const qzo_eval_result *results, int64_t count, const char *trial_text) {
+    if (trial_text[0] != '\0') printf("%s\n\n", trial_text);
+    printf("%-20s %-5s %8s  %-12s %8s %8s  %-17s %9s  %s\n", "task", "split", "examples", "metric",
+           "value", "stderr", "95 % interval", "loss", "95 % interval");
+    for (int64_t i = 0; i < count; i++) {
+        const qzo_eval_result *r = &results[i];
+        printf("%-20s %-5s %8" PRId64 "  ", r->task->name, qzo_split_name(r->split),
+               r->scores.split.example_count);
+        if (r->has_score)
+            printf("%-12s %8.4f %8.4f  [%.4f, %.4f] ", short_name(r->metric), r->scores.score,
+                   standard_error(r), r->score_interval.low, r->score_interval.high);
+        else
+            printf("%-12s %8s %8s  %-17s", short_name(r->metric), "-", "-", "-");
+        printf("%9.4f  [%.4f, %.4f]\n", r->scores.loss, r->loss_interval.low,
+               r->loss_interval.high);
+    }
+}
+
+/* --- for programs --- */
+
+static json_t *interval_json(double low, double high) { return json_pack("[f, f]", low, high); }
+
+static void set_number(json_t *object, const char *metric, const char *suffix, json_t *value) {
+    char key[NAME_BYTES];
+    snprintf(key, sizeof key, "%s%s,none", metric, suffix);
+    json_object_set_new(object, key, value);
+}
+
+static json_t *result_json(const qzo_eval_result *r) {
+    char name[NAME_BYTES];
+    result_name(name, r);
+    json_t *out = json_pack("{s:s, s:s, s:s, s:b, s:s}", "alias", name, "split",
+                            qzo_split_name(r->split), "metric", r->metric->name, "calibrated",
+                            r->is_calibrated, "objective", r->loss->name);
+    if (r->has_score) {
+        const char *metric = short_name(r->metric);
+        set_number(out, metric, "", json_real(r->scores.score));
+        set_number(out, metric, "_stderr", json_real(standard_error(r)));
+        set_number(out, metric, "_ci95",
+                   interval_json(r->score_interval.low, r->score_interval.high));
+    }
+    set_number(out, "loss", "", json_real(r->scores.loss));
+    set_number(out, "loss", "_ci95", interval_json(r->loss_interval.low, r->loss_interval.high));
+    if (is_lm(r)) {
+        set_number(out, "token_perplexity", "", json_real(exp(r->scores.loss)));
+        set_number(out, "token_perplexity", "_ci95",
+                   interval_json(exp(r->loss_interval.low), exp(r->loss_interval.high)));
+    }
+    return out;
+}
+
+static json_t *config_json(const char *trial_text, const qzo_options *options) {
+    json_t *out = json_pack("{s:s, s:s, s:i, s:I, s:s}", "model", options->model_path, "backend",
+                            options->backend_name, "bootstrap_iters", QZO_BOOTSTRAP_RESAMPLES,
+                            "bootstrap_seed", (json_int_t)options->bootstrap_seed,
+                            "bootstrap_interval", "percentile");
+    if (trial_text[0] != '\0') json_object_set_new(out, "trial", json_string(trial_text));
+    json_object_set_new(out, "limit",
+                        options->example_limit < INT64_MAX
+                            ? json_integer((json_int_t)options->example_limit)
+                            : json_null());
+    return out;
+}
+
+qzo_status qzo_eval_print_json(const qzo_eval_result *results, int64_t count,
+                               const char *trial_text, const qzo_options *options) {
+    json_t *scores = json_object(), *shots = json_object(), *samples = json_object();
+    json_t *higher = json_object(), *versions = json_object();
+    for (int64_t i = 0; i < count; i++) {
+        const qzo_eval_result *r = &results[i];
+        char name[NAME_BYTES], digest[QZO_DIGEST_TEXT_BYTES];
+        result_name(name, r);
+        qzo_digest_text(digest, &r->task->digest);
+        if (json_object_get(scores, name) != NULL) /* two tasks of one name: by their files */
+            snprintf(name, sizeof name, "%s", r->task_path);
+        json_object_set_new(scores, name, result_json(r));
+        json_object_set_new(shots, name, json_integer((json_int_t)r->shot_count));
+        json_object_set_new(samples, name,
+                            json_pack("{s:I, s:I}", "original", (json_int_t)r->example_count,
+                                      "effective", (json_int_t)r->scores.split.example_count));
+        json_object_set_new(higher, name, json_pack("{s:b}", short_name(r->metric), true));
+        json_object_set_new(versions, name, json_string(digest));
+    }
+    return qzo_json_print(json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "results", scores, "n-shot",
+                                    shots, "n-samples", samples, "higher_is_better", higher,
+                                    "versions", versions, "config",
+                                    config_json(trial_text, options)));
+}
+
+/* --- example by example --- */
+
+static json_t *example_json(const qzo_eval_result *r, int64_t example) {
+    const qzo_example_scores *scores = &r->scores;
+    const qzo_split *split = &scores->split;
+    json_t *sums = json_array(), *tokens = json_array(), *right = json_array();
+    for (int64_t o = split->option_begin[example]; o < split->option_begin[example + 1]; o++) {
+        int64_t option = o - split->option_begin[example];
+        bool is_right =
+            split->right != NULL ? split->right[o] != 0 : option == split->gold[example];
+        json_array_append_new(sums, json_real(scores->log_prob_sums[o]));
+        json_array_append_new(tokens, json_integer(split->answer_tokens[o]));
+        if (is_right) json_array_append_new(right, json_integer((json_int_t)option));
+    }
+    json_t *out = json_pack("{s:s, s:s, s:I, s:i, s:o, s:I, s:o, s:o, s:f}", "task", r->task->name,
+                            "split", qzo_split_name(r->split), "doc_id", (json_int_t)example,
+                            "target", (int)split->gold[example], "right", right, "prediction",
+                            (json_int_t)scores->predictions[example], "log_probs", sums, "tokens",
+                            tokens, "loss", scores->losses[example]);
+    if (r->has_score)
+        json_object_set_new(out, short_name(r->metric), json_real(scores->scores[example]));
+    return out;
+}
+
+qzo_status qzo_eval_write_predictions(FILE *file, const qzo_eval_result *result, const char *path) {
+    for (int64_t e = 0; e < result->scores.split.example_count; e++) {
+        json_t *line = example_json(result, e);
+        char *text = line != NULL ? json_dumps(line, JSON_COMPACT) : NULL;
+        json_decref(line);
+        if (text == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", path);
+        bool written = fprintf(file, "%s\n", text) > 0;
+        free(text);
+        if (!written) return qzo_fail(QZO_ERR_IO, "%s: cannot be written", path);
+    }
+    return QZO_OK;
+}

@@ -1,0 +1,101 @@
+# ctest: timeout=180
+# qzo eval: what it says of a split follows from what --predictions says of its examples; several
+# tasks, a limit, a trial's scales, calibration; the names of lm-evaluation-harness.
+source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
+need_program
+fixtures=$QZO_SOURCE/tests/fixtures
+model=$fixtures/tiny-llama task=$fixtures/tiny-task.qzt other=$fixtures/tiny-task-shuffled.qzt
+
+run 0 "$QZO" eval "$model" "$task" --json --predictions lines.jsonl --threads 1
+mv stdout all.json
+python3 - all.json lines.jsonl <<'PY' || fail "results do not follow from the predictions"
+import json, math, statistics, sys
+PRINTED = 1e-8  # reals are printed with nine digits
+found = json.load(open(sys.argv[1]))
+lines = [json.loads(line) for line in open(sys.argv[2])]
+assert set(found["results"]) == {"tiny-task", "tiny-task_dev"}, set(found["results"])
+for name, split in (("tiny-task", "test"), ("tiny-task_dev", "dev")):
+    result, own = found["results"][name], [line for line in lines if line["split"] == split]
+    assert result["alias"] == name and found["n-shot"][name] == 0
+    assert found["n-samples"][name] == {"original": len(own), "effective": len(own)}
+    assert found["higher_is_better"][name] == {"acc": True}
+    right, losses = [], []
+    for line in own:
+        scores = [log / count for log, count in zip(line["log_probs"], line["tokens"])]
+        assert line["prediction"] == scores.index(max(scores))
+        right.append(float(line["prediction"] in line["right"]))
+        losses.append(math.log(sum(map(math.exp, scores))) - scores[line["target"]])
+        assert line["acc"] == right[-1] and math.isclose(line["loss"], losses[-1], rel_tol=1e-12)
+    assert math.isclose(result["acc,none"], statistics.mean(right), rel_tol=PRINTED)
+    assert math.isclose(result["loss,none"], statistics.mean(losses), rel_tol=PRINTED)
+    error = statistics.stdev(right) / math.sqrt(len(right))
+    assert math.isclose(result["acc_stderr,none"], error, rel_tol=PRINTED)
+    low, high = result["acc_ci95,none"]
+    # The bootstrap's interval is about that of the normal distribution.
+    assert abs((high - low) / (2 * 1.96 * error) - 1) < 0.1, (low, high, error)
+PY
+
+run 0 "$QZO" eval "$model" "$task" "$other" --limit 20 --split dev --threads 1
+says stdout '^tiny-task +dev +20  acc '
+[[ $(grep -c ' dev ' stdout) == 2 ]] || fail "two tasks: $(<stdout)"
+run 0 "$QZO" eval "$model" "$task" "$other" --limit 20 --split dev --json --threads 1
+python3 - stdout all.json <<'PY' || fail "--limit"
+import json, sys
+found, everything = (json.load(open(path)) for path in sys.argv[1:])
+assert len(found["results"]) == 2 and found["config"]["limit"] == 20
+original = everything["n-samples"]["tiny-task_dev"]["original"]
+assert {"original": original, "effective": 20} in found["n-samples"].values()
+PY
+
+# A trial's scales: the score at its best step is what the run recorded, that of step 0 zero-shot.
+write_sweep sweep.yaml "steps: 20, batch: 16, samples_per_step: 2, evaluate_every: 10" \
+    "learning_rate: { values: [1e-4] }"
+run 0 "$QZO" run sweep.yaml --out out --threads 1
+run 0 "$QZO" report out --json
+mv stdout table.json
+task_of_run=$(sed -n 's/^task: *//p' sweep.yaml)
+for step in best 0; do
+    step_option=()
+    if [[ $step == 0 ]]; then step_option=(--step 0); fi
+    run 0 "$QZO" eval out "$task_of_run" --trial 1 "${step_option[@]}" --split dev --json \
+        --threads 1
+    python3 - "$step" stdout table.json <<'PY' || fail "a trial at step $step: $(<stdout)"
+import json, sys
+step, found, table = sys.argv[1], json.load(open(sys.argv[2])), json.load(open(sys.argv[3]))
+result, trial = next(iter(found["results"].values())), table["trials"][0]
+expected = trial["dev_score"] if step == "best" else trial["zero_shot_dev"]
+assert result["acc,none"] == expected, (result, trial)
+if step == "best":
+    assert result["loss,none"] == trial["dev_loss"], (result, trial)
+    assert "step %d, the best on dev" % trial["best_step"] in found["config"]["trial"]
+PY
+done
+
+# Calibration: sums of log-probabilities less those after the calibration prompt.
+run 0 "$QZO" eval "$model" "$task" --split dev --predictions base.jsonl --threads 1
+run 0 "$QZO" eval "$model" "$task" --split dev --calibration "$task" --json --threads 1 \
+    --predictions same.jsonl
+python3 - base.jsonl same.jsonl <<'PY' || fail "calibration by itself leaves nothing to choose by"
+import json, sys
+base, same = ([json.loads(line) for line in open(path)] for path in sys.argv[1:])
+assert all(line["prediction"] == 0 for line in same)
+assert [line["loss"] for line in base] == [line["loss"] for line in same]
+PY
+
+run 2 "$QZO" eval "$model" "$task" --step 3
+says stderr '--step is a trial.s: --trial names one'
+run 2 "$QZO" eval out "$task_of_run" --trial 1 --step 21
+says stderr '--step 21: the journal ends at step 20'
+run 2 "$QZO" eval "$model" "$task" --limit 0
+run 2 "$QZO" eval "$model" "$task" --split training
+says stderr '--split: expected train|dev|test, found .training.'
+run 2 "$QZO" eval "$model"
+says stderr 'expected .qzo eval MODEL TASK'
+run 2 "$QZO" eval "$model" "$task" "$other" --calibration "$task"
+says stderr '--calibration is that of one task, found 2'
+run 2 "$QZO" eval "$model" "$task" --calibration "$other" --split train --limit 50
+says stderr 'calibration: example .* is another one'
+run 2 "$QZO" eval "$model" "$task" --calibration "$other" --split train
+says stderr "calibration: expected the task's 1000 examples, found 700"
+run 3 "$QZO" eval "$model" "$task" --limit 2 --predictions nowhere/lines.jsonl
+says stderr 'nowhere/lines.jsonl: cannot be written'
