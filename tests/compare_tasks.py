@@ -6,6 +6,7 @@ Prints a line per task and what differs; exit code 1 where something does.
 """
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -185,7 +186,7 @@ class Comparison:
         rows = train if split == "test" and has_test_file else splits["train"]
         return [permutation(rows, shots, seed) for seed in seeds]
 
-    def task(self, task, label, tokenizer, max_length, bos_option, shots=0):
+    def task(self, task, label, tokenizer, max_length, bos_option, shots=0, sfc=False):
         """One run of the tool and one of MeZO's encoding."""
         folder, encode, bos = tokenizer
         train, test = self.read(task)
@@ -200,6 +201,8 @@ class Comparison:
             arguments += ["--test-file", str(self.data / "tasks" / SOURCES[task][1])]
         if shots:
             arguments += ["--shots", str(shots)]
+        if sfc:
+            arguments.append("--sfc")
         prepare_task.prepare(prepare_task.parser_of().parse_args(arguments))
         encoder = mezo.Encoder(encode, bos, max_length)
         splits = splits_of(train, test, counts)
@@ -208,8 +211,12 @@ class Comparison:
             demos = [()] * len(samples)
             if shots and split != "train":
                 demos = self.demonstrations(train, splits, split, shots, test is not None)
+            asked = samples
+            if sfc:
+                asked = [replace(sample, prompt=sample.bare[0], texts=sample.bare[1])
+                         for sample in samples]
             expected = [(encoder.rows(sample, demo, split == "train"), sample.right[0],
-                         sample.right, sample.golds) for sample, demo in zip(samples, demos)]
+                         sample.right, sample.golds) for sample, demo in zip(asked, demos)]
             compared += len(expected)
             found = difference(expected, prepared(out, split))
             if found:
@@ -238,6 +245,9 @@ def main():
     for task in ("sst2", "cb", "copa", "boolq", "squad"):
         comparison.task(task, "gpt2 4 shots", gpt2, 512, "auto", shots=4)
         comparison.task(task, "stories260K 4 shots", stories, 512, "auto", shots=4)
+    for task in ("sst2", "cb", "copa", "record"):
+        comparison.task(task, "stories260K sfc", stories, 512, "auto", sfc=True)
+    comparison.task("cb", "stories260K sfc 4 shots", stories, 512, "auto", shots=4, sfc=True)
     sys.exit(comparison.failed > 0)
 
 

@@ -18,6 +18,7 @@ class Sample:
     right: list                 # right candidates; the first is trained on
     golds: list = field(default_factory=list)  # answers of a generated text
     generated: bool = False
+    bare: tuple = ("", ())      # prompt and texts without the question: MeZO's encode_sfc
 
 
 def lines(path):
@@ -36,12 +37,13 @@ def sst2(path):
             if label in ("0", "1"):
                 prompt = sentence.strip() + " It was"
                 samples.append(Sample(prompt, [prompt + " terrible", prompt + " great"],
-                                      [int(label)]))
+                                      [int(label)],
+                                      bare=(" It was", [" It was terrible", " It was great"])))
     return samples
 
 
 def after_newline(prompt, words, right):
-    return Sample(prompt, [prompt + word for word in words], [right])
+    return Sample(prompt, [prompt + word for word in words], [right], bare=("", words))
 
 
 def rte(path):
@@ -117,7 +119,9 @@ def copa(path):
             words = choice.split(" ")
             words[0] = words[0] if words[0] == "I" else words[0].lower()
             texts.append(prompt + " ".join(words))
-        samples.append(Sample(prompt, texts, [row["label"]]))
+        joint = "so" if row["question"] == "effect" else "because"
+        samples.append(Sample(prompt, texts, [row["label"]],
+                              bare=(joint, [joint + text[len(prompt) - 1 :] for text in texts])))
     return samples
 
 
@@ -133,7 +137,8 @@ def record(path):
             texts = [passage + "\n- " + query["query"].replace("@placeholder", entity)
                      for entity in entities]
             samples.append(Sample(passage + "\n-", texts,
-                                  [entities.index(answer) for answer in answers]))
+                                  [entities.index(answer) for answer in answers],
+                                  bare=("-", [text[len(passage) + 1 :] for text in texts])))
     return samples
 
 

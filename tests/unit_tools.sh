@@ -86,9 +86,24 @@ run 0 read_rows own.qzt test 0
 says stdout ' \?\[ no\]$'
 says stdout ' \?\[ yes\]$'
 says stdout '^gold [01]$'
+run 1 "${prepare[@]}" own.csv own-sfc.qzt "${small[@]}" --config own.yaml --sfc
+says stderr 'sfc: the task has no calibration prompt'
+(cat own.yaml && echo 'calibration: "the film was good ?"') >own-sfc.yaml
+run 0 "${prepare[@]}" own.csv own-sfc.qzt "${small[@]}" --config own-sfc.yaml --sfc
+run 0 read_rows own-sfc.qzt test 0
+says stdout '^ the film was good \?\[ yes\]$'
+run 0 "$QZO" eval model own.qzt --split test --predictions plain.jsonl
+run 0 "$QZO" eval model own-sfc.qzt --split test --predictions prior.jsonl
+run 0 "$QZO" eval model own.qzt --split test --calibration own-sfc.qzt --predictions gain.jsonl
+"$python" - plain.jsonl prior.jsonl gain.jsonl <<'PY' || fail "calibration: $(cat ./*.jsonl)"
+import json, sys
+plain, prior, found = (json.loads(open(path).readline()) for path in sys.argv[1:])
+gains = [a - b for a, b in zip(plain["log_probs"], prior["log_probs"])]
+assert found["prediction"] == gains.index(max(gains)) and found["loss"] == plain["loss"]
+PY
 sed 's/^options: .*/options: [no, yes]/' own.yaml >unquoted.yaml
 run 1 "${prepare[@]}" own.csv own.qzt "${small[@]}" --config unquoted.yaml
-says stderr 'expected texts as template, options and answer, found False'
+says stderr 'expected texts as template, options, answer and calibration, found False'
 echo 'colour: red' >>own.yaml
 run 1 "${prepare[@]}" own.csv own.qzt "${small[@]}" --config own.yaml
 says stderr "unknown key 'colour'; known: "

@@ -23,7 +23,7 @@ import xxhash
 import tensor_file
 import token_pieces
 from task_encoder import MAX_NEW_TOKENS, Encoder
-from task_protocol import TASKS, Example
+from task_protocol import TASKS, Example, constant
 from task_rows import TaskError, hub_rows, read_file, source_files, task_rows
 
 DEV, TEST = 500, 1000
@@ -32,8 +32,8 @@ DEV, TEST = 500, 1000
 class Template:
     """A user's own task: rows to Examples."""
 
-    KEYS = {"name", "template", "options", "answer", "references_field", "label_field", "loss",
-            "metric"}
+    KEYS = {"name", "template", "options", "answer", "calibration", "references_field",
+            "label_field", "loss", "metric"}
 
     def __init__(self, settings):
         unknown = sorted(set(settings) - self.KEYS)
@@ -41,14 +41,16 @@ class Template:
             raise TaskError(f"unknown key {unknown[0]!r}; known: {', '.join(sorted(self.KEYS))}")
         self.prompt, self.answer = settings.get("template"), settings.get("answer")
         self.options = settings.get("options")
+        self.calibration = settings.get("calibration")
         self.label_field = settings.get("label_field") or "label"
         self.references_field = settings.get("references_field")
         self.loss = settings.get("loss") or "classification"
         self.metric = settings.get("metric") or "accuracy"
-        for text in (self.prompt, self.answer, *(self.options or ())):
+        for text in (self.prompt, self.answer, self.calibration, *(self.options or ())):
             if text is not None and not isinstance(text, str):
-                raise TaskError(f"expected texts as template, options and answer, found {text!r}; "
-                                "YAML takes yes, no and numbers for texts in quotes only")
+                raise TaskError("expected texts as template, options, answer and calibration, "
+                                f"found {text!r}; YAML takes yes, no and numbers for texts in "
+                                "quotes only")
         if self.prompt is None or (self.options is None and self.answer is None):
             raise TaskError("expected a task's name, or a template with options or an answer")
         if self.loss == "classification" and (self.answer is not None or len(self.options) < 2):
@@ -81,6 +83,15 @@ class Template:
         references = row.get(self.references_field) if self.references_field else None
         references = [references] if isinstance(references, str) else references
         return Example(prompt, [answer], [0], references or [answer.strip()])
+
+
+def calibration_of(make, prompt):
+    """`make` with a prompt that does not ask the question: what the options get then is the prior
+    that surface form competition subtracts."""
+    if prompt is None:
+        raise TaskError("--sfc: the task has no calibration prompt (in a --config file the key "
+                        "calibration), or no options to choose from")
+    return lambda row: make(row)._replace(prompt=prompt(row))
 
 
 def permuted(rows, count, seed):
@@ -235,6 +246,7 @@ def load(given):
             known = known._replace(example=lambda row, make=known.example: make(row)._replace(
                 candidates=list(given.options)))
         make, loss, metric, dev = known.example, known.loss, known.metric, known.dev
+        calibration = known.calibration
         if source is None:
             rows = hub_rows(task, known.hub)
         else:
@@ -246,8 +258,10 @@ def load(given):
         settings = user_settings(given)
         template = Template(settings)
         make, loss, metric, dev = template.example, template.loss, template.metric, DEV
+        calibration = None if template.calibration is None else constant(template.calibration)
         rows = [path and read_file(path) for path in files]
     return {"name": given.name or settings.get("name") or task or given.out.stem, "make": make,
+            "encoded": calibration_of(make, calibration) if given.sfc else make,
             "loss": given.loss or loss, "metric": given.metric or metric,
             "dev": dev if given.dev is None else given.dev, "rows": rows, "files": files,
             "template": settings.get("template", f"task {task}"),
@@ -256,7 +270,7 @@ def load(given):
 
 def examples_of(task, rows):
     try:
-        return [task["make"](row) for row in rows]
+        return [task["encoded"](row) for row in rows]
     except (KeyError, AttributeError, TypeError) as error:
         raise TaskError(f"not rows of {task['name']}: {error!r}; found the fields "
                         f"{sorted(rows[0])}") from error
@@ -301,6 +315,8 @@ def prepare(given):
         metadata["stop"] = given.stop
     if given.shots:
         metadata["shots"] = f"{given.shots}{' shared' if given.shots_shared else ''}"
+    if given.sfc:
+        metadata["sfc"] = "1"
     if given.shuffle_labels is not None:
         metadata["shuffled_labels"] = str(given.shuffle_labels)
     write_task(given.out, tensors, metadata)
@@ -348,7 +364,7 @@ def parser_of():
     parser.add_argument("--test-file", type=Path)
     parser.add_argument("--task", choices=sorted(TASKS), help="the task whose rows SOURCE holds")
     parser.add_argument("--config", type=Path, help="YAML with name, template, options or answer, "
-                        "label_field, references_field, loss, metric")
+                        "calibration, label_field, references_field, loss, metric")
     parser.add_argument("--template", type=unescaped, help="prompt with {field}s; \\n is a newline")
     parser.add_argument("--options", type=unescaped, nargs="+", help="candidates, label 0 first")
     parser.add_argument("--answer", type=unescaped, help="template of the right answer (--loss lm)")
@@ -368,6 +384,8 @@ def parser_of():
                         "test prompt, drawn for each prompt anew as MeZO does")
     parser.add_argument("--shots-shared", action="store_true",
                         help="the same K for all: the first of the training examples")
+    parser.add_argument("--sfc", action="store_true",
+                        help="prompts without their question, for `qzo eval --calibration`")
     parser.add_argument("--max-length", type=int, default=2048)
     parser.add_argument("--bos", default="auto", type=bos_choice, metavar="auto|yes|no|ID",
                         help="the token put before each row")

@@ -21,6 +21,7 @@ class Task(NamedTuple):
     metric: str
     dev: int               # examples of the development split in MeZO's scripts
     hub: tuple             # Hugging Face datasets: path, name, training split, evaluation split
+    calibration: Callable = None  # row to the prompt without its question (SFC); None: no options
 
 
 def words(prompt, candidates, label):
@@ -64,17 +65,20 @@ def multirc(row):
                  f"\"{row['answer']}\". Is that correct? Yes or No?\n", ("No", "Yes"), row["label"])
 
 
+def copa_joint(row):
+    return {"effect": " so ", "cause": " because "}[row["question"]]
+
+
 def copa(row):
     premise = row["premise"].rstrip()
     premise = premise[:-1] if premise.endswith(".") else premise
-    joint = {"effect": " so ", "cause": " because "}[row["question"]]
 
     def continued(choice):
         first, space, rest = choice.partition(" ")
         return (first if first == "I" else first.lower()) + space + rest
 
-    return Example(premise + joint, [continued(row["choice1"]), continued(row["choice2"])],
-                   [row["label"]])
+    return Example(premise + copa_joint(row),
+                   [continued(row["choice1"]), continued(row["choice2"])], [row["label"]])
 
 
 def record(row):
@@ -100,17 +104,24 @@ def generated(prompt, answers):
     return Example(prompt, [f" {answers[0]}\n"], [0], list(answers))
 
 
+def constant(prompt):
+    return lambda row: prompt
+
+
 GLUE, SUPER = ("train", "validation"), "super_glue"
+EMPTY = constant("")
 TASKS = {
-    "sst2": Task(sst2, "classification", "accuracy", 500, ("glue", "sst2", *GLUE)),
-    "rte": Task(rte, "classification", "accuracy", 500, (SUPER, "rte", *GLUE)),
-    "cb": Task(cb, "classification", "accuracy", 100, (SUPER, "cb", *GLUE)),
-    "boolq": Task(boolq, "classification", "accuracy", 500, ("boolq", None, *GLUE)),
-    "wsc": Task(wsc, "classification", "accuracy", 500, (SUPER, "wsc.fixed", *GLUE)),
-    "wic": Task(wic, "classification", "accuracy", 500, (SUPER, "wic", *GLUE)),
-    "multirc": Task(multirc, "classification", "accuracy", 500, (SUPER, "multirc", *GLUE)),
-    "copa": Task(copa, "lm", "accuracy", 100, (SUPER, "copa", *GLUE)),
-    "record": Task(record, "lm", "accuracy", 500, (SUPER, "record", *GLUE)),
+    "sst2": Task(sst2, "classification", "accuracy", 500, ("glue", "sst2", *GLUE),
+                 constant(" It was")),
+    "rte": Task(rte, "classification", "accuracy", 500, (SUPER, "rte", *GLUE), EMPTY),
+    "cb": Task(cb, "classification", "accuracy", 100, (SUPER, "cb", *GLUE), EMPTY),
+    "boolq": Task(boolq, "classification", "accuracy", 500, ("boolq", None, *GLUE), EMPTY),
+    "wsc": Task(wsc, "classification", "accuracy", 500, (SUPER, "wsc.fixed", *GLUE), EMPTY),
+    "wic": Task(wic, "classification", "accuracy", 500, (SUPER, "wic", *GLUE), EMPTY),
+    "multirc": Task(multirc, "classification", "accuracy", 500, (SUPER, "multirc", *GLUE), EMPTY),
+    "copa": Task(copa, "lm", "accuracy", 100, (SUPER, "copa", *GLUE), copa_joint),
+    "record": Task(record, "lm", "accuracy", 500, (SUPER, "record", *GLUE),
+                   constant("-")),
     "squad": Task(squad, "lm", "f1", 500, ("squad", None, *GLUE)),
     "drop": Task(drop, "lm", "f1", 500, ("drop", None, *GLUE)),
 }
