@@ -205,8 +205,9 @@ class Encoder:
             option = len(self.encode(text)) - prompt_tokens
             whole = (before + "\n\n" + text).lstrip().strip(" ")
             most = self.max_length - (MAX_NEW_TOKENS if sample.generated else 0)
-            ids = self.truncate(self.encode(whole), most + (0 if is_training else
-                                                            option * sample.generated))
+            if sample.generated and not is_training:  # a file has no rows longer than that
+                most = min(most + option, self.max_length)
+            ids = self.truncate(self.encode(whole), most)
             # What is longer than the row leaves nothing to condition on but its first token.
             rows.append(Row(ids, min(option, len(ids) - 1)))
         return rows

@@ -25,7 +25,7 @@ read -r score right <stdout
 # The score is printed with 9 digits.
 "$python" - evaluated "$score" <<'PY' || fail "qzo eval says $(<evaluated), expected $score"
 import json, sys
-found = json.load(open(sys.argv[1]))["splits"]["dev"]["score"]
+found = json.load(open(sys.argv[1]))["results"]["squad_dev"]["f1,none"]
 sys.exit(abs(found - float(sys.argv[2])) > 5e-9 * found)
 PY
 printf 'F1 %s, %s answers share a word\n' "$score" "$right"

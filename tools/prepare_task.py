@@ -159,7 +159,8 @@ def row_limit(encoder, example, prompt_only):
     if not prompt_only:
         return most
     text = example.prompt + example.candidates[0]
-    return most + len(encoder.ids(text)) - len(encoder.ids(example.prompt))
+    answer = len(encoder.ids(text)) - len(encoder.ids(example.prompt))
+    return min(most + answer, encoder.max_length)
 
 
 def split_tensors(name, examples, encoder, is_generated, before=None, shuffle_seed=None):

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -97,9 +96,11 @@ static qzo_status take_scores(qzo_example_scores *out, evaluation *e, const char
 
 static qzo_status calibrate(evaluation *e, qzo_eval_result *r) {
     qzo_example_scores base = {0};
-    if (r->metric->is_generated)
-        return qzo_fail(QZO_ERR_CONFIG, "--calibration: %s has no options to choose from",
-                        r->task->name);
+    if (strcmp(r->metric->name, "accuracy") != 0)
+        return qzo_fail(QZO_ERR_CONFIG,
+                        "--calibration: expected a task scored by accuracy, %s is "
+                        "scored by %s",
+                        r->task->name, r->metric->name);
     qzo_status status = take_scores(&base, e, e->options->calibration_path, r->split);
     if (status == QZO_OK) status = qzo_example_scores_calibrate(&r->scores, r->metric, &base);
     qzo_example_scores_release(&base);
@@ -126,9 +127,10 @@ static qzo_status evaluate_split(evaluation *e, const qzo_task *task, const char
     const int64_t count = r->scores.split.example_count;
     QZO_TRY(read_shots(&r->shot_count, path));
     if (e->options->calibration_path != NULL) QZO_TRY(calibrate(e, r));
-    r->has_score = !isnan(r->scores.score);
-    if (r->has_score)
-        QZO_TRY(qzo_bootstrap(&r->score_interval, r->scores.scores, NULL, count, seed));
+    QZO_TRY(
+        qzo_bootstrap(&r->score_interval, r->scores.scores, r->scores.score_weights, count, seed));
+    r->score_interval.low = r->metric->of_mean(r->score_interval.low);
+    r->score_interval.high = r->metric->of_mean(r->score_interval.high);
     QZO_TRY(qzo_bootstrap(&r->loss_interval, r->scores.losses, r->scores.weights, count, seed));
 cleanup:
     return status;

@@ -17,7 +17,8 @@ static const char *short_name(const qzo_metric *metric) {
 
 static bool is_lm(const qzo_eval_result *r) { return strcmp(r->loss->name, "lm") == 0; }
 
-/* s / sqrt(n) with n - 1 in s, as there; 0 of a single example. */
+/* s / sqrt(n) with n - 1 in s, as there; 0 of a single example. A cost (perplexity) is no mean over
+ * examples and has its interval alone. */
 static double standard_error(const qzo_eval_result *r) {
     int64_t count = r->scores.split.example_count;
     double squares = 0.0;
@@ -46,11 +47,12 @@ void qzo_eval_print_table(const qzo_eval_result *results, int64_t count, const c
         const qzo_eval_result *r = &results[i];
         printf("%-20s %-5s %8" PRId64 "  ", r->task->name, qzo_split_name(r->split),
                r->scores.split.example_count);
-        if (r->has_score)
-            printf("%-12s %8.4f %8.4f  [%.4f, %.4f] ", short_name(r->metric), r->scores.score,
-                   standard_error(r), r->score_interval.low, r->score_interval.high);
+        printf("%-12s %8.4f ", short_name(r->metric), r->scores.score);
+        if (r->metric->is_cost)
+            printf("%8s ", "-");
         else
-            printf("%-12s %8s %8s  %-17s", short_name(r->metric), "-", "-", "-");
+            printf("%8.4f ", standard_error(r));
+        printf(" [%.4f, %.4f] ", r->score_interval.low, r->score_interval.high);
         printf("%9.4f  [%.4f, %.4f]\n", r->scores.loss, r->loss_interval.low,
                r->loss_interval.high);
     }
@@ -72,13 +74,10 @@ static json_t *result_json(const qzo_eval_result *r) {
     json_t *out = json_pack("{s:s, s:s, s:s, s:b, s:s}", "alias", name, "split",
                             qzo_split_name(r->split), "metric", r->metric->name, "calibrated",
                             r->is_calibrated, "objective", r->loss->name);
-    if (r->has_score) {
-        const char *metric = short_name(r->metric);
-        set_number(out, metric, "", json_real(r->scores.score));
-        set_number(out, metric, "_stderr", json_real(standard_error(r)));
-        set_number(out, metric, "_ci95",
-                   interval_json(r->score_interval.low, r->score_interval.high));
-    }
+    const char *metric = short_name(r->metric);
+    set_number(out, metric, "", json_real(r->scores.score));
+    if (!r->metric->is_cost) set_number(out, metric, "_stderr", json_real(standard_error(r)));
+    set_number(out, metric, "_ci95", interval_json(r->score_interval.low, r->score_interval.high));
     set_number(out, "loss", "", json_real(r->scores.loss));
     set_number(out, "loss", "_ci95", interval_json(r->loss_interval.low, r->loss_interval.high));
     if (is_lm(r)) {
@@ -118,7 +117,8 @@ qzo_status qzo_eval_print_json(const qzo_eval_result *results, int64_t count,
         json_object_set_new(samples, name,
                             json_pack("{s:I, s:I}", "original", (json_int_t)r->example_count,
                                       "effective", (json_int_t)r->scores.split.example_count));
-        json_object_set_new(higher, name, json_pack("{s:b}", short_name(r->metric), true));
+        json_object_set_new(higher, name,
+                            json_pack("{s:b}", short_name(r->metric), !r->metric->is_cost));
         json_object_set_new(versions, name, json_string(digest));
     }
     return qzo_json_print(json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "results", scores, "n-shot",
@@ -128,6 +128,15 @@ qzo_status qzo_eval_print_json(const qzo_eval_result *results, int64_t count,
 }
 
 /* --- example by example --- */
+
+/* A text that is cut inside a character of UTF-8 loses what is not ASCII. */
+static json_t *text_json(char *text) {
+    json_t *out = json_string(text);
+    if (out != NULL) return out;
+    for (char *at = text; *at != '\0'; at++)
+        if ((unsigned char)*at >= 0x80) *at = '?';
+    return json_string(text);
+}
 
 static json_t *example_json(const qzo_eval_result *r, int64_t example) {
     const qzo_example_scores *scores = &r->scores;
@@ -146,8 +155,10 @@ static json_t *example_json(const qzo_eval_result *r, int64_t example) {
                             "target", (int)split->gold[example], "right", right, "prediction",
                             (json_int_t)scores->predictions[example], "log_probs", sums, "tokens",
                             tokens, "loss", scores->losses[example]);
-    if (r->has_score)
+    if (!r->metric->is_cost)
         json_object_set_new(out, short_name(r->metric), json_real(scores->scores[example]));
+    if (scores->texts[example] != NULL)
+        json_object_set_new(out, "text", text_json(scores->texts[example]));
     return out;
 }
 

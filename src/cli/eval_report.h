@@ -20,7 +20,6 @@ typedef struct qzo_eval_result {
     const qzo_metric *metric;
     qzo_example_scores scores;
     qzo_interval score_interval, loss_interval; /* 95 %, by the bootstrap */
-    bool has_score; /* false where the metric is one of generated answers */
     bool is_calibrated;
 } qzo_eval_result;
 

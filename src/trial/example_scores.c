@@ -32,6 +32,7 @@ static int64_t best_option(const qzo_scored_example *scored) {
 typedef struct recording {
     qzo_example_scores *out;
     const qzo_workbench *bench;
+    bool lacks_memory;
 } recording;
 
 static void record_example(void *context, int64_t example, const qzo_scored_example *scored) {
@@ -41,8 +42,18 @@ static void record_example(void *context, int64_t example, const qzo_scored_exam
            (size_t)scored->option_count * sizeof(double));
     out->losses[example] = r->bench->loss->sum(scored);
     out->weights[example] = r->bench->loss->weight(&out->split, example);
-    out->scores[example] = r->bench->metric->score(scored);
+    out->score_weights[example] = r->bench->metric->weight(&out->split, example);
+    if (r->bench->metric->score != NULL) out->scores[example] = r->bench->metric->score(scored);
     out->predictions[example] = best_option(scored);
+}
+
+static void record_answer(void *context, int64_t example, qzo_text text, double score) {
+    recording *r = context;
+    char *copy = calloc(text.size_bytes + 1, 1);
+    r->lacks_memory |= copy == NULL;
+    if (copy != NULL) memcpy(copy, text.bytes, text.size_bytes);
+    r->out->texts[example] = copy;
+    r->out->scores[example] = score;
 }
 
 qzo_status qzo_example_scores_take(qzo_example_scores *out, qzo_workbench *bench,
@@ -58,16 +69,20 @@ qzo_status qzo_example_scores_take(qzo_example_scores *out, qzo_workbench *bench
     out->losses = calloc(examples + 1, sizeof(double));
     out->weights = calloc(examples + 1, sizeof(double));
     out->scores = calloc(examples + 1, sizeof(double));
+    out->score_weights = calloc(examples + 1, sizeof(double));
+    out->texts = calloc(examples + 1, sizeof(char *));
     out->predictions = calloc(examples + 1, sizeof(int64_t));
     if (out->log_prob_sums == NULL || out->losses == NULL || out->weights == NULL ||
-        out->scores == NULL || out->predictions == NULL) {
+        out->scores == NULL || out->score_weights == NULL || out->texts == NULL ||
+        out->predictions == NULL) {
         status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %zu examples", examples);
         goto cleanup;
     }
     QZO_TRY(qzo_comm_local_open(&alone));
-    bench->observer = (qzo_observer){record_example, &r};
+    bench->observer = (qzo_observer){record_example, record_answer, &r};
     QZO_TRY(qzo_evaluate_split(&out->score, &out->loss, bench, alone, &out->split, eval_batch,
                                QZO_OK, &hooks));
+    if (r.lacks_memory) status = qzo_fail(QZO_ERR_MEMORY, "out of memory for generated answers");
 cleanup:
     bench->observer = (qzo_observer){0};
     qzo_comm_close(alone);
@@ -79,6 +94,10 @@ void qzo_example_scores_release(qzo_example_scores *scores) {
     free(scores->log_prob_sums);
     free(scores->losses);
     free(scores->weights);
+    for (int64_t e = 0; scores->texts != NULL && e < scores->split.example_count; e++)
+        free(scores->texts[e]);
+    free(scores->texts);
+    free(scores->score_weights);
     free(scores->scores);
     free(scores->predictions);
     *scores = (qzo_example_scores){0};

@@ -10,9 +10,11 @@ typedef struct qzo_example_scores {
     double *log_prob_sums; /* (options of the split) over the answer tokens */
     double *losses;        /* (examples), to be divided by weights */
     double *weights;       /* (examples) */
-    double *scores;        /* (examples); NaN where the metric is one of generated answers */
+    double *scores;        /* (examples), to be divided by score_weights: see qzo_metric */
+    double *score_weights; /* (examples) */
     int64_t *predictions;  /* (examples): the option with the best score, the first on a tie */
-    double score, loss;    /* over the split; score NaN like scores */
+    char **texts;          /* (examples): generated answers; NULL each where there are none */
+    double score, loss;    /* over the split */
 } qzo_example_scores;
 
 /* Evaluates the bench's masters on the split's first `limit` examples (all where it has no more).

@@ -575,7 +575,11 @@ qzo_status qzo_workbench_answer(qzo_workbench *bench, qzo_sums *sums, const qzo_
     qzo_status status =
         qzo_answers_generate(bench->answers, split, examples, count, bench->masters, perturbation);
     for (int64_t i = 0; status == QZO_OK && i < count; i++) {
-        sums->score += qzo_answers_score(bench->answers, i, bench->metric);
+        double score = qzo_answers_score(bench->answers, i, bench->metric);
+        if (bench->observer.answered != NULL)
+            bench->observer.answered(bench->observer.context, examples[i],
+                                     qzo_answers_text(bench->answers, i), score);
+        sums->score += score;
         sums->score_weight += bench->metric->weight(split, examples[i]);
     }
     return status;

@@ -12,10 +12,11 @@
 
 #include <stdbool.h>
 
-/* Told of every example that is scored, in the order of the batches, where `scored` is not NULL.
- */
+/* Told of every example, in the order of the batches: what its options got, and, where the metric
+ * is one of texts, what was generated and its score. NULL: nobody listens. */
 typedef struct qzo_observer {
     void (*scored)(void *context, int64_t example, const qzo_scored_example *scored);
+    void (*answered)(void *context, int64_t example, qzo_text text, double score);
     void *context;
 } qzo_observer;
 
