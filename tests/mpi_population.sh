@@ -23,6 +23,11 @@ for ranks in 2 3; do
     same one.csv stdout "the table on $ranks ranks"
     same_journals one "ranks-$ranks" "the journals on $ranks ranks"
 done
+sed '/^name:/a ranks_per_trial: 2' pbt.yaml >pairs.yaml # the last group has one rank
+run 0 mpirun -n 3 "$QZO" run pairs.yaml --out pairs --threads 1
+run 0 "$QZO" report pairs --csv --check
+same one.csv stdout "the table with two ranks per trial"
+same_journals one pairs "the journals with two ranks per trial"
 
 # Each fork, by the report: its records up to the fork are those of its origin, its learning rate
 # is that of the origin times one of the factors, and its scales are rebuilt.
