@@ -90,4 +90,37 @@ static inline float *test_logits(const test_model *model, const int32_t *tokens,
     return out;
 }
 
+/* The same over a cache: the first half of the tokens in one pass, then one after the other. */
+static inline float *test_logits_cached(const test_model *model, const int32_t *tokens,
+                                        int32_t count, const qzo_perturbation *perturbation) {
+    qzo_forward *forward = NULL;
+    qzo_kv_cache cache;
+    const qzo_pack_limits packed = {.rows = count, .gathers = count, .context = count};
+    const qzo_kv_limits kept = {.places = count, .rows = count};
+    int32_t *begin = calloc((size_t)count, sizeof *begin);
+    int32_t *places = calloc((size_t)count, sizeof *places);
+    int32_t *ids = calloc((size_t)count, sizeof *ids);
+    float *out = calloc((size_t)(count * model->model->shape.vocab), sizeof *out);
+    for (int32_t t = 0; t < count; t++) places[t] = t;
+    memcpy(ids, tokens, (size_t)count * sizeof *ids);
+    assert_ok(qzo_forward_open(&forward, model->model, &packed));
+    assert_ok(qzo_kv_cache_open(&cache, model->model, &kept));
+    assert_ok(qzo_kv_cache_begin(&cache, begin, count));
+    for (int32_t t = 0, rows = count / 2; t < count; t += rows, rows = 1) {
+        const qzo_pack pack = {.row_count = rows,
+                               .gather_count = rows,
+                               .ids = ids + t,
+                               .positions = places + t,
+                               .gather_rows = places, /* 0, 1 ... of the pass */
+                               .gather_positions = places + t};
+        const qzo_kv_places at = {places + t, places + t};
+        assert_ok(qzo_forward_continue(forward, &pack, &cache, &at, model->masters, perturbation,
+                                       out + t * model->model->shape.vocab));
+    }
+    qzo_kv_cache_close(&cache);
+    qzo_forward_close(forward);
+    free(begin), free(places), free(ids);
+    return out;
+}
+
 #endif

@@ -118,33 +118,14 @@ static void a_cache_changes_no_bit(void **state) {
         test_model model;
         test_model_open(&model, qzo_test_fixture(folders[i]), 1);
         int64_t vocab = model.model->shape.vocab;
-        int32_t tokens[LENGTH], places[LENGTH], begin[LENGTH] = {0}, row = 0;
+        int32_t tokens[LENGTH];
         for (int t = 0; t < LENGTH; t++) tokens[t] = (int32_t)((t * 13 + 1) % vocab);
-        for (int t = 0; t < LENGTH; t++) places[t] = t;
         float *expected = test_logits(&model, tokens, LENGTH, &test_no_perturbation);
-        float *actual = calloc((size_t)vocab, sizeof *actual);
-        const qzo_pack_limits packed = {.rows = LENGTH, .gathers = 1, .context = LENGTH};
-        const qzo_kv_limits kept = {.places = LENGTH, .rows = LENGTH};
-        qzo_forward *forward = NULL;
-        qzo_kv_cache cache;
-        assert_ok(qzo_forward_open(&forward, model.model, &packed));
-        assert_ok(qzo_kv_cache_open(&cache, model.model, &kept));
-        assert_ok(qzo_kv_cache_begin(&cache, begin, LENGTH));
-        for (int32_t t = 0; t < LENGTH; t++) { /* one token after the other */
-            qzo_pack pack = {.row_count = 1,
-                             .gather_count = 1,
-                             .ids = &tokens[t],
-                             .positions = &places[t],
-                             .gather_rows = &row,
-                             .gather_positions = &places[t]};
-            const qzo_kv_places at = {&places[t], &places[t]};
-            assert_ok(qzo_forward_continue(forward, &pack, &cache, &at, model.masters,
-                                           &test_no_perturbation, actual));
-            if (memcmp(actual, expected + t * vocab, (size_t)vocab * sizeof *actual) != 0)
+        float *actual = test_logits_cached(&model, tokens, LENGTH, &test_no_perturbation);
+        for (int t = 0; t < LENGTH; t++)
+            if (memcmp(actual + t * vocab, expected + t * vocab, (size_t)vocab * sizeof *actual) !=
+                0)
                 fail_msg("%s: logits after token %d differ", folders[i], t);
-        }
-        qzo_kv_cache_close(&cache);
-        qzo_forward_close(forward);
         free(expected);
         free(actual);
         test_model_close(&model);
