@@ -108,20 +108,20 @@ def constant(prompt):
     return lambda row: prompt
 
 
-GLUE, SUPER = ("train", "validation"), "super_glue"
+GLUE, SUPER = ("train", "validation"), "aps/super_glue"
 EMPTY = constant("")
 TASKS = {
-    "sst2": Task(sst2, "classification", "accuracy", 500, ("glue", "sst2", *GLUE),
+    "sst2": Task(sst2, "classification", "accuracy", 500, ("nyu-mll/glue", "sst2", *GLUE),
                  constant(" It was")),
     "rte": Task(rte, "classification", "accuracy", 500, (SUPER, "rte", *GLUE), EMPTY),
     "cb": Task(cb, "classification", "accuracy", 100, (SUPER, "cb", *GLUE), EMPTY),
-    "boolq": Task(boolq, "classification", "accuracy", 500, ("boolq", None, *GLUE), EMPTY),
+    "boolq": Task(boolq, "classification", "accuracy", 500, ("google/boolq", None, *GLUE), EMPTY),
     "wsc": Task(wsc, "classification", "accuracy", 500, (SUPER, "wsc.fixed", *GLUE), EMPTY),
     "wic": Task(wic, "classification", "accuracy", 500, (SUPER, "wic", *GLUE), EMPTY),
     "multirc": Task(multirc, "classification", "accuracy", 500, (SUPER, "multirc", *GLUE), EMPTY),
     "copa": Task(copa, "lm", "accuracy", 100, (SUPER, "copa", *GLUE), copa_joint),
     "record": Task(record, "lm", "accuracy", 500, (SUPER, "record", *GLUE),
                    constant("-")),
-    "squad": Task(squad, "lm", "f1", 500, ("squad", None, *GLUE)),
-    "drop": Task(drop, "lm", "f1", 500, ("drop", None, *GLUE)),
+    "squad": Task(squad, "lm", "f1", 500, ("rajpurkar/squad", None, *GLUE)),
+    "drop": Task(drop, "lm", "f1", 500, ("ucinlp/drop", None, *GLUE)),
 }

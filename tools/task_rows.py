@@ -58,7 +58,8 @@ def read_parquet(path):
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise TaskError(f"{path}: Parquet needs pyarrow: pip install pyarrow") from error
+        raise TaskError(f"{path}: Parquet needs pyarrow: pip install -r "
+                        "tools/requirements-datasets.txt") from error
     return pyarrow.parquet.read_table(path).to_pylist()
 
 
@@ -238,7 +239,8 @@ def hub_rows(task, hub):
         import datasets
     except ImportError as error:
         raise TaskError(f"{task}: without --source its rows come from Hugging Face datasets: pip "
-                        "install datasets, or give --source a file or folder") from error
+                        "install -r tools/requirements-datasets.txt, or give --source a file or "
+                        "folder") from error
     try:
         found = datasets.load_dataset(path, name)
         return [task_rows(task, found[split], f"{path} {split}") for split in (train, test)]
