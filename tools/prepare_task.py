@@ -22,7 +22,7 @@ import xxhash
 
 import tensor_file
 import token_pieces
-from task_encoder import MAX_NEW_TOKENS, Encoder
+from task_encoder import Encoder
 from task_protocol import TASKS, Example, constant
 from task_rows import TaskError, hub_rows, read_file, source_files, task_rows
 
@@ -150,12 +150,12 @@ def shuffled_labels(gold, seed):
 
 
 def row_limit(encoder, example, prompt_only):
-    """The longest row of a generated answer: MeZO leaves room for MAX_NEW_TOKENS behind the answer
-    where it is trained, behind the prompt where it will be generated."""
-    if encoder.max_length <= MAX_NEW_TOKENS + 1:
+    """The longest row of a generated answer: MeZO leaves room for the tokens that may be
+    generated behind the answer where it is trained, behind the prompt where it will be."""
+    if encoder.max_length <= encoder.new_tokens + 1:
         raise TaskError(f"--max-length {encoder.max_length}: answers are generated, so expected "
-                        f"more than {MAX_NEW_TOKENS + 1}")
-    most = encoder.max_length - MAX_NEW_TOKENS
+                        f"more than {encoder.new_tokens + 1}")
+    most = encoder.max_length - encoder.new_tokens
     if not prompt_only:
         return most
     text = example.prompt + example.candidates[0]
@@ -280,7 +280,7 @@ def examples_of(task, rows):
 def prepare(given):
     task = load(given)
     train_file, test_file = task["files"]
-    encoder = Encoder(given.tokenizer, given.bos, given.max_length)
+    encoder = Encoder(given.tokenizer, given.bos, given.max_length, given.max_new)
     parts = split_rows(*task["rows"], given, task["dev"])
     train, dev, test = [examples_of(task, rows) for rows in parts]
     if not train or not dev:

@@ -10,7 +10,7 @@ from task_rows import TaskError
 
 # The class whose post-processor alone decides what stands in front; Llama-3 has it.
 GENERIC_CLASS = "PreTrainedTokenizerFast"
-MAX_NEW_TOKENS = 50  # MeZO keeps room for these behind every prompt whose answer is generated
+MAX_NEW_TOKENS = 50  # of a generated answer, by default
 
 
 def json_of(path):
@@ -36,13 +36,14 @@ def open_tokenizer(folder):
 
 
 class Encoder:
-    def __init__(self, folder, bos, max_length):
+    def __init__(self, folder, bos, max_length, new_tokens=None):
         folder = Path(folder)
         self.tokenizer, self.digest = open_tokenizer(folder)
         config = json_of(folder / "config.json")
         self.vocab_size = config.get("vocab_size") or self.tokenizer.get_vocab_size()
         self.bos = self.find_bos(bos, config, json_of(folder / "tokenizer_config.json"))
         self.max_length = max_length
+        self.new_tokens = new_tokens or MAX_NEW_TOKENS
         self.filled = 0  # rows that are all answer
 
     def find_bos(self, wanted, config, tokenizer_config):
