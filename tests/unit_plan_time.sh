@@ -16,6 +16,12 @@ says stdout 'fits --time 12:00:00'
 says stdout '^sbatch --nodes=2 --ntasks-per-node=4 --time=12:00:00 slurm/run_many_nodes.sbatch '
 says stdout ' sweep.yaml OUT$'
 
+# What the command line adds to the file, the job needs too.
+fixtures=$QZO_SOURCE/tests/fixtures
+run 0 "$QZO" plan "$fixtures/wandb/copa_opt_13b_seeds.yml" --calibrate --threads 1 \
+    --model "$fixtures/tiny-llama" --task "$fixtures/tiny-task.qzt"
+says stdout "^sbatch .* OUT --model $fixtures/tiny-llama --task $fixtures/tiny-task.qzt\$"
+
 run 0 "$QZO" plan sweep.yaml --calibrate --threads 1 --json --ranks 3
 python3 -c 'import json
 time = json.load(open("stdout"))["time"]

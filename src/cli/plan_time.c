@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { LINE_BYTES = 16384 }; /* three paths */
+
 /* Times of machines vary, and a job that ends a minute early starts again. */
 static const double MARGIN = 1.2, START_SECONDS = 120.0;
 
@@ -99,6 +101,8 @@ qzo_status qzo_plan_time_make(qzo_plan_time *out, const qzo_sweep_spec *sweep, c
     *out = (qzo_plan_time){.rank_count = options->rank_count,
                            .per_node = options->per_node,
                            .sweep_path = options->sweep_path,
+                           .model_path = options->model_path,
+                           .task_path = options->task_path,
                            .scheduler_name = sweep->scheduler.ops->name};
     estimator e = {.time = out, .grid = grid, .kinds = kinds};
     size_t trials = (size_t)grid->trial_count;
@@ -159,9 +163,11 @@ static void sbatch_line(char *out, size_t size, const qzo_plan_time *t) {
     int64_t nodes = divide_up(t->rank_count, tasks);
     snprintf(out, size,
              "sbatch --nodes=%" PRId64 " --ntasks-per-node=%" PRId64 " --time=%s slurm/%s.sbatch "
-             "%s OUT",
+             "%s OUT%s%s%s%s",
              nodes, tasks, qzo_time_text(text, suggested_seconds(t)),
-             nodes == 1 ? "run_one_node" : "run_many_nodes", t->sweep_path);
+             nodes == 1 ? "run_one_node" : "run_many_nodes", t->sweep_path,
+             t->model_path != NULL ? " --model " : "", t->model_path != NULL ? t->model_path : "",
+             t->task_path != NULL ? " --task " : "", t->task_path != NULL ? t->task_path : "");
 }
 
 /* Jobs of the limit that the sweep takes; each start loses a little. */
@@ -173,7 +179,7 @@ static int64_t job_count(const qzo_plan_time *t) {
 }
 
 void qzo_plan_time_print(const qzo_plan_time *t, const qzo_kinds *kinds) {
-    char text[QZO_TIME_TEXT_BYTES], line[1024];
+    char text[QZO_TIME_TEXT_BYTES], line[LINE_BYTES];
     if (t->choice_count == 0) return;
     double seconds = t->choices[t->asked].seconds;
     const qzo_calibration *c = &t->calibrations[t->first_kind];
@@ -200,7 +206,7 @@ void qzo_plan_time_print(const qzo_plan_time *t, const qzo_kinds *kinds) {
 }
 
 json_t *qzo_plan_time_json(const qzo_plan_time *t) {
-    char line[1024];
+    char line[LINE_BYTES];
     json_t *choices = json_array();
     for (int i = 0; i < t->choice_count; i++)
         json_array_append_new(choices, json_pack("{sI, sf}", "ranks_per_trial",

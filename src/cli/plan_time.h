@@ -23,6 +23,7 @@ typedef struct qzo_plan_time {
     int64_t scheduled_steps; /* of all trials */
     double limit_seconds;    /* --time; 0: none */
     const char *sweep_path, *scheduler_name;
+    const char *model_path, *task_path; /* --model, --task; NULL: those of the sweep file */
 } qzo_plan_time;
 
 /* Times the kinds and estimates. The caller releases it. */
