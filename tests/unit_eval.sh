@@ -97,5 +97,5 @@ run 2 "$QZO" eval "$model" "$task" --calibration "$other" --split train --limit 
 says stderr 'calibration: example .* is another one'
 run 2 "$QZO" eval "$model" "$task" --calibration "$other" --split train
 says stderr "calibration: expected the task's 1000 examples, found 700"
-run 3 "$QZO" eval "$model" "$task" --limit 2 --predictions nowhere/lines.jsonl
+run 3 "$QZO" eval nowhere "$task" --predictions nowhere/lines.jsonl # before the model is read
 says stderr 'nowhere/lines.jsonl: cannot be written'

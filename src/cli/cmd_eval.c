@@ -22,6 +22,7 @@ typedef struct evaluation {
     qzo_task *tasks[QZO_TASKS_MAX]; /* opened for the results: the bench closes its own */
     qzo_eval_result results[RESULTS_MAX];
     int64_t result_count;
+    FILE *predictions; /* NULL: none are wanted, or they are written */
 } evaluation;
 
 /* --- the model --- */
@@ -159,15 +160,24 @@ static qzo_status evaluate_task(evaluation *e, int64_t index) {
 
 /* --- the command --- */
 
-static qzo_status write_predictions(const evaluation *e) {
+/* Before anything is computed: a file that cannot be written must not cost an evaluation. */
+static qzo_status open_predictions(evaluation *e) {
+    const char *path = e->options->predictions_path;
+    if (path == NULL) return QZO_OK;
+    e->predictions = fopen(path, "w");
+    if (e->predictions != NULL) return QZO_OK;
+    return qzo_fail(QZO_ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
+}
+
+static qzo_status write_predictions(evaluation *e) {
     const char *path = e->options->predictions_path;
     qzo_status status = QZO_OK;
-    FILE *file = fopen(path, "w");
-    if (file == NULL)
-        return qzo_fail(QZO_ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
+    if (e->predictions == NULL) return QZO_OK;
     for (int64_t i = 0; i < e->result_count && status == QZO_OK; i++)
-        status = qzo_eval_write_predictions(file, &e->results[i], path);
-    if (fclose(file) != 0 && status == QZO_OK)
+        status = qzo_eval_write_predictions(e->predictions, &e->results[i], path);
+    int closed = fclose(e->predictions);
+    e->predictions = NULL;
+    if (closed != 0 && status == QZO_OK)
         status = qzo_fail(QZO_ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
     return status;
 }
@@ -177,10 +187,11 @@ static qzo_status evaluate(evaluation *e) {
     if (e->options->calibration_path != NULL && e->options->task_count > 1)
         return qzo_fail(QZO_ERR_USAGE, "--calibration is that of one task, found %" PRId64 " tasks",
                         e->options->task_count);
+    QZO_TRY(open_predictions(e));
     QZO_TRY(open_model(e));
     qzo_workbench_log_load(&e->bench, QZO_LOG_INFO);
     for (int64_t i = 0; i < e->options->task_count; i++) QZO_TRY(evaluate_task(e, i));
-    if (e->options->predictions_path != NULL) QZO_TRY(write_predictions(e));
+    QZO_TRY(write_predictions(e));
     if (e->options->json)
         QZO_TRY(qzo_eval_print_json(e->results, e->result_count, e->trial_text, e->options));
     else
@@ -196,6 +207,7 @@ int qzo_cmd_eval(const qzo_options *options) {
     qzo_status status = evaluate(e);
     for (int64_t i = 0; i < e->result_count; i++) qzo_example_scores_release(&e->results[i].scores);
     for (int64_t i = 0; i < options->task_count; i++) qzo_task_close(e->tasks[i]);
+    if (e->predictions != NULL) fclose(e->predictions);
     qzo_workbench_release(&e->bench);
     qzo_recorded_trial_close(&e->trial);
     qzo_trial_spec_release(&e->spec);
