@@ -218,11 +218,11 @@ cudaError_t qzo_cuda_log_probs(double *out, const float *logits, const int32_t *
 
 /* --- update.cu --- */
 
-/* unit: of the same elements as the masters, or NULL. *digest += qzo_digest_mix over the spans,
- * whose integer sums do not depend on their order; NULL: not asked. */
-cudaError_t qzo_cuda_update(float *masters, const float *unit, qzo_cuda_spans spans,
-                            const qzo_cuda_gain *gains, int64_t gain_count, int rademacher,
-                            uint64_t *digest, cudaStream_t stream);
+/* unit, velocity: of the same elements as the masters, or NULL. *digest += qzo_digest_mix over the
+ * spans, whose integer sums do not depend on their order; NULL: not asked. */
+cudaError_t qzo_cuda_update(float *masters, const float *unit, float *velocity, float decay,
+                            qzo_cuda_spans spans, const qzo_cuda_gain *gains, int64_t gain_count,
+                            int rademacher, uint64_t *digest, cudaStream_t stream);
 
 #ifdef __cplusplus
 }

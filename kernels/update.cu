@@ -40,19 +40,21 @@ static __device__ inline int64_t four_of_thread(const qzo_cuda_span &span) {
 /* The four elements stay in registers over all gains and into the digest. Every thread reaches the
  * reduction, also one without an element. */
 static __global__ void __launch_bounds__(THREADS)
-    update_kernel(float *masters, const float *unit, qzo_cuda_spans spans,
-                  const qzo_cuda_gain *gains, int64_t gain_count, int rademacher,
-                  unsigned long long *digest) {
+    update_kernel(float *masters, const float *unit, float *velocity, float decay,
+                  qzo_cuda_spans spans, const qzo_cuda_gain *gains, int64_t gain_count,
+                  int rademacher, unsigned long long *digest) {
     __shared__ unsigned long long parts[THREADS / WARP];
     const qzo_cuda_span span = span_of_block(spans);
     int64_t four = four_of_thread(span), first = 4 * four;
     float *values = masters + span.offset;
-    float value[4] = {}, before[4] = {}, scale[4] = {};
+    float value[4] = {}, before[4] = {}, scale[4] = {}, gained[4] = {};
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         if (first + i >= span.count) continue;
         value[i] = before[i] = values[first + i];
+        gained[i] = value[i];
         if (unit != nullptr) scale[i] = unit[span.offset + first + i];
+        if (velocity != nullptr) gained[i] = qzo_decayed(velocity[span.offset + first + i], decay);
     }
     if (span.constraint != QZO_CUDA_AT_REST && first < span.count) {
         for (int64_t g = 0; g < gain_count; g++) {
@@ -61,13 +63,16 @@ static __global__ void __launch_bounds__(THREADS)
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 if (unit != nullptr) z[i] = qzo_scaled_direction(scale[i], z[i]);
-                value[i] = qzo_updated(value[i], k, z[i]);
+                gained[i] = qzo_updated(gained[i], k, z[i]);
             }
         }
 #pragma unroll
         for (int i = 0; i < 4; i++) {
+            value[i] = velocity != nullptr ? qzo_moved(before[i], gained[i]) : gained[i];
             value[i] = constrained(value[i], before[i], span);
-            if (first + i < span.count) values[first + i] = value[i];
+            if (first + i >= span.count) continue;
+            values[first + i] = value[i];
+            if (velocity != nullptr) velocity[span.offset + first + i] = gained[i];
         }
     }
     if (digest == nullptr) return; /* the same for all threads */
@@ -82,13 +87,14 @@ static __global__ void __launch_bounds__(THREADS)
 
 /* --- launchers --- */
 
-extern "C" cudaError_t qzo_cuda_update(float *masters, const float *unit, qzo_cuda_spans spans,
+extern "C" cudaError_t qzo_cuda_update(float *masters, const float *unit, float *velocity,
+                                       float decay, qzo_cuda_spans spans,
                                        const qzo_cuda_gain *gains, int64_t gain_count,
                                        int rademacher, uint64_t *digest, cudaStream_t stream) {
     static_assert(sizeof(unsigned long long) == sizeof(uint64_t), "one atomic word");
     if (spans.block_count == 0) return cudaSuccess;
     update_kernel<<<(unsigned)spans.block_count, THREADS, 0, stream>>>(
-        masters, unit, spans, gains, gain_count, rademacher,
+        masters, unit, velocity, decay, spans, gains, gain_count, rademacher,
         reinterpret_cast<unsigned long long *>(digest));
     return cudaGetLastError();
 }

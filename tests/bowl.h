@@ -18,6 +18,7 @@ typedef struct bowl {
     qzo_backend *backend;
     float *masters;    /* (BOWL_VALUES) */
     const float *unit; /* NULL: absolute */
+    float *velocity;   /* (BOWL_VALUES), or NULL */
     qzo_span spans[2];
     int64_t unit_count;
     int64_t calls;
@@ -106,6 +107,8 @@ static inline qzo_trainable bowl_trainable(bowl *b) {
     return (qzo_trainable){.backend = b->backend,
                            .masters = b->masters,
                            .unit = b->unit,
+                           .velocity = b->velocity,
+                           .decay = 0.9f,
                            .spans = b->spans,
                            .span_count = 2};
 }

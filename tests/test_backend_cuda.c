@@ -404,12 +404,14 @@ typedef struct update_case {
     const qzo_span *spans;
     int64_t span_count, value_count, gain_count;
     qzo_directions directions;
-    bool is_relative;
+    bool is_relative, has_velocity;
 } update_case;
 
+static const float DECAY = 0.9f;
+
 /* By the reference, span for span; returns the digest. */
-static uint64_t update_on_host(float *values, const float *unit, const update_case *c,
-                               const qzo_gain *gains) {
+static uint64_t update_on_host(float *values, const float *unit, float *velocity,
+                               const update_case *c, const qzo_gain *gains) {
     uint64_t digest = 0;
     for (int64_t s = 0; s < c->span_count; s++) {
         const qzo_span *span = &c->spans[s];
@@ -417,10 +419,13 @@ static uint64_t update_on_host(float *values, const float *unit, const update_ca
         for (int64_t first = 0; first < span->count; first += CPU_UPDATE_BLOCK) {
             int64_t left = span->count - first, offset = span->offset + first;
             int64_t count = left < CPU_UPDATE_BLOCK ? left : CPU_UPDATE_BLOCK;
+            const qzo_update_values block = {.masters = values + offset,
+                                             .unit = c->is_relative ? unit + offset : NULL,
+                                             .velocity = c->has_velocity ? velocity + offset : NULL,
+                                             .decay = DECAY};
             if (!rests)
-                qzo_cpu_ops_reference.update_block(
-                    values + offset, c->is_relative ? unit + offset : NULL, span, first, count,
-                    gains, c->gain_count, c->directions);
+                qzo_cpu_ops_reference.update_block(&block, span, first, count, gains, c->gain_count,
+                                                   c->directions);
             digest += qzo_cpu_ops_reference.digest_block(values + offset, span, first, count);
         }
     }
@@ -433,21 +438,29 @@ static void check_update(const update_case *c) {
     float *drawn = test_normals(51, c->value_count, 0.02f), *actual = malloc(size_bytes);
     float *masters = device_floats(expected, c->value_count);
     float *unit = device_floats(drawn, c->value_count);
+    float *speeds = test_normals(52, c->value_count, 0.01f);
+    float *velocity = device_floats(speeds, c->value_count);
     qzo_gain *gains = calloc((size_t)c->gain_count, sizeof *gains);
     uint64_t digest = 0, updated = 0;
     for (int64_t g = 0; g < c->gain_count; g++)
         gains[g] = (qzo_gain){0x9e3779b97f4a7c15u * (uint64_t)(g + 1),
                               (g % 2 != 0 ? 1e-3f : -1e-2f) / (float)(g + 1)};
-    uint64_t wanted = update_on_host(expected, drawn, c, gains);
-    assert_ok(backend->ops->update(backend, masters, c->is_relative ? unit : NULL, c->spans,
-                                   c->span_count, gains, c->gain_count, c->directions, &updated));
+    uint64_t wanted = update_on_host(expected, drawn, speeds, c, gains);
+    const qzo_update_values values = {.masters = masters,
+                                      .unit = c->is_relative ? unit : NULL,
+                                      .velocity = c->has_velocity ? velocity : NULL,
+                                      .decay = DECAY};
+    assert_ok(backend->ops->update(backend, &values, c->spans, c->span_count, gains, c->gain_count,
+                                   c->directions, &updated));
     host_floats(actual, masters, c->value_count);
     assert_same_floats(actual, expected, c->value_count, "update");
+    host_floats(actual, velocity, c->value_count);
+    assert_same_floats(actual, speeds, c->value_count, "velocity");
     assert_ok(backend->ops->digest(backend, &digest, masters, c->spans, c->span_count));
     assert_true(digest == wanted);
     assert_true(updated == wanted);
-    drop(masters), drop(unit);
-    free(expected), free(drawn), free(actual), free(gains);
+    drop(masters), drop(unit), drop(velocity);
+    free(expected), free(drawn), free(actual), free(gains), free(speeds);
 }
 
 static void updates_and_digests_have_the_promised_bits(void **state) {
@@ -461,13 +474,14 @@ static void updates_and_digests_have_the_promised_bits(void **state) {
         {"c", 13, QZO_CONSTRAINT_FREE, 0.0f, 5002, COUNT - 6003, &slow},
         {"d", 14, QZO_CONSTRAINT_KEEP_SIGN, 1e-3f, COUNT - 1001, 1001, NULL},
     };
-    for (int kind = 0; kind < 2 * QZO_DIRECTIONS_COUNT; kind++)
+    for (int kind = 0; kind < 4 * QZO_DIRECTIONS_COUNT; kind++)
         check_update(&(update_case){.spans = spans,
                                     .span_count = 4,
                                     .value_count = COUNT,
                                     .gain_count = 65,
-                                    .directions = (qzo_directions)(kind / 2),
-                                    .is_relative = kind % 2 != 0});
+                                    .directions = (qzo_directions)(kind / 4),
+                                    .is_relative = kind % 2 != 0,
+                                    .has_velocity = kind / 2 % 2 != 0});
 }
 
 /* More spans than a device's table holds at a time, some of them empty or at rest. */

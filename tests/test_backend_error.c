@@ -369,37 +369,50 @@ static void attention_is_within_its_bound(void **state) {
 }
 
 /* The order of the records is part of the promise: one fma each, then the constraint once. With
- * units, z is rounded once more before it. */
-static void check_update(const float *unit) {
+ * units, z is rounded once more before it; with a velocity, that is what they move. */
+static void check_update(const float *unit, bool has_velocity) {
     enum { COUNT = 500 };
     const qzo_span span = {.tensor_id = 9, .constraint = QZO_CONSTRAINT_POSITIVE, .floor = 1e-3f};
     const qzo_gain gains[] = {{31, 0.02f}, {32, -0.03f}, {33, 0.01f}};
     float *values = test_normals(35, COUNT, 0.05f), *expected = test_normals(35, COUNT, 0.05f);
-    ops->update_block(values, unit, &span, 6, COUNT, gains, 3, QZO_DIRECTIONS_RADEMACHER);
+    float *velocity = test_normals(38, COUNT, 0.02f), *speeds = test_normals(38, COUNT, 0.02f);
+    const qzo_update_values changed = {.masters = values,
+                                       .unit = unit,
+                                       .velocity = has_velocity ? velocity : NULL,
+                                       .decay = 0.75f};
+    ops->update_block(&changed, &span, 6, COUNT, gains, 3, QZO_DIRECTIONS_RADEMACHER);
     int at_floor = 0;
     for (int i = 0; i < COUNT; i++) {
+        float *gained = has_velocity ? &speeds[i] : &expected[i];
+        if (has_velocity) speeds[i] *= 0.75f;
         for (int g = 0; g < 3; g++) {
             float z;
             qzo_noise_fill(&z, gains[g].seed, 9, 6 + (uint64_t)i, 1, QZO_DIRECTIONS_RADEMACHER);
             if (unit != NULL) z = unit[i] * z;
-            expected[i] = fmaf(-gains[g].k, z, expected[i]);
+            *gained = fmaf(-gains[g].k, z, *gained);
         }
+        if (has_velocity) expected[i] += speeds[i];
         if (!(expected[i] > 1e-3f)) {
             expected[i] = 1e-3f;
             at_floor++;
         }
     }
     assert_memory_equal(values, expected, COUNT * sizeof *values);
+    assert_memory_equal(velocity, speeds, COUNT * sizeof *velocity);
     assert_in_range(at_floor, 1, COUNT - 1); /* both sides of the constraint were seen */
     free(values);
     free(expected);
+    free(velocity);
+    free(speeds);
 }
 
 static void update_is_one_fma_per_record_in_order(void **state) {
     (void)state;
     float *unit = test_normals(37, 500, 1.0f);
-    check_update(NULL);
-    check_update(unit);
+    check_update(NULL, false);
+    check_update(unit, false);
+    check_update(NULL, true);
+    check_update(unit, true);
     free(unit);
 }
 
@@ -409,7 +422,8 @@ static void keep_sign_holds_the_sign_before_the_step(void **state) {
     const qzo_gain gains[] = {{31, 1.0f}, {32, 1.0f}};
     float values[200], before[200];
     for (int i = 0; i < 200; i++) before[i] = values[i] = i % 2 == 0 ? 0.1f : -0.1f;
-    ops->update_block(values, NULL, &span, 0, 200, gains, 2, QZO_DIRECTIONS_GAUSSIAN);
+    const qzo_update_values changed = {.masters = values};
+    ops->update_block(&changed, &span, 0, 200, gains, 2, QZO_DIRECTIONS_GAUSSIAN);
     for (int i = 0; i < 200; i++)
         assert_true(before[i] > 0.0f ? values[i] >= 0.01f : values[i] <= -0.01f);
 }

@@ -233,13 +233,23 @@ static void update_and_digest_equal_reference(void **state) {
                 float *expected = test_normals(35, counts[c], 0.4f);
                 float *actual = test_normals(35, counts[c], 0.4f);
                 float *drawn = test_normals(36, counts[c], 2.0f);
-                const float *unit = c % 2 == 0 ? drawn : NULL;
-                qzo_cpu_ops_reference.update_block(expected, unit, &span, firsts[f], counts[c],
-                                                   gains, 5, QZO_DIRECTIONS_GAUSSIAN);
-                table->update_block(actual, unit, &span, firsts[f], counts[c], gains, 5,
+                float *speeds[2] = {test_normals(37, counts[c], 0.1f),
+                                    test_normals(37, counts[c], 0.1f)};
+                qzo_update_values values = {.masters = expected,
+                                            .unit = c % 2 == 0 ? drawn : NULL,
+                                            .velocity = f % 2 == 0 ? speeds[0] : NULL,
+                                            .decay = 0.9f};
+                qzo_cpu_ops_reference.update_block(&values, &span, firsts[f], counts[c], gains, 5,
+                                                   QZO_DIRECTIONS_GAUSSIAN);
+                values.masters = actual;
+                if (f % 2 == 0) values.velocity = speeds[1];
+                table->update_block(&values, &span, firsts[f], counts[c], gains, 5,
                                     QZO_DIRECTIONS_GAUSSIAN);
                 free(drawn);
                 assert_same_bits(actual, expected, counts[c], sizeof *actual, "update");
+                assert_same_bits(speeds[1], speeds[0], counts[c], sizeof *actual, "velocity");
+                free(speeds[0]);
+                free(speeds[1]);
                 assert_true(
                     table->digest_block(actual, &span, firsts[f], counts[c]) ==
                     qzo_cpu_ops_reference.digest_block(expected, &span, firsts[f], counts[c]));
@@ -443,7 +453,7 @@ static void element_operations_over_the_backend(void) {
 }
 
 /* A whole span as one block after the other: pieces must tile it without a seam. */
-static void optimizer_over_the_backend(const float *unit) {
+static void optimizer_over_the_backend(const float *unit, bool has_velocity) {
     static const qzo_value_group slow = {1.0f, 0.3f, true, 0, 0},
                                  at_rest = {1.0f, 1.0f, false, 0, 0};
     const qzo_span spans[] = {
@@ -455,26 +465,39 @@ static void optimizer_over_the_backend(const float *unit) {
     const qzo_gain gains[] = {{21, 1e-2f}, {22, -3e-3f}, {23, 7e-4f}};
     float *masters = test_normals(50, OPTIMIZED, 0.01f);
     float *expected = test_normals(50, OPTIMIZED, 0.01f);
+    float *velocity = test_normals(52, OPTIMIZED, 0.01f);
+    float *expected_velocity = test_normals(52, OPTIMIZED, 0.01f);
     uint64_t digest = 0, updated = 0, wanted = 0;
-    assert_ok(backend->ops->update(backend, masters, unit, spans, 4, gains, 3,
-                                   QZO_DIRECTIONS_GAUSSIAN, &updated));
+    const qzo_update_values values = {.masters = masters,
+                                      .unit = unit,
+                                      .velocity = has_velocity ? velocity : NULL,
+                                      .decay = 0.9f};
+    assert_ok(backend->ops->update(backend, &values, spans, 4, gains, 3, QZO_DIRECTIONS_GAUSSIAN,
+                                   &updated));
     for (int s = 0; s < 4; s++)
         for (int64_t first = 0; first < spans[s].count; first += CPU_UPDATE_BLOCK) {
             int64_t left = spans[s].count - first, offset = spans[s].offset + first;
             int64_t count = left < CPU_UPDATE_BLOCK ? left : CPU_UPDATE_BLOCK;
             float *at = expected + offset;
+            const qzo_update_values block = {.masters = at,
+                                             .unit = unit == NULL ? NULL : unit + offset,
+                                             .velocity =
+                                                 has_velocity ? expected_velocity + offset : NULL,
+                                             .decay = 0.9f};
             if (s < 3)
-                qzo_cpu_ops_reference.update_block(at, unit == NULL ? NULL : unit + offset,
-                                                   &spans[s], first, count, gains, 3,
+                qzo_cpu_ops_reference.update_block(&block, &spans[s], first, count, gains, 3,
                                                    QZO_DIRECTIONS_GAUSSIAN);
             wanted += qzo_cpu_ops_reference.digest_block(at, &spans[s], first, count);
         }
     assert_same_bits(masters, expected, OPTIMIZED, sizeof *masters, "update");
+    assert_same_bits(velocity, expected_velocity, OPTIMIZED, sizeof *velocity, "velocity");
     assert_ok(backend->ops->digest(backend, &digest, masters, spans, 4));
     assert_true(digest == wanted);
     assert_true(updated == wanted);
     free(masters);
     free(expected);
+    free(velocity);
+    free(expected_velocity);
 }
 
 static void operations_equal_the_reference_whatever_the_threads(void **state) {
@@ -491,8 +514,9 @@ static void operations_equal_the_reference_whatever_the_threads(void **state) {
             trained_rows_over_the_backend();
             attention_over_the_backend();
             element_operations_over_the_backend();
-            optimizer_over_the_backend(NULL);
-            optimizer_over_the_backend(unit);
+            optimizer_over_the_backend(NULL, false);
+            optimizer_over_the_backend(unit, false);
+            optimizer_over_the_backend(unit, true);
             qzo_backend_close(backend);
         }
     free(unit);

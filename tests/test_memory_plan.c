@@ -10,18 +10,20 @@
 
 enum { THREADS = 3 };
 
-static void make_spec(qzo_trial_spec *out) {
+static void make_spec(qzo_trial_spec *out, const char *rule) {
     qzo_trial_spec_defaults(out);
     out->model_path = strdup(qzo_test_fixture("tiny-llama"));
     out->task_path = strdup(qzo_test_fixture("tiny-task.qzt"));
     out->micro_batch = 4;
     out->eval_batch = 7;
+    out->update_rule = rule;
     assert_ok(qzo_trial_spec_complete(out));
 }
 
-static void check_taken(const char *backend_name) {
+/* arrays: of all values, that the rule needs. */
+static void check_rule(const char *backend_name, const char *rule, int arrays) {
     qzo_trial_spec spec = {0};
-    make_spec(&spec);
+    make_spec(&spec, rule);
     const qzo_backend_options options = {.thread_count = THREADS};
     qzo_memory_plan plan;
     qzo_memory_use use;
@@ -39,12 +41,41 @@ static void check_taken(const char *backend_name) {
     assert_int_equal(plan.own_bytes, plan.weight_bytes + plan.ends_bytes + plan.loaded_bytes +
                                          plan.masters_bytes + plan.activation_bytes +
                                          plan.scratch_bytes);
-    assert_int_equal(plan.masters_bytes, 2 * 4 * plan.value_count);
+    assert_int_equal(plan.masters_bytes, arrays * 4 * plan.value_count);
     qzo_workbench_release(&bench);
     assert_ok(backend->ops->memory_use(backend, &use));
     assert_int_equal(use.own_bytes, use.held_bytes[QZO_MEMORY_SCRATCH]);
     qzo_backend_close(backend);
     qzo_trial_spec_release(&spec);
+}
+
+static void check_taken(const char *backend_name) {
+    check_rule(backend_name, "plain", 2);
+    check_rule(backend_name, "momentum", 3);
+}
+
+/* The next trial's plan has no velocity. */
+static void a_velocity_goes_with_its_trial(void **state) {
+    (void)state;
+    const qzo_backend_options options = {.thread_count = THREADS};
+    static const char *const rules[] = {"momentum", "plain", "momentum"};
+    qzo_backend *backend = NULL;
+    qzo_workbench bench;
+    assert_ok(qzo_backend_open(&backend, "cpu", &options));
+    qzo_workbench_init(&bench, backend);
+    for (int i = 0; i < 3; i++) {
+        qzo_trial_spec spec = {0};
+        qzo_memory_plan plan;
+        qzo_memory_use use;
+        make_spec(&spec, rules[i]);
+        assert_ok(qzo_memory_plan_measure(&plan, &spec, "cpu", THREADS));
+        assert_ok(qzo_workbench_prepare(&bench, &spec));
+        assert_ok(backend->ops->memory_use(backend, &use));
+        assert_int_equal(use.own_bytes, plan.own_bytes);
+        qzo_trial_spec_release(&spec);
+    }
+    qzo_workbench_release(&bench);
+    qzo_backend_close(backend);
 }
 
 static void a_cpu_takes_what_was_planned(void **state) {
@@ -86,6 +117,7 @@ static void a_tied_embedding_is_copied_once(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_cpu_takes_what_was_planned),
+        cmocka_unit_test(a_velocity_goes_with_its_trial),
         cmocka_unit_test(a_device_takes_what_was_planned),
         cmocka_unit_test(a_tied_embedding_is_copied_once),
     };

@@ -264,6 +264,55 @@ static void replay_gives_the_same_masters(void **state) {
     bowl_close(&b);
 }
 
+/* The velocity is state: replaying moves it as the steps did. */
+static void momentum_is_replayed(void **state) {
+    (void)state;
+    bowl b;
+    qzo_qspsa_settings settings = bowl_settings(2);
+    qzo_gain scratch[2];
+    float velocity[BOWL_VALUES] = {0}, replayed[BOWL_VALUES] = {0};
+    settings.learning_rate = 0.3;
+    bowl_open(&b, 1);
+    b.velocity = velocity;
+    assert_ok(bowl_run(&first, &b, &settings, comm, 50));
+    bowl_close(&b);
+    bowl_open(&b, 1);
+    b.velocity = replayed;
+    qzo_trainable trainable = bowl_trainable(&b);
+    for (int step = 0; step < 50; step++) {
+        const qzo_step recorded = {.step = step + 1,
+                                   .records = first.records[step],
+                                   .k = first.k[step],
+                                   .record_count = 2};
+        assert_ok(qzo_qspsa_apply(&trainable, scratch, &settings, &recorded, NULL));
+    }
+    assert_memory_equal(b.masters, first.masters, sizeof first.masters);
+    assert_memory_equal(velocity, replayed, sizeof velocity);
+    bowl_close(&b);
+    run(&second, &settings, 1, 50); /* the same without */
+    assert_int_not_equal(memcmp(first.masters, second.masters, sizeof first.masters), 0);
+}
+
+/* Found before anything is computed from it, though the masters are as they were. */
+static void a_velocity_that_changed_is_found(void **state) {
+    (void)state;
+    bowl b;
+    qzo_qspsa *optimizer = NULL;
+    qzo_qspsa_settings settings = bowl_settings(2);
+    qzo_step done;
+    uint32_t flags = 0;
+    float velocity[BOWL_VALUES] = {0};
+    bowl_open(&b, 1);
+    b.velocity = velocity;
+    bowl_optimizer(&optimizer, &b, &settings, comm);
+    assert_ok(qzo_qspsa_step(optimizer, 1, 0, &done, &flags));
+    velocity[BOWL_VALUES - 1] += 1e-3f;
+    assert_fails(qzo_qspsa_step(optimizer, 2, 0, &done, &flags), QZO_ERR_DESYNC,
+                 "the scales of rank 0 are not those that the last update left");
+    qzo_qspsa_close(optimizer);
+    bowl_close(&b);
+}
+
 static void values_stay_above_their_floor(void **state) {
     (void)state;
     qzo_qspsa_settings settings = bowl_settings(2);
@@ -291,6 +340,8 @@ int main(void) {
         cmocka_unit_test(nan_has_one_bit_pattern_in_a_record),
         cmocka_unit_test(both_losses_zero_are_flagged),
         cmocka_unit_test(replay_gives_the_same_masters),
+        cmocka_unit_test(momentum_is_replayed),
+        cmocka_unit_test(a_velocity_that_changed_is_found),
         cmocka_unit_test(values_stay_above_their_floor),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

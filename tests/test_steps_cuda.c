@@ -114,8 +114,9 @@ static void run_steps(steps *out, const char *backend_name, int index) {
             losses[sign] = loss_of(&model, forward, &pack, unit, seed, sign == 0 ? EPS : -EPS);
         out->gradients[step] = (losses[0] - losses[1]) / (2.0 * (double)EPS);
         const qzo_gain gain = {seed, (float)(RATE * out->gradients[step])};
-        assert_ok(ops->update(model.backend, model.masters, unit, model.model->spans,
-                              model.model->span_count, &gain, 1, QZO_DIRECTIONS_GAUSSIAN, &digest));
+        const qzo_update_values values = {.masters = model.masters, .unit = unit};
+        assert_ok(ops->update(model.backend, &values, model.model->spans, model.model->span_count,
+                              &gain, 1, QZO_DIRECTIONS_GAUSSIAN, &digest));
     }
     assert_ok(ops->download(model.backend, out->values, model.masters, size_bytes));
     ops->release(model.backend, unit);

@@ -60,7 +60,8 @@ def seed_of(trial_seed, step, sample):
 
 
 def directions_of_tensor(kind, seed, name, count):
-    words = philox(seed, np.arange((count + 3) // 4), xxhash.xxh32(name.encode()).intdigest(), NOISE)
+    tensor_id = xxhash.xxh32(name.encode()).intdigest()
+    words = philox(seed, np.arange((count + 3) // 4), tensor_id, NOISE)
     if kind == "rademacher":
         return (1.0 - 2.0 * (words >> np.uint64(31)).astype(np.float64)).T.reshape(-1)[:count]
     u = (words[0::2].astype(np.float64) + 0.5) / 2**32

@@ -63,6 +63,14 @@ typedef struct qzo_gain {
     float k;
 } qzo_gain;
 
+/* What an update changes, all laid out alike in the backend's memory. */
+typedef struct qzo_update_values {
+    float *masters;
+    const float *unit; /* as in qzo_perturbation */
+    float *velocity;   /* what the gains move in place of the masters, which it moves; NULL: none */
+    float decay;       /* share of the velocity that stays */
+} qzo_update_values;
+
 enum { QZO_DEVICE_ID_BYTES = 48 };
 
 typedef enum { QZO_NORM_RMS, QZO_NORM_LAYER } qzo_norm_kind;
@@ -242,11 +250,11 @@ struct qzo_backend_ops {
 
     /* --- the optimizer --- */
 
-    /* For every span whose group is active and every element: one fma per gain in order
-     * (base/update.h), k times the group's factor, then the constraint once. unit: as in
-     * qzo_perturbation. digest_host: what `digest` would say then, taken on the way; NULL: not
-     * asked. spans_host, gains_host: host memory. */
-    qzo_status (*update)(qzo_backend *backend, float *masters, const float *unit,
+    /* For every span whose group is active and every element: the velocity's decay, one fma per
+     * gain in order (base/update.h), k times the group's factor, the velocity to the master, then
+     * the constraint once. digest_host: what `digest` of the masters would say then, taken on the
+     * way; NULL: not asked. spans_host, gains_host: host memory. */
+    qzo_status (*update)(qzo_backend *backend, const qzo_update_values *values,
                          const qzo_span *spans_host, int64_t span_count, const qzo_gain *gains_host,
                          int64_t gain_count, qzo_directions directions, uint64_t *digest_host);
 

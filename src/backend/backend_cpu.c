@@ -414,8 +414,8 @@ static qzo_status cpu_log_probs(qzo_backend *backend, double *out_host, const fl
 
 typedef struct span_job {
     const cpu_state *state;
-    float *masters;
-    const float *unit; /* NULL: 1 */
+    const qzo_update_values *values; /* where it updates */
+    const float *masters;
     const qzo_span *span;
     const qzo_gain *gains;
     int64_t gain_count;
@@ -439,20 +439,27 @@ static void span_piece(void *context, int64_t piece, int thread) {
     const cpu_ops *ops = job->state->ops;
     int64_t first = piece * CPU_UPDATE_BLOCK, offset = job->span->offset + first;
     int64_t count = block_size(job->span, first);
-    if (job->updates)
-        ops->update_block(job->masters + offset, job->unit == NULL ? NULL : job->unit + offset,
-                          job->span, first, count, job->gains, job->gain_count, job->directions);
+    if (job->updates) {
+        const qzo_update_values *all = job->values;
+        const qzo_update_values block = {.masters = all->masters + offset,
+                                         .unit = all->unit == NULL ? NULL : all->unit + offset,
+                                         .velocity =
+                                             all->velocity == NULL ? NULL : all->velocity + offset,
+                                         .decay = all->decay};
+        ops->update_block(&block, job->span, first, count, job->gains, job->gain_count,
+                          job->directions);
+    }
     if (job->digests)
         atomic_fetch_add(&job->digest,
                          ops->digest_block(job->masters + offset, job->span, first, count));
 }
 
-static qzo_status cpu_update(qzo_backend *backend, float *masters, const float *unit,
+static qzo_status cpu_update(qzo_backend *backend, const qzo_update_values *values,
                              const qzo_span *spans, int64_t span_count, const qzo_gain *gains,
                              int64_t gain_count, qzo_directions directions, uint64_t *digest_host) {
     span_job job = {.state = state_of(backend),
-                    .masters = masters,
-                    .unit = unit,
+                    .values = values,
+                    .masters = values->masters,
                     .gains = gains,
                     .gain_count = gain_count,
                     .directions = directions,
@@ -470,12 +477,7 @@ static qzo_status cpu_update(qzo_backend *backend, float *masters, const float *
 
 static qzo_status cpu_digest(qzo_backend *backend, uint64_t *out_host, const float *masters,
                              const qzo_span *spans, int64_t span_count) {
-    /* The pieces only read the masters; the job is shared with update, which writes them. */
-    union {
-        const float *in;
-        float *out;
-    } pointer = {.in = masters};
-    span_job job = {.state = state_of(backend), .masters = pointer.out, .digests = true};
+    span_job job = {.state = state_of(backend), .masters = masters, .digests = true};
     atomic_init(&job.digest, 0);
     for (int64_t i = 0; i < span_count; i++) {
         job.span = &spans[i];

@@ -370,16 +370,18 @@ static double value_count(const qzo_span *spans, int64_t span_count) {
     return sum;
 }
 
-static qzo_status profile_update(qzo_backend *backend, float *masters, const float *unit,
+static qzo_status profile_update(qzo_backend *backend, const qzo_update_values *changed,
                                  const qzo_span *spans_host, int64_t span_count,
                                  const qzo_gain *gains_host, int64_t gain_count,
                                  qzo_directions directions, uint64_t *digest_host) {
     range r = begin(backend, QZO_PHASE_UPDATE, "update");
     qzo_backend *inner = r.profile->inner;
     double values = value_count(spans_host, span_count);
-    qzo_status status = inner->ops->update(inner, masters, unit, spans_host, span_count, gains_host,
+    qzo_status status = inner->ops->update(inner, changed, spans_host, span_count, gains_host,
                                            gain_count, directions, digest_host);
-    double size_bytes = (unit == NULL ? 8.0 : 12.0) * values;
+    double size_bytes = 8.0 * values;
+    if (changed->unit != NULL) size_bytes += 4.0 * values;
+    if (changed->velocity != NULL) size_bytes += 8.0 * values;
     return end(&r, status, 2.0 * values * (double)gain_count, size_bytes);
 }
 

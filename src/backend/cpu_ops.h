@@ -53,8 +53,8 @@ typedef struct cpu_ops {
     void (*soft_cap)(float *x, int64_t count, float cap);
     /* ln sum exp of a row of logits, and the largest of them */
     double (*log_sum_exp)(const float *logits, int64_t count);
-    /* values, unit: elements first .. first + count - 1 of a span, count <= CPU_UPDATE_BLOCK */
-    void (*update_block)(float *values, const float *unit, const qzo_span *span, int64_t first,
+    /* values: pointers to element `first` of a span; count <= CPU_UPDATE_BLOCK elements */
+    void (*update_block)(const qzo_update_values *values, const qzo_span *span, int64_t first,
                          int64_t count, const qzo_gain *gains, int64_t gain_count,
                          qzo_directions directions);
     uint64_t (*digest_block)(const float *values, const qzo_span *span, int64_t first,

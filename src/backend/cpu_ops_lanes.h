@@ -258,16 +258,22 @@ static inline void perturbed_values(float *restrict values, const cpu_linear *jo
         values[i] = qzo_perturbed(masters[i], perturbation->c, values[i]);
 }
 
-static inline void update_block(float *restrict values, const float *unit, const qzo_span *span,
-                                int64_t first, int64_t count, const qzo_gain *gains,
-                                int64_t gain_count, qzo_directions directions) {
+static inline void update_block(const qzo_update_values *what, const qzo_span *span, int64_t first,
+                                int64_t count, const qzo_gain *gains, int64_t gain_count,
+                                qzo_directions directions) {
     float z[CPU_UPDATE_BLOCK], before[CPU_UPDATE_BLOCK], rate = qzo_value_group_rate(span->group);
+    float *restrict values = what->masters, *restrict velocity = what->velocity;
+    float *gained = velocity != NULL ? velocity : values;
     for (int64_t i = 0; i < count; i++) before[i] = values[i];
+    if (velocity != NULL)
+        for (int64_t i = 0; i < count; i++) velocity[i] = qzo_decayed(velocity[i], what->decay);
     for (int64_t g = 0; g < gain_count; g++) {
         float k = qzo_scaled(gains[g].k, rate);
-        fill_directions(z, gains[g].seed, span->tensor_id, first, count, directions, unit);
-        for (int64_t i = 0; i < count; i++) values[i] = qzo_updated(values[i], k, z[i]);
+        fill_directions(z, gains[g].seed, span->tensor_id, first, count, directions, what->unit);
+        for (int64_t i = 0; i < count; i++) gained[i] = qzo_updated(gained[i], k, z[i]);
     }
+    if (velocity != NULL)
+        for (int64_t i = 0; i < count; i++) values[i] = qzo_moved(values[i], velocity[i]);
     float floor = span->floor;
     if (span->constraint == QZO_CONSTRAINT_POSITIVE)
         for (int64_t i = 0; i < count; i++) values[i] = qzo_constrained_positive(values[i], floor);

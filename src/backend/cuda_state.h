@@ -108,7 +108,7 @@ qzo_status qzo_cuda_decode(qzo_backend *backend, const qzo_weight *weight, const
                            const qzo_perturbation *perturbation, int64_t rows);
 
 /* src/backend/cuda_update.c */
-qzo_status qzo_cuda_update_op(qzo_backend *backend, float *masters, const float *unit,
+qzo_status qzo_cuda_update_op(qzo_backend *backend, const qzo_update_values *values,
                               const qzo_span *spans, int64_t span_count, const qzo_gain *gains,
                               int64_t gain_count, qzo_directions directions, uint64_t *digest_host);
 qzo_status qzo_cuda_digest_op(qzo_backend *backend, uint64_t *out_host, const float *masters,

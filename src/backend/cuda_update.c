@@ -13,8 +13,7 @@ _Static_assert((int)QZO_CUDA_FREE == QZO_CONSTRAINT_FREE &&
 
 /* What a launch is asked for. */
 typedef struct work {
-    float *masters;
-    const float *unit;
+    qzo_update_values values; /* the masters alone where it does not update */
     bool updates, digests;
     int64_t gain_count; /* of state->gains */
     qzo_directions directions;
@@ -51,7 +50,8 @@ static qzo_status run_spans(qzo_backend *backend, const work *what, const qzo_sp
     qzo_cuda_spans part;
     for (int64_t next = 0; next < span_count;) {
         QZO_TRY(upload_spans(backend, &part, what, spans, span_count, &next));
-        TRY_CUDA(qzo_cuda_update(what->masters, what->unit, part, state->gains, what->gain_count,
+        TRY_CUDA(qzo_cuda_update(what->values.masters, what->values.unit, what->values.velocity,
+                                 what->values.decay, part, state->gains, what->gain_count,
                                  what->directions == QZO_DIRECTIONS_RADEMACHER,
                                  what->digests ? state->digest : NULL, state->stream));
     }
@@ -59,14 +59,13 @@ cleanup:
     return status;
 }
 
-qzo_status qzo_cuda_update_op(qzo_backend *backend, float *masters, const float *unit,
+qzo_status qzo_cuda_update_op(qzo_backend *backend, const qzo_update_values *values,
                               const qzo_span *spans, int64_t span_count, const qzo_gain *gains,
                               int64_t gain_count, qzo_directions directions,
                               uint64_t *digest_host) {
     qzo_status status = QZO_OK;
     const cuda_state *state = state_of(backend);
-    const work what = {.masters = masters,
-                       .unit = unit,
+    const work what = {.values = *values,
                        .updates = true,
                        .digests = digest_host != NULL,
                        .gain_count = gain_count,
@@ -93,7 +92,7 @@ qzo_status qzo_cuda_digest_op(qzo_backend *backend, uint64_t *out_host, const fl
     } pointer = {.in = masters};
     qzo_status status = QZO_OK;
     const cuda_state *state = state_of(backend);
-    const work what = {.masters = pointer.out, .digests = true};
+    const work what = {.values = {.masters = pointer.out}, .digests = true};
     TRY_CUDA(cudaMemsetAsync(state->digest, 0, sizeof *state->digest, state->stream));
     QZO_TRY(run_spans(backend, &what, spans, span_count));
     QZO_TRY(qzo_cuda_download(backend, out_host, state->digest, sizeof *out_host));

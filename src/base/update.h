@@ -27,6 +27,16 @@ QZO_HOST_DEVICE static inline float qzo_updated(float value, float k, float z) {
     return QZO_FMA(-k, z, value);
 }
 
+/* With momentum the records move a velocity instead, which keeps a share of what it was, and the
+ * velocity the value, once per step. */
+QZO_HOST_DEVICE static inline float qzo_decayed(float velocity, float decay) {
+    return QZO_FMUL(decay, velocity);
+}
+
+QZO_HOST_DEVICE static inline float qzo_moved(float value, float velocity) {
+    return QZO_FADD(value, velocity);
+}
+
 /* After all records of a step. NaN becomes the floor too. */
 QZO_HOST_DEVICE static inline float qzo_constrained_positive(float value, float floor) {
     return value > floor ? value : floor;

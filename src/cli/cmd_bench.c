@@ -286,9 +286,9 @@ static qzo_status run_log_probs(bench *b, const void *what) {
 
 static qzo_status run_update(bench *b, const void *what) {
     const qzo_directions *directions = what;
-    return b->backend->ops->update(b->backend, b->masters, NULL, b->model->spans,
-                                   b->model->span_count, b->gains_host, b->gain_count, *directions,
-                                   NULL);
+    const qzo_update_values values = {.masters = b->masters};
+    return b->backend->ops->update(b->backend, &values, b->model->spans, b->model->span_count,
+                                   b->gains_host, b->gain_count, *directions, NULL);
 }
 
 static qzo_status run_digest(bench *b, const void *what) {

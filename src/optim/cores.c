@@ -10,9 +10,13 @@ static qzo_status apply_gains(const qzo_trainable *trainable, qzo_gain *gains,
         gains[i].seed = step->records[i].seed;
         gains[i].k = step->k[i];
     }
-    return trainable->backend->ops->update(trainable->backend, trainable->masters, trainable->unit,
-                                           trainable->spans, trainable->span_count, gains,
-                                           step->record_count, step->directions, step->digest);
+    const qzo_update_values values = {.masters = trainable->masters,
+                                      .unit = trainable->unit,
+                                      .velocity = trainable->velocity,
+                                      .decay = trainable->decay};
+    return trainable->backend->ops->update(trainable->backend, &values, trainable->spans,
+                                           trainable->span_count, gains, step->record_count,
+                                           step->directions, step->digest);
 }
 
 const qzo_core qzo_core_none = {.name = "none", .apply = apply_gains};

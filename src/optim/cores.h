@@ -23,6 +23,8 @@ typedef struct qzo_trainable {
     qzo_backend *backend;
     float *masters;    /* in the backend's memory */
     const float *unit; /* what z is multiplied with, element by element; NULL: 1 */
+    float *velocity;   /* of a rule with momentum, laid out as the masters; NULL: none */
+    float decay;       /* share of the velocity that a step keeps */
     const qzo_span *spans;
     int64_t span_count;
     qzo_value_group *groups; /* of the spans: each step says which of them are active; or NULL */

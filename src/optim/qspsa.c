@@ -31,6 +31,7 @@ struct qzo_qspsa {
     float *k;             /* (samples) */
     qzo_gain *gains;      /* (samples) */
     uint64_t digest;      /* of the masters now */
+    uint64_t state;       /* of the masters and the velocity: what steps depend on */
 };
 
 /* Units of a rank: [first, first of the next rank). Rounded up: rank 0, whose journal's errors and
@@ -95,13 +96,29 @@ void qzo_qspsa_close(qzo_qspsa *optimizer) {
 
 qzo_rule *qzo_qspsa_rule(qzo_qspsa *optimizer) { return optimizer->rule; }
 
-static qzo_status read_digest(const qzo_trainable *trainable, uint64_t *out) {
-    return trainable->backend->ops->digest(trainable->backend, out, trainable->masters,
-                                           trainable->spans, trainable->span_count);
+static qzo_status read_digest(uint64_t *out, const qzo_trainable *trainable, const float *values) {
+    return trainable->backend->ops->digest(trainable->backend, out, values, trainable->spans,
+                                           trainable->span_count);
+}
+
+/* *state: of what has this digest of its masters and the velocity as it is. */
+static qzo_status read_state(uint64_t *state, const qzo_trainable *trainable, uint64_t digest) {
+    uint64_t velocity = 0;
+    qzo_status status = QZO_OK;
+    if (trainable->velocity != NULL)
+        status = read_digest(&velocity, trainable, trainable->velocity);
+    *state = digest + 3 * velocity; /* so that two that were swapped show */
+    return status;
+}
+
+/* Both, of the values as they are. */
+static qzo_status read_values(uint64_t *digest, uint64_t *state, const qzo_trainable *trainable) {
+    qzo_status status = read_digest(digest, trainable, trainable->masters);
+    return status == QZO_OK ? read_state(state, trainable, *digest) : status;
 }
 
 qzo_status qzo_qspsa_sync(qzo_qspsa *optimizer) {
-    return read_digest(&optimizer->trainable, &optimizer->digest);
+    return read_values(&optimizer->digest, &optimizer->state, &optimizer->trainable);
 }
 
 /* --- records on the wire --- */
@@ -230,15 +247,14 @@ static qzo_record record_of(const qzo_qspsa *optimizer, int64_t step, int64_t sa
 }
 
 /* Every rank fills every slot, if only with flags and digest. */
-static void fill_slots(qzo_qspsa *optimizer, int64_t step, uint32_t run_flags,
-                       uint64_t digest_now) {
+static void fill_slots(qzo_qspsa *optimizer, int64_t step, uint32_t run_flags, uint64_t state_now) {
     for (int64_t slot = 0; slot < optimizer->record_slots; slot++) {
         int64_t sample = optimizer->comm->rank * optimizer->record_slots + slot;
         qzo_record record = {.sample = (uint32_t)sample, .flags = QZO_FLAG_EMPTY};
         if (sample < optimizer->settings.samples_per_step)
             record = record_of(optimizer, step, sample);
         record.flags |= run_flags;
-        record.digest = (uint32_t)digest_now;
+        record.digest = (uint32_t)state_now;
         put_record(optimizer->my_records + slot * RECORD_BYTES, &record);
     }
 }
@@ -308,6 +324,7 @@ static qzo_status apply_step(qzo_qspsa *optimizer, int64_t step) {
                            .record_count = settings->samples_per_step};
     QZO_TRY(qzo_qspsa_apply(&optimizer->trainable, optimizer->gains, settings, &done,
                             &optimizer->digest));
+    QZO_TRY(read_state(&optimizer->state, &optimizer->trainable, optimizer->digest));
     qzo_rule_observe(optimizer->rule, optimizer->records, settings->samples_per_step);
 cleanup:
     return status;
@@ -321,12 +338,13 @@ qzo_status qzo_qspsa_step(qzo_qspsa *optimizer, int64_t step, uint32_t my_flags,
     qzo_status evaluated = evaluate_units(optimizer, step);
     /* Read again after the losses: a value that changed since the update is found before anything
      * computed from it is applied. */
-    uint64_t digest_now = optimizer->digest;
-    if (evaluated == QZO_OK) evaluated = read_digest(&optimizer->trainable, &digest_now);
+    uint64_t digest_now, state_now = optimizer->state;
+    if (evaluated == QZO_OK)
+        evaluated = read_values(&digest_now, &state_now, &optimizer->trainable);
     if (evaluated != QZO_OK) my_flags |= QZO_FLAG_FAILED;
-    if (digest_now != optimizer->digest) my_flags |= QZO_FLAG_CORRUPT;
+    if (state_now != optimizer->state) my_flags |= QZO_FLAG_CORRUPT;
     if (optimizer->units_travel) QZO_TRY(exchange_units(optimizer));
-    fill_slots(optimizer, step, my_flags, digest_now);
+    fill_slots(optimizer, step, my_flags, state_now);
     QZO_TRY(qzo_comm_gather(optimizer->comm, optimizer->all_records, optimizer->my_records,
                             (size_t)optimizer->record_slots * RECORD_BYTES));
     status = collect_records(optimizer, any_flags);

@@ -183,10 +183,24 @@ static const qzo_update_rule meazo = {.name = "meazo",
                                       .observe = meazo_observe,
                                       .reads = {"moment_memory"}};
 
+/* --- momentum (the heavy ball: Polyak 1964, in the form of Sutskever et al., ICML 2013, eq. 1) ---
+ *
+ * k as plain; the records of a step move a velocity v instead of the value x: v = momentum v, then
+ * v = fma(-k, z, v) in their order, and x = x + v, once, before the constraint. With a learning
+ * rate that stays the same this is PyTorch's SGD(momentum), whose steps are 1 / (1 - momentum)
+ * times as long as plain's in the long run. The velocity of a group that rests rests. State: v, one
+ * fp32 per value, 0 at first; replaying the records moves it again, bit for bit. */
+
+static const qzo_update_rule momentum = {.name = "momentum",
+                                         .bound = plain_bound,
+                                         .factors = clipped_factors,
+                                         .has_velocity = true,
+                                         .reads = {"momentum"}};
+
 /* --- the registry --- */
 
-const qzo_update_rule *const qzo_update_rules[] = {&plain, &mean_clip, &quantile_clip, &meazo,
-                                                   NULL};
+const qzo_update_rule *const qzo_update_rules[] = {&plain, &mean_clip, &quantile_clip,
+                                                   &meazo, &momentum,  NULL};
 
 const qzo_update_rule *qzo_update_rule_find(const char *name) {
     for (int i = 0; qzo_update_rules[i] != NULL; i++)

@@ -3,7 +3,8 @@
  *
  * A rule may remember what earlier steps told. Its state is a function of the records of those
  * steps, in their order, and of nothing else: so it does not depend on ranks, and resuming is
- * telling it the records of the journal. Records flagged QZO_FLAG_NOT_FINITE never enter it. */
+ * telling it the records of the journal. Records flagged QZO_FLAG_NOT_FINITE never enter it. What
+ * a rule keeps for each value (a velocity) is moved with the masters, and so replayed with them. */
 #ifndef QZO_OPTIM_RULES_H
 #define QZO_OPTIM_RULES_H
 
@@ -41,6 +42,7 @@ typedef struct qzo_rule_settings {
     int64_t clip_memory;   /* mean_clip, quantile_clip: records that they remember */
     double clip_quantile;  /* quantile_clip: the bound among the remembered |gradient|, in (0, 1] */
     int64_t moment_memory; /* meazo: steps that the second moment remembers */
+    double momentum;       /* momentum: share of the velocity that a step keeps */
 } qzo_rule_settings;
 
 /* A rule with its state. */
@@ -57,12 +59,13 @@ typedef struct qzo_update_rule {
     void (*factors)(float *k, const qzo_rule *rule, const qzo_record *records, int64_t count,
                     double rate);
     void (*observe)(qzo_rule *rule, const qzo_record *records, int64_t count); /* NULL: no state */
-    bool has_window; /* remembers clip_memory single gradients */
+    bool has_window;   /* remembers clip_memory single gradients */
+    bool has_velocity; /* the trainable values have one, see qzo_trainable */
     const char
         *reads[QZO_RULE_READS_MAX + 1]; /* of qzo_rule_settings, beside clip; ends with NULL */
 } qzo_update_rule;
 
-/* NULL-terminated: plain (the paper's), mean_clip, quantile_clip, meazo. */
+/* NULL-terminated: plain (the paper's), mean_clip, quantile_clip, meazo, momentum. */
 extern const qzo_update_rule *const qzo_update_rules[];
 const qzo_update_rule *qzo_update_rule_find(const char *name);
 

@@ -14,6 +14,7 @@ static qzo_status count(qzo_memory_plan *out, qzo_workbench *bench, const qzo_tr
     QZO_TRY(backend->ops->memory_use(backend, &all));
     int64_t adapter_values = qzo_workbench_value_count(bench) - bench->model->value_count;
     int64_t values_bytes = (bench->model->master_count + adapter_values) * (int64_t)sizeof(float);
+    int64_t beside_bytes = bench->beside != NULL ? values_bytes : 0;
     out->mapped_bytes = qzo_model_dir_data_bytes(bench->model->dir);
     out->value_count = qzo_workbench_value_count(bench);
     out->adapter_values = adapter_values;
@@ -21,7 +22,7 @@ static qzo_status count(qzo_memory_plan *out, qzo_workbench *bench, const qzo_tr
     out->row_max = bench->limits.rows;
     out->ends_bytes = bench->model->ends_bytes;
     out->weight_bytes = all.held_bytes[QZO_MEMORY_WEIGHTS] - out->ends_bytes;
-    out->masters_bytes = 2 * values_bytes;
+    out->masters_bytes = 2 * values_bytes + beside_bytes;
     out->loaded_bytes = loaded.held_bytes[QZO_MEMORY_BUFFERS] - out->masters_bytes;
     out->host_bytes = values_bytes + bench->model->loaded_bytes - out->loaded_bytes +
                       bench->model->value_count * qzo_core_find(spec->compat)->value_bytes;

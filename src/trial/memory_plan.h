@@ -14,7 +14,7 @@ typedef struct qzo_memory_plan {
     int64_t weight_bytes;  /* copies of codes and zero points; 0: read from the mapping */
     int64_t ends_bytes;    /* embeddings and head, likewise */
     int64_t loaded_bytes;  /* norms and biases */
-    int64_t masters_bytes; /* initial and current values */
+    int64_t masters_bytes; /* initial and current values, and what the rule keeps beside them */
     int64_t activation_bytes;
     int64_t scratch_bytes;
     int64_t own_bytes; /* the sum of these six */

@@ -15,11 +15,13 @@
 #include <string.h>
 
 /* Ample for any sensible trial, small enough that products of two stay far from overflow. */
-#define STEPS_MAX   1e9
-#define COUNT_MAX   1e6
-#define SAMPLES_MAX 65536.0
-#define RANK_MAX    65536.0
-#define NUMBER_MAX  1e6
+#define STEPS_MAX    1e9
+#define COUNT_MAX    1e6
+#define SAMPLES_MAX  65536.0
+#define RANK_MAX     65536.0
+#define NUMBER_MAX   1e6
+/* Below 1, where a velocity would never end. */
+#define MOMENTUM_MAX 0.999
 
 static const char *update_rule_choice(int index) {
     int count = 0;
@@ -195,6 +197,9 @@ const qzo_setting qzo_settings[] = {
      .is_later = true},
     {INT(moment_memory, 1, COUNT_MAX, "100", "steps",
          "meazo: how many the second moment remembers"),
+     .is_later = true},
+    {NUMBER(momentum, NULL, MOMENTUM_MAX, false, "0.9",
+            "momentum: share of the velocity that stays"),
      .is_later = true},
     {NUMBER(floor, NULL, NUMBER_MAX, false, "1e-7", "smallest value of a positive scale")},
     {CHOICE(directions, QZO_SECTION_TRAIN, "gaussian", qzo_directions_name,

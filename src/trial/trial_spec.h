@@ -50,6 +50,7 @@ typedef struct qzo_trial_spec {
     int64_t clip_memory;    /* records that this mean, or quantile_clip, remembers */
     double clip_quantile;   /* of the remembered |gradient|, with quantile_clip */
     int64_t moment_memory;  /* steps that meazo's second moment remembers */
+    double momentum;        /* share of the velocity that a step keeps, with momentum */
     double floor;           /* smallest value of a positive scale */
     const char *directions; /* names of registries; static strings */
     const char *perturbation;

@@ -1,6 +1,7 @@
 #include "trial/workbench.h"
 
 #include "base/clock.h"
+#include "trial/workbench_values.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -198,8 +199,9 @@ static void drop_workspace(qzo_workbench *bench) {
 static void drop_masters(qzo_workbench *bench) {
     bench->backend->ops->release(bench->backend, bench->initial);
     bench->backend->ops->release(bench->backend, bench->masters);
+    bench->backend->ops->release(bench->backend, bench->beside);
     free(bench->best_host);
-    bench->initial = bench->masters = bench->best_host = NULL;
+    bench->initial = bench->masters = bench->beside = bench->best_host = NULL;
     qzo_core_room_close(bench->room);
     bench->room = NULL;
     free(bench->spans);
@@ -265,7 +267,7 @@ static qzo_status load_masters(qzo_workbench *bench) {
     const qzo_model *model = bench->model;
     const qzo_adapters *adapters = bench->adapters;
     int64_t adapter_spans = adapters != NULL ? adapters->span_count : 0;
-    size_t size_bytes = (size_t)(model->master_count + adapter_values(bench)) * sizeof(float);
+    size_t size_bytes = qzo_workbench_masters_bytes(bench);
     float **const arrays[] = {&bench->initial, &bench->masters};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
         void *memory = NULL;
@@ -376,65 +378,8 @@ qzo_status qzo_workbench_load_model(qzo_workbench *bench, const char *path,
 qzo_status qzo_workbench_load_for(qzo_workbench *bench, const qzo_trial_spec *spec) {
     const qzo_training training = qzo_trial_spec_training(spec);
     const qzo_adapter_settings adapters = qzo_trial_spec_adapters(spec);
-    return load_for(bench, spec->model_path, &training, &adapters);
-}
-
-/* The adapters' first values; in best_host, which nobody reads before something better is there. */
-static qzo_status reset_adapters(qzo_workbench *bench, uint64_t seed) {
-    int64_t first = bench->model->master_count, count = adapter_values(bench);
-    if (count == 0 || bench->backend->dry) return QZO_OK;
-    qzo_adapters_initial_values(bench->adapters, bench->best_host + first, seed);
-    return bench->backend->ops->upload(bench->backend, bench->masters + first,
-                                       bench->best_host + first, (size_t)count * sizeof(float));
-}
-
-qzo_status qzo_workbench_reset(qzo_workbench *bench, const qzo_trial_spec *spec) {
-    qzo_status status = QZO_OK;
-    for (int64_t i = 0; i < bench->model->span_count; i++)
-        bench->spans[i].floor = (float)spec->floor;
-    qzo_trial_spec_rates(bench->model->groups, spec);
-    bool is_relative = qzo_perturbation_kind_find(spec->perturbation)->is_relative;
-    bench->trainable.unit = is_relative ? bench->initial : NULL;
-    bench->trainable.core = qzo_core_find(spec->compat);
-    if (bench->room == NULL)
-        QZO_TRY(qzo_core_room_open(&bench->room, bench->trainable.core, bench->model->value_count));
-    bench->trainable.room = bench->room;
-    QZO_TRY(bench->backend->ops->copy(bench->backend, bench->masters, bench->initial,
-                                      (size_t)bench->model->value_count * sizeof(float)));
-    QZO_TRY(reset_adapters(bench, spec->noise_seed));
-    QZO_TRY(qzo_core_start(&bench->trainable));
-cleanup:
-    return status;
-}
-
-qzo_status qzo_workbench_download(const qzo_workbench *bench, float *values_host) {
-    const qzo_model *model = bench->model;
-    const qzo_backend_ops *ops = bench->backend->ops;
-    qzo_status status = ops->download(bench->backend, values_host, bench->masters,
-                                      (size_t)model->value_count * sizeof(float));
-    if (status != QZO_OK || bench->adapters == NULL) return status;
-    return ops->download(bench->backend, values_host + model->value_count,
-                         bench->masters + model->master_count,
-                         (size_t)adapter_values(bench) * sizeof(float));
-}
-
-qzo_status qzo_workbench_keep_best(qzo_workbench *bench) {
-    return qzo_workbench_download(bench, bench->best_host);
-}
-
-qzo_status qzo_workbench_upload(qzo_workbench *bench, const float *values_host) {
-    const qzo_model *model = bench->model;
-    const qzo_backend_ops *ops = bench->backend->ops;
-    qzo_status status = ops->upload(bench->backend, bench->masters, values_host,
-                                    (size_t)model->value_count * sizeof(float));
-    if (status != QZO_OK || bench->adapters == NULL) return status;
-    return ops->upload(bench->backend, bench->masters + model->master_count,
-                       values_host + model->value_count,
-                       (size_t)adapter_values(bench) * sizeof(float));
-}
-
-qzo_status qzo_workbench_restore_best(qzo_workbench *bench) {
-    return qzo_workbench_upload(bench, bench->best_host);
+    qzo_status status = load_for(bench, spec->model_path, &training, &adapters);
+    return status == QZO_OK ? qzo_workbench_hold_beside(bench, spec) : status;
 }
 
 static qzo_status load_task(qzo_workbench *bench, const char *path) {
