@@ -57,7 +57,8 @@ static inline qzo_status bowl_loss_sum(void *context, double *sum, const qzo_pro
     b->calls++;
     if (b->failing_step == probe->step)
         return qzo_fail(b->failure, "the disk of this test is gone");
-    if (perturbation->seed == b->bad_seed && (perturbation->c < 0.0f || !b->bad_minus_only)) {
+    bool is_bad = perturbation->seed == b->bad_seed && perturbation->c != 0.0f;
+    if (is_bad && (perturbation->c < 0.0f || !b->bad_minus_only)) {
         *sum = b->bad_loss;
         return QZO_OK;
     }

@@ -30,3 +30,5 @@ check learning_rate=3e-3 update_rule=quantile_clip clip_quantile=0.5 clip_memory
 check learning_rate=3e-3 update_rule=meazo moment_memory=3
 check learning_rate=1e-3 update_rule=momentum momentum=0.8
 check learning_rate=1e-2 update_rule=momentum perturbation=relative
+check learning_rate=1e-3 update_rule=fzoo clip=3
+check learning_rate=1e-2 update_rule=fzoo perturbation=relative directions=gaussian

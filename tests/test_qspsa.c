@@ -100,6 +100,45 @@ static void gradient_is_the_directional_derivative(void **state) {
     }
 }
 
+/* loss+ alone, against one loss without perturbation: N + 1 evaluations, and the slope over eps. */
+static void one_sided_rules_take_one_clean_loss(void **state) {
+    (void)state;
+    enum { SAMPLES = 3, UNITS = 2 };
+    bowl b;
+    qzo_qspsa_settings settings = bowl_settings(SAMPLES);
+    double clean = 0.0;
+    settings.rule = qzo_update_rule_find("fzoo");
+    settings.rule_settings.eps = settings.eps;
+    bowl_open(&b, UNITS);
+    for (int64_t i = 0; i < BOWL_VALUES; i++) {
+        double distance = (double)0.1f - (double)bowl_target(i + 1);
+        clean += distance * distance / BOWL_VALUES;
+    }
+    assert_ok(bowl_run(&first, &b, &settings, comm, 1));
+    assert_int_equal(b.calls, (SAMPLES + 1) * UNITS);
+    bowl_close(&b);
+    for (uint32_t sample = 0; sample < SAMPLES; sample++) {
+        const qzo_record *record = &first.records[0][sample];
+        double difference = (double)record->loss_plus - (double)record->loss_minus;
+        assert_int_equal(record->flags, QZO_FLAG_ONE_SIDED);
+        assert_true(record->gradient == (float)(difference / settings.eps));
+        /* A sum of terms in double, rounded once. */
+        qzo_test_assert_close((double)record->loss_minus, clean, 2.0 * clean * 0x1p-24,
+                              "one rounding of the clean loss");
+        float z[BOWL_VALUES];
+        double expected = 0.0;
+        bowl_directions(z, record->seed, settings.directions);
+        for (int64_t i = 0; i < BOWL_VALUES; i++) {
+            double step = settings.eps * (double)z[i];
+            double distance = (double)0.1f - (double)bowl_target(i + 1);
+            expected += (2.0 * distance * step + step * step) / BOWL_VALUES / settings.eps;
+        }
+        double limit = 2.0 * clean * 0x1p-24 / settings.eps + 1e-5;
+        qzo_test_assert_close((double)record->gradient, expected, limit,
+                              "two roundings of a loss over eps");
+    }
+}
+
 /* Each sample of a step is taken over a batch of its own, in the order of all samples; the first
  * step's masters are known, so the slope tells which batch it was. */
 static void samples_may_have_a_batch_each(void **state) {
@@ -333,6 +372,7 @@ int main(void) {
         cmocka_unit_test(same_seed_gives_the_same_path),
         cmocka_unit_test(records_and_k_follow_their_formulas),
         cmocka_unit_test(gradient_is_the_directional_derivative),
+        cmocka_unit_test(one_sided_rules_take_one_clean_loss),
         cmocka_unit_test(samples_may_have_a_batch_each),
         cmocka_unit_test(relative_steps_follow_the_initial_values),
         cmocka_unit_test(steep_bowl_is_clipped),

@@ -9,8 +9,7 @@
 
 static bowl_path together, alone;
 
-static void same_path_as_alone(void **state) {
-    (void)state;
+static void check_same_path(const char *rule) {
     static const int64_t samples[] = {1, 2, 5, 8}, units[] = {1, 3};
     enum { STEPS = 12 };
     qzo_comm *local = NULL;
@@ -20,6 +19,8 @@ static void same_path_as_alone(void **state) {
             bowl b;
             qzo_qspsa_settings settings = bowl_settings(samples[s]);
             settings.batch_per_sample = u != 0;
+            settings.rule = qzo_update_rule_find(rule);
+            settings.rule_settings.eps = settings.eps;
             bowl_open(&b, units[u]);
             qzo_status status = bowl_run(&together, &b, &settings, world, STEPS);
             int64_t calls = b.calls;
@@ -28,15 +29,25 @@ static void same_path_as_alone(void **state) {
             assert_ok(bowl_run(&alone, &b, &settings, local, STEPS));
             bowl_close(&b);
             assert_ok(status);
-            int64_t work = 2 * samples[s] * units[u];
+            int64_t work = qzo_update_rule_evaluations(settings.rule, samples[s]) * units[u];
             int64_t share_max = (work + world->size - 1) / world->size * STEPS;
             assert_in_range(calls, work / world->size * STEPS, share_max);
             assert_int_equal(together.steps, STEPS);
             if (memcmp(&together, &alone, sizeof alone) != 0)
-                fail_msg("rank %d of %d: another path with %d samples, %d micro-batches",
-                         world->rank, world->size, (int)samples[s], (int)units[u]);
+                fail_msg("rank %d of %d: another path with %s, %d samples, %d micro-batches",
+                         world->rank, world->size, rule, (int)samples[s], (int)units[u]);
         }
     qzo_comm_close(local);
+}
+
+static void same_path_as_alone(void **state) {
+    (void)state;
+    check_same_path("plain");
+}
+
+static void same_path_with_a_clean_loss(void **state) {
+    (void)state;
+    check_same_path("fzoo");
 }
 
 /* Losses that are not finite and zero losses too are part of the path. */
@@ -186,6 +197,7 @@ static void only_scalars_travel(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_path_as_alone),
+        cmocka_unit_test(same_path_with_a_clean_loss),
         cmocka_unit_test(same_path_with_bad_losses),
         cmocka_unit_test(failure_of_one_rank_is_the_status_of_all),
         cmocka_unit_test(worst_of_several_failures_wins),

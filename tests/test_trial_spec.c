@@ -259,6 +259,7 @@ static qzo_trial_spec spec_of_rule(const char *rule, const char *key, const char
     qzo_trial_spec spec;
     qzo_trial_spec_defaults(&spec);
     assert_ok(read_key(&spec, "update_rule", rule));
+    assert_ok(read_key(&spec, "samples_per_step", "4"));
     if (key) assert_ok(read_key(&spec, key, text));
     assert_ok(qzo_trial_spec_complete(&spec));
     return spec;
@@ -296,6 +297,41 @@ static void more_examples_than_can_be_counted_are_refused(void **state) {
                  "65536000000000000000 with batches per_sample");
 }
 
+/* Rademacher with fzoo, unless the sweep says otherwise; never with the others. */
+static void directions_may_follow_from_the_rule(void **state) {
+    (void)state;
+    qzo_trial_spec fzoo = spec_of_rule("fzoo", NULL, NULL);
+    qzo_trial_spec said = spec_of_rule("fzoo", "directions", "gaussian");
+    qzo_trial_spec plain = spec_of_rule("plain", NULL, NULL), back;
+    assert_string_equal(fzoo.directions, "rademacher");
+    assert_string_equal(said.directions, "gaussian");
+    assert_string_equal(plain.directions, "gaussian");
+    char *text = qzo_trial_spec_canonical(&said);
+    assert_ok(qzo_trial_spec_parse(&back, text));
+    assert_string_equal(back.directions, "gaussian");
+    assert_true(same_identity(&back, &said));
+    free(text);
+}
+
+static void what_a_rule_needs_of_a_step_is_asked_for(void **state) {
+    (void)state;
+    qzo_trial_spec spec;
+    qzo_trial_spec_defaults(&spec);
+    assert_ok(read_key(&spec, "update_rule", "fzoo"));
+    assert_fails(qzo_trial_spec_complete(&spec), QZO_ERR_CONFIG,
+                 "expected samples_per_step >= 2 with update_rule fzoo, found 1");
+    assert_ok(read_key(&spec, "samples_per_step", "2"));
+    assert_ok(read_key(&spec, "batches", "per_sample"));
+    assert_fails(qzo_trial_spec_complete(&spec), QZO_ERR_CONFIG,
+                 "expected batches shared with update_rule fzoo, found per_sample");
+    assert_ok(read_key(&spec, "batches", "shared"));
+    assert_ok(read_key(&spec, "micro_batch", "4")); /* of 16 */
+    assert_ok(qzo_trial_spec_complete(&spec));
+    assert_int_equal(qzo_trial_spec_passes(&spec), 3 * 4);
+    spec.update_rule = "plain";
+    assert_int_equal(qzo_trial_spec_passes(&spec), 4 * 4);
+}
+
 static void what_the_update_rule_does_not_read_names_no_other_trial(void **state) {
     (void)state;
     static const struct {
@@ -305,7 +341,7 @@ static void what_the_update_rule_does_not_read_names_no_other_trial(void **state
                  {"clip_quantile", "0.7", " quantile_clip "},
                  {"moment_memory", "7", " meazo "},
                  {"momentum", "0.7", " momentum "},
-                 {"clip", "7", " plain mean_clip quantile_clip meazo momentum "}};
+                 {"clip", "7", " plain mean_clip quantile_clip meazo momentum fzoo "}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         for (int rule = 0; qzo_update_rules[rule]; rule++) {
             const char *name = qzo_update_rules[rule]->name;
@@ -418,6 +454,8 @@ int main(void) {
         cmocka_unit_test(seed_and_its_overrides_meet_in_one_identity),
         cmocka_unit_test(batches_per_sample_need_samples),
         cmocka_unit_test(more_examples_than_can_be_counted_are_refused),
+        cmocka_unit_test(directions_may_follow_from_the_rule),
+        cmocka_unit_test(what_a_rule_needs_of_a_step_is_asked_for),
         cmocka_unit_test(what_the_update_rule_does_not_read_names_no_other_trial),
         cmocka_unit_test(canonical_text_is_read_back),
         cmocka_unit_test(damaged_canonical_text_is_refused),

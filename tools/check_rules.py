@@ -32,7 +32,7 @@ NOISE, SEED, DATA = 0, 1, 2
 DEFAULTS = {
     "batch": "16", "samples_per_step": "1", "learning_rate": "1e-7", "eps": "1e-3", "clip": "100",
     "clip_factor": "3", "clip_memory": "100", "clip_quantile": "0.9", "moment_memory": "100",
-    "momentum": "0.9", "floor": "1e-7", "directions": "gaussian", "perturbation": "absolute",
+    "momentum": "0.9", "floor": "1e-7", "directions": "", "perturbation": "absolute",
     "update_rule": "plain", "batches": "shared", "seed": "0",
 }
 
@@ -88,6 +88,7 @@ class Course:
 
     def __init__(self, model, task, given):
         self.given, self.model = given, Llama(model, torch.float64)
+        self.kind = given["directions"] or DIRECTIONS.get(given["update_rule"], "gaussian")
         self.split = Split(task, "train")
         self.masters = self.model.flat_scales().clone()
         self.initial = self.masters.clone()
@@ -105,7 +106,7 @@ class Course:
         return [next(self.batches)] * self.samples
 
     def direction(self, seed):
-        parts = [directions_of_tensor(self.given["directions"], seed, f"{name}.scales",
+        parts = [directions_of_tensor(self.kind, seed, f"{name}.scales",
                                       self.model.scales[name].numel())
                  for name in self.model.modules()]
         z = torch.from_numpy(np.concatenate(parts))
@@ -127,15 +128,27 @@ class Course:
 
 # --- update rules: the factors of a step from its losses; state in `state` ---
 
+class Losses:
+    """Of one step: plus and minus by sample, the clean one where the rule takes it, gradients."""
+
+    def __init__(self, given, rows):
+        eps = float(given["eps"])
+        self.plus = [fp32(row["loss_plus"]) for row in rows]
+        self.minus = [fp32(row["loss_minus"]) for row in rows]
+        width = eps if given["update_rule"] in ONE_SIDED else 2 * eps
+        self.gradients = [(plus - minus) / width for plus, minus in zip(self.plus, self.minus)]
+
+
 def bounded(gradients, bound):
     return [max(-bound, min(bound, g)) for g in gradients]
 
 
-def plain(given, state, gradients):
-    return bounded(gradients, float(given["clip"]))
+def plain(given, state, losses):
+    return bounded(losses.gradients, float(given["clip"]))
 
 
-def mean_clip(given, state, gradients):
+def mean_clip(given, state, losses):
+    gradients = losses.gradients
     mean, seen = state.get("mean", 0.0), state.get("seen", 0)
     bound = float(given["clip"])
     if seen:
@@ -147,7 +160,8 @@ def mean_clip(given, state, gradients):
     return bounded(gradients, bound)
 
 
-def quantile_clip(given, state, gradients):
+def quantile_clip(given, state, losses):
+    gradients = losses.gradients
     last = state.setdefault("last", [])
     bound = float(given["clip"])
     if last:
@@ -157,9 +171,9 @@ def quantile_clip(given, state, gradients):
     return bounded(gradients, bound)
 
 
-def meazo(given, state, gradients):
+def meazo(given, state, losses):
     decay = 1 - 1 / int(given["moment_memory"])
-    gradients = bounded(gradients, float(given["clip"]))
+    gradients = bounded(losses.gradients, float(given["clip"]))
     state["moment"] = (decay * state.get("moment", 0.0)
                        + (1 - decay) * statistics.fmean(gradients) ** 2)
     state["steps"] = state.get("steps", 0) + 1
@@ -167,8 +181,15 @@ def meazo(given, state, gradients):
     return [g / root for g in gradients]
 
 
-RULES = {rule.__name__: rule for rule in (plain, mean_clip, quantile_clip, meazo)}
+def fzoo(given, state, losses):
+    spread = statistics.pstdev(losses.plus)
+    return [g * float(given["eps"]) / spread
+            for g in bounded(losses.gradients, float(given["clip"]))]
+
+
+RULES = {rule.__name__: rule for rule in (plain, mean_clip, quantile_clip, meazo, fzoo)}
 RULES["momentum"] = plain  # its state is a vector, see Course.move
+ONE_SIDED, DIRECTIONS = {"fzoo"}, {"fzoo": "rademacher"}
 
 
 # --- the comparison ---
@@ -191,8 +212,7 @@ def fp32(text):
 
 def follow_step(course, rows, number, state, findings):
     given, eps = course.given, float(course.given["eps"])
-    batches, update = course.draw(), 0.0
-    directions = []
+    batches, directions, update = course.draw(), [], 0.0
     for sample, row in enumerate(rows):
         where = f"step {number} sample {sample}"
         seed = seed_of(int(given["seed"]), number, sample)
@@ -200,11 +220,11 @@ def follow_step(course, rows, number, state, findings):
             findings.lines.append(f"{where}: seed {row['seed']}, expected {seed}")
         z = course.direction(seed)
         directions.append(z)
-        for name, c in (("loss_plus", eps), ("loss_minus", -eps)):
+        minus = 0.0 if given["update_rule"] in ONE_SIDED else -eps
+        for name, c in (("loss_plus", eps), ("loss_minus", minus)):
             loss = course.loss(c * z, batches[sample])
             findings.compare(f"{name}", fp32(row[name]), loss, LOSS_LIMIT * abs(loss))
-    gradients = [(fp32(row["loss_plus"]) - fp32(row["loss_minus"])) / (2 * eps) for row in rows]
-    factors = RULES[given["update_rule"]](given, state, gradients)
+    factors = RULES[given["update_rule"]](given, state, Losses(given, rows))
     rate = float(given["learning_rate"]) / course.samples
     for row, factor, z in zip(rows, factors, directions):
         k = fp32(row["k"])

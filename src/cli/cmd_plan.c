@@ -34,11 +34,10 @@ static qzo_status digest_of_path(qzo_digest *out, const char *path, bool is_mode
 
 static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/* Forward passes of one trial: two per perturbation and micro-batch, one per chunk of an
- * evaluation; dev is evaluated before the first step too. */
+/* Forward passes of one trial: those of its steps and one per chunk of an evaluation; dev is
+ * evaluated before the first step too. */
 static double passes_of(const qzo_trial_spec *spec, const qzo_kind *kind) {
-    double steps = 2.0 * (double)spec->steps * (double)spec->samples_per_step *
-                   (double)divide_up(spec->batch, spec->micro_batch);
+    double steps = (double)spec->steps * (double)qzo_trial_spec_passes(spec);
     double evaluations = 1.0 + (double)divide_up(spec->steps, spec->evaluate_every);
     return steps + evaluations * (double)divide_up(kind->dev_count, spec->eval_batch) +
            (double)divide_up(kind->test_count, spec->eval_batch);

@@ -115,7 +115,7 @@ qzo_status qzo_calibrate(qzo_calibration *out, const qzo_trial_spec *spec,
     QZO_TRY(time_steps(&out->step_seconds, &bench, &timed, alone));
     QZO_TRY(time_update(&out->update_seconds, &bench, &timed));
     QZO_TRY(time_evaluation(&out->eval_seconds, &bench, &timed));
-    int64_t passes = 2 * timed.samples_per_step * qzo_batches_unit_count(&timed);
+    int64_t passes = qzo_trial_spec_passes(&timed);
     double updates = (double)timed.samples_per_step * out->update_seconds;
     double left = out->step_seconds - updates;
     out->pass_seconds = (left > 0.0 ? left : 0.0) / (double)passes;

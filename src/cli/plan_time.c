@@ -17,13 +17,13 @@ static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static qzo_trial_size size_of(const qzo_trial_spec *spec, const qzo_kind *kind, int64_t steps) {
     bool is_whole = steps == spec->steps;
-    return (qzo_trial_size){
-        .steps = steps,
-        .evaluations = 1 + divide_up(steps, spec->evaluate_every),
-        .passes_per_step = 2 * spec->samples_per_step * divide_up(spec->batch, spec->micro_batch),
-        .records_per_step = spec->samples_per_step,
-        .passes_per_evaluation = divide_up(kind->dev_count, spec->eval_batch),
-        .test_passes = is_whole ? divide_up(kind->test_count, spec->eval_batch) : 0};
+    return (qzo_trial_size){.steps = steps,
+                            .evaluations = 1 + divide_up(steps, spec->evaluate_every),
+                            .passes_per_step = qzo_trial_spec_passes(spec),
+                            .records_per_step = spec->samples_per_step,
+                            .passes_per_evaluation = divide_up(kind->dev_count, spec->eval_batch),
+                            .test_passes =
+                                is_whole ? divide_up(kind->test_count, spec->eval_batch) : 0};
 }
 
 /* Seconds until the last of the trials ends, each taken by the first group that is free. */

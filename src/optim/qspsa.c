@@ -18,10 +18,10 @@ struct qzo_qspsa {
     qzo_rule *rule;
     double bound;         /* the rule's, in this step */
     qzo_status failure;   /* of this rank alone; the next exchange carries it */
-    int64_t unit_total;   /* 2 * samples * micro-batches */
+    int64_t unit_total;   /* evaluations * micro-batches */
     int64_t unit_slots;   /* units that one rank computes at most */
     int64_t record_slots; /* records that each rank sends */
-    bool units_travel;    /* the samples do not divide evenly */
+    bool units_travel;    /* not every rank computes all that its records need */
     double *unit_sums;    /* (unit_total) by unit; only this rank's until they travelled */
     double *my_sums;      /* (unit_slots) */
     double *all_sums;     /* (ranks, unit_slots) */
@@ -51,10 +51,11 @@ qzo_status qzo_qspsa_open(qzo_qspsa **out, const qzo_qspsa_settings *settings,
     optimizer->trainable = *trainable;
     optimizer->objective = *objective;
     optimizer->comm = comm;
-    optimizer->unit_total = 2 * samples * objective->unit_count;
+    optimizer->unit_total =
+        qzo_update_rule_evaluations(settings->rule, samples) * objective->unit_count;
     optimizer->unit_slots = (optimizer->unit_total + ranks - 1) / ranks;
     optimizer->record_slots = (samples + ranks - 1) / ranks;
-    optimizer->units_travel = samples % ranks != 0;
+    optimizer->units_travel = ranks > 1 && (settings->rule->has_clean || samples % ranks != 0);
     size_t sums = (size_t)optimizer->unit_slots,
            record_bytes = (size_t)optimizer->record_slots * RECORD_BYTES;
     optimizer->unit_sums = calloc((size_t)optimizer->unit_total, sizeof(double));
@@ -158,25 +159,37 @@ static uint64_t sample_seed(const qzo_qspsa *optimizer, int64_t step, int64_t sa
     return qzo_noise_seed(optimizer->settings.noise_seed, (uint64_t)step, (uint32_t)sample);
 }
 
+static int64_t sides_of(const qzo_qspsa *optimizer) {
+    return optimizer->settings.rule->is_one_sided ? 1 : 2;
+}
+
+static qzo_probe probe_of(const qzo_qspsa *optimizer, int64_t step, int64_t unit) {
+    const qzo_qspsa_settings *settings = &optimizer->settings;
+    int64_t evaluation = unit / optimizer->objective.unit_count, sides = sides_of(optimizer);
+    int64_t sample = evaluation / sides;
+    qzo_probe probe = {.step = step, .batch = step, .unit = unit % optimizer->objective.unit_count};
+    if (sample == settings->samples_per_step) return probe; /* without perturbation */
+    float eps = (float)settings->eps;
+    probe.batch = batch_of(optimizer, step, sample);
+    probe.perturbation = (qzo_perturbation){.seed = sample_seed(optimizer, step, sample),
+                                            .c = evaluation % sides != 0 ? -eps : eps,
+                                            .directions = settings->directions,
+                                            .unit = optimizer->trainable.unit};
+    return probe;
+}
+
 /* One unit under its perturbation; the values are made ready for it where they are not those of the
  * unit before. */
 static qzo_status evaluate_unit(qzo_qspsa *optimizer, double *sum, int64_t step, int64_t unit,
-                                qzo_perturbation *perturbation, bool is_first) {
+                                qzo_perturbation *entered, bool is_first) {
     const qzo_objective *objective = &optimizer->objective;
-    int64_t half = unit / objective->unit_count, sample = half / 2; /* +eps, then -eps */
-    float eps = (float)optimizer->settings.eps;
+    qzo_probe probe = probe_of(optimizer, step, unit);
     qzo_status status = QZO_OK;
-    if (is_first || unit % objective->unit_count == 0) {
-        *perturbation = (qzo_perturbation){.seed = sample_seed(optimizer, step, sample),
-                                           .c = half % 2 != 0 ? -eps : eps,
-                                           .directions = optimizer->settings.directions,
-                                           .unit = optimizer->trainable.unit};
-        status = qzo_core_enter(&optimizer->trainable, perturbation);
+    if (is_first || probe.unit == 0) {
+        *entered = probe.perturbation;
+        status = qzo_core_enter(&optimizer->trainable, entered);
     }
-    qzo_probe probe = {.step = step,
-                       .batch = batch_of(optimizer, step, sample),
-                       .unit = unit % objective->unit_count,
-                       .perturbation = *perturbation};
+    probe.perturbation = *entered;
     return status != QZO_OK ? status : objective->loss_sum(objective->context, sum, &probe);
 }
 
@@ -215,28 +228,31 @@ static qzo_status exchange_units(qzo_qspsa *optimizer) {
     return status;
 }
 
-static float loss_of(const qzo_qspsa *optimizer, int64_t sample, bool minus, double weight) {
-    int64_t units = optimizer->objective.unit_count;
-    const double *sums = optimizer->unit_sums + (2 * sample + (minus ? 1 : 0)) * units;
-    double total = 0.0;
-    for (int64_t unit = 0; unit < units; unit++) total += sums[unit];
-    return (float)(total / weight);
-}
-
 /* A NaN's sign and payload differ between processors and compilers; a journal's bytes must not. */
 static float one_nan(float value) {
     return isnan(value) ? qzo_float_from_bits(0x7fc00000u) : value;
 }
 
+static float loss_of(const qzo_qspsa *optimizer, int64_t evaluation, double weight) {
+    int64_t units = optimizer->objective.unit_count;
+    const double *sums = optimizer->unit_sums + evaluation * units;
+    double total = 0.0;
+    for (int64_t unit = 0; unit < units; unit++) total += sums[unit];
+    return one_nan((float)(total / weight));
+}
+
 static qzo_record record_of(const qzo_qspsa *optimizer, int64_t step, int64_t sample) {
     const qzo_objective *objective = &optimizer->objective;
     double weight = objective->loss_weight(objective->context, batch_of(optimizer, step, sample));
+    int64_t sides = sides_of(optimizer), plus = sides * sample;
+    int64_t minus = sides == 1 ? optimizer->settings.samples_per_step : plus + 1;
     qzo_record record = {.seed = sample_seed(optimizer, step, sample),
-                         .loss_plus = one_nan(loss_of(optimizer, sample, false, weight)),
-                         .loss_minus = one_nan(loss_of(optimizer, sample, true, weight)),
-                         .sample = (uint32_t)sample};
+                         .loss_plus = loss_of(optimizer, plus, weight),
+                         .loss_minus = loss_of(optimizer, minus, weight),
+                         .sample = (uint32_t)sample,
+                         .flags = sides == 1 ? QZO_FLAG_ONE_SIDED : 0};
     double difference = (double)record.loss_plus - (double)record.loss_minus;
-    record.gradient = one_nan((float)(difference / (2.0 * optimizer->settings.eps)));
+    record.gradient = one_nan((float)(difference / ((double)sides * optimizer->settings.eps)));
     if (!isfinite(record.loss_plus) || !isfinite(record.loss_minus))
         record.flags |= QZO_FLAG_NOT_FINITE;
     else if (fabs((double)record.gradient) > optimizer->bound)

@@ -4,12 +4,14 @@
  * This file knows spans of values and a loss, nothing of models. A step is
  *   for each sample s: seed = noise_seed(noise_seed, step, s)
  *       loss+- = objective under value +- eps z(seed); gradient = (loss+ - loss-) / (2 eps)
+ *       (a one-sided rule: the loss without perturbation, taken once, for loss-, and eps for 2 eps)
  *   records of all samples are exchanged; k = rule(records); value = fma(-k, z(seed), value) in
  * order of samples, then the constraint once. (Another core, see cores.h, has other arithmetic.)
  *
- * The work is a list of units (sample, sign, micro-batch) in this order, cut into one contiguous
- * range per rank. Where the samples divide evenly each rank holds whole samples and only records
- * travel; otherwise a fixed-size message of unit sums (double) goes first: pairs are split, then
+ * The work is a list of units (sample, sign, micro-batch) in this order, the loss without
+ * perturbation last, cut into one contiguous range per rank. Where that loss is not asked for and
+ * the samples divide evenly each rank holds whole samples and only records travel; otherwise a
+ * fixed-size message of unit sums (double) goes first: pairs are split, then
  * micro-batches. Who computes a unit changes no bit: a loss is the sum of its units' sums in order.
  */
 #ifndef QZO_OPTIM_QSPSA_H

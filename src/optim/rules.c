@@ -197,10 +197,55 @@ static const qzo_update_rule momentum = {.name = "momentum",
                                          .has_velocity = true,
                                          .reads = {"momentum"}};
 
+/* --- fzoo (FZOO: Dang et al., arXiv 2506.09034, and github.com/DKmiyan/FZOO) ---
+ *
+ * One-sided: loss+ of each sample against the loss without perturbation, L0, which is taken once.
+ * k = fp32((rate / samples) (loss+ - L0) / s), s the standard deviation of the step's losses loss+
+ * (over samples, not samples - 1): the form of the authors' program; the paper's formula divides by
+ * eps besides, which is another unit of the learning rate. Here (loss+ - L0) is eps times the
+ * gradient, clipped as plain's; no clip is the published rule. Where all losses are equal, s = 0
+ * and k = 0. Directions of -1 and +1 are the authors' and the default; their reuse of the last
+ * step's losses is left out. No state. */
+
+static double spread_of_losses(const qzo_record *records, int64_t count) {
+    double sum = 0.0, squares = 0.0;
+    int64_t finite = 0;
+    for (int64_t i = 0; i < count; i++)
+        if (is_finite(&records[i])) sum += (double)records[i].loss_plus, finite++;
+    double mean = sum / (double)finite;
+    for (int64_t i = 0; i < count; i++) {
+        double distance = (double)records[i].loss_plus - mean;
+        if (is_finite(&records[i])) squares += distance * distance;
+    }
+    return finite > 0 ? sqrt(squares / (double)finite) : 0.0;
+}
+
+static void fzoo_factors(float *k, const qzo_rule *rule, const qzo_record *records, int64_t count,
+                         double rate) {
+    double spread = spread_of_losses(records, count), eps = rule->settings.eps;
+    for (int64_t i = 0; i < count; i++) {
+        double gradient = clipped((double)records[i].gradient, rule->settings.clip);
+        bool applies = is_finite(&records[i]) && isfinite(gradient) && spread > 0.0;
+        k[i] = applies ? (float)(rate / (double)count * gradient * eps / spread) : 0.0f;
+    }
+}
+
+static const qzo_update_rule fzoo = {.name = "fzoo",
+                                     .bound = plain_bound,
+                                     .factors = fzoo_factors,
+                                     .is_one_sided = true,
+                                     .has_clean = true,
+                                     .samples_min = 2,
+                                     .directions = "rademacher"};
+
 /* --- the registry --- */
 
-const qzo_update_rule *const qzo_update_rules[] = {&plain, &mean_clip, &quantile_clip,
-                                                   &meazo, &momentum,  NULL};
+const qzo_update_rule *const qzo_update_rules[] = {
+    &plain, &mean_clip, &quantile_clip, &meazo, &momentum, &fzoo, NULL};
+
+int64_t qzo_update_rule_evaluations(const qzo_update_rule *kind, int64_t samples) {
+    return samples * (kind->is_one_sided ? 1 : 2) + (kind->has_clean ? 1 : 0);
+}
 
 const qzo_update_rule *qzo_update_rule_find(const char *name) {
     for (int i = 0; qzo_update_rules[i] != NULL; i++)

@@ -17,8 +17,8 @@
 typedef struct qzo_record {
     uint64_t seed;
     float loss_plus;
-    float loss_minus;
-    float gradient; /* (loss_plus - loss_minus) / (2 eps), not clipped */
+    float loss_minus; /* where one-sided: without perturbation */
+    float gradient;   /* (loss_plus - loss_minus) / (2 eps), or one-sided over eps, not clipped */
     uint32_t sample;
     uint32_t flags;  /* qzo_record_flags */
     uint32_t digest; /* low bits of the masters' digest when the losses were computed */
@@ -29,6 +29,7 @@ typedef enum {
     QZO_FLAG_NOT_FINITE = 1u << 1, /* a loss is NaN or infinite: never applied */
     QZO_FLAG_CLIPPED = 1u << 2,    /* |gradient| > the rule's bound in this step */
     QZO_FLAG_ZERO_LOSS = 1u << 3,  /* both losses are exactly 0: the model has collapsed */
+    QZO_FLAG_ONE_SIDED = 1u << 4,  /* loss_minus is that of the masters as they are */
     QZO_FLAG_PARK = 1u << 8,       /* this rank wants to stop after the step; depends on the run */
     QZO_FLAG_FAILED = 1u << 9,     /* this rank could not evaluate its share; depends on the run */
     QZO_FLAG_CORRUPT = 1u << 10,   /* this rank's masters changed since its last update */
@@ -37,6 +38,7 @@ typedef enum {
 
 /* Those of a trial's settings that rules read. */
 typedef struct qzo_rule_settings {
+    double eps;            /* size of a perturbation */
     double clip;           /* bound on |gradient|; INFINITY: none */
     double clip_factor;    /* mean_clip: the bound as a multiple of the mean |gradient| */
     int64_t clip_memory;   /* mean_clip, quantile_clip: records that they remember */
@@ -61,13 +63,21 @@ typedef struct qzo_update_rule {
     void (*observe)(qzo_rule *rule, const qzo_record *records, int64_t count); /* NULL: no state */
     bool has_window;   /* remembers clip_memory single gradients */
     bool has_velocity; /* the trainable values have one, see qzo_trainable */
+    /* What a step evaluates: loss+ and loss- of each sample, or loss+ alone; and the loss without
+     * perturbation, once, for which its samples must share their batch. */
+    bool is_one_sided, has_clean;
+    int64_t samples_min;    /* that a step must have; 0: any number */
+    const char *directions; /* the default with this rule; NULL: that of all */
     const char
         *reads[QZO_RULE_READS_MAX + 1]; /* of qzo_rule_settings, beside clip; ends with NULL */
 } qzo_update_rule;
 
-/* NULL-terminated: plain (the paper's), mean_clip, quantile_clip, meazo, momentum. */
+/* NULL-terminated: plain (the paper's), mean_clip, quantile_clip, meazo, momentum, fzoo. */
 extern const qzo_update_rule *const qzo_update_rules[];
 const qzo_update_rule *qzo_update_rule_find(const char *name);
+
+/* Losses of a batch that a step of so many samples takes. */
+int64_t qzo_update_rule_evaluations(const qzo_update_rule *kind, int64_t samples);
 
 /* Allocates all that the rule will need, as before the first step. The caller closes it. */
 qzo_status qzo_rule_open(qzo_rule **out, const qzo_update_rule *kind,

@@ -7,7 +7,7 @@
  *           u32 text bytes and the canonical settings, u32 text bytes and the arithmetic
  *   STEP    u64 step (1, 2, ...), u64 digest of the values after it, u32 records, then per
  *           record u64 seed, f32 loss_plus, f32 loss_minus, f32 gradient, u32 sample,
- *           u32 flags, u32 0, f32 k
+ *           u32 flags (qzo_record_flags), u32 0, f32 k
  *   EVAL    u64 step, u32 split, u32 0, f64 score, f64 loss
  *   CHANGE  u64 step, text: the arithmetic from here on, after a resume on another machine; or
  *           the settings from here on, of a trial that was forked here (fork.h)

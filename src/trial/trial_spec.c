@@ -185,6 +185,8 @@ qzo_status qzo_setting_read(qzo_trial_spec *spec, const qzo_setting *setting, co
         for (int i = 0; setting->choice(i); i++)
             if (strcmp(setting->choice(i), text) == 0) {
                 *(const char **)field = setting->choice(i);
+                if (setting->offset == offsetof(qzo_trial_spec, directions))
+                    spec->has_directions = true;
                 return QZO_OK;
             }
         return fail_found(setting, text);
@@ -232,6 +234,7 @@ void qzo_trial_spec_defaults(qzo_trial_spec *out) {
     /* Adapters have no settings for these. */
     out->group[QZO_GROUP_LORA].constraint = qzo_keep_name(QZO_KEEP_FREE);
     out->group[QZO_GROUP_LORA].exclude = out->group[QZO_GROUP_LORA].include;
+    out->has_directions = false;
 }
 
 static bool reads(const qzo_update_rule *rule, const char *key) {
@@ -257,6 +260,12 @@ bool qzo_trial_spec_by_metric(const qzo_trial_spec *spec) {
     return strcmp(spec->objective, "metric") == 0;
 }
 
+int64_t qzo_trial_spec_passes(const qzo_trial_spec *spec) {
+    const qzo_update_rule *rule = qzo_update_rule_find(spec->update_rule);
+    int64_t micro_batches = (spec->batch + spec->micro_batch - 1) / spec->micro_batch;
+    return qzo_update_rule_evaluations(rule, spec->samples_per_step) * micro_batches;
+}
+
 bool qzo_trial_spec_batch_per_sample(const qzo_trial_spec *spec) {
     return strcmp(spec->batches, "per_sample") == 0;
 }
@@ -279,13 +288,31 @@ static qzo_status complete_batches(qzo_trial_spec *spec) {
     return QZO_OK;
 }
 
-qzo_status qzo_trial_spec_complete(qzo_trial_spec *spec) {
+/* What the update rule needs of a step. */
+static qzo_status complete_rule(qzo_trial_spec *spec) {
+    const qzo_update_rule *rule = qzo_update_rule_find(spec->update_rule);
     forget_unread(spec);
+    if (!spec->has_directions && rule->directions) spec->directions = rule->directions;
+    if (spec->samples_per_step < rule->samples_min)
+        return qzo_fail(QZO_ERR_CONFIG,
+                        "expected samples_per_step >= %" PRId64 " with update_rule %s, found "
+                        "%" PRId64,
+                        rule->samples_min, rule->name, spec->samples_per_step);
+    if (rule->has_clean && qzo_trial_spec_batch_per_sample(spec))
+        return qzo_fail(QZO_ERR_CONFIG,
+                        "expected batches shared with update_rule %s, found per_sample: its "
+                        "perturbed losses are compared with one that is not",
+                        rule->name);
+    return QZO_OK;
+}
+
+qzo_status qzo_trial_spec_complete(qzo_trial_spec *spec) {
     if (!spec->has_data_seed) spec->data_seed = spec->seed;
     if (!spec->has_noise_seed) spec->noise_seed = spec->seed;
     if (spec->evaluate_every == 0 || spec->evaluate_every > spec->steps)
         spec->evaluate_every = spec->steps;
     qzo_status status = complete_batches(spec);
+    if (status == QZO_OK) status = complete_rule(spec);
     if (status != QZO_OK) return status;
     if (spec->warmup_steps >= spec->steps)
         return qzo_fail(QZO_ERR_CONFIG,

@@ -66,7 +66,8 @@ typedef struct qzo_trial_spec {
     qzo_group_settings group[QZO_GROUP_COUNT];
     int64_t lora_rank;
     double lora_alpha;
-    bool has_data_seed; /* false: data_seed = seed */
+    bool has_directions; /* false: the update rule's own, where it has one */
+    bool has_data_seed;  /* false: data_seed = seed */
     bool has_noise_seed;
 } qzo_trial_spec;
 
@@ -131,6 +132,9 @@ void qzo_trial_spec_defaults(qzo_trial_spec *out);
 /* Fills what follows from other settings (micro_batch, evaluate_every, seeds) and checks what two
  * settings say together (micro_batch <= batch, warmup_steps < steps). */
 qzo_status qzo_trial_spec_complete(qzo_trial_spec *spec);
+
+/* Forward passes of a step: its evaluations, each over all micro-batches. */
+int64_t qzo_trial_spec_passes(const qzo_trial_spec *spec);
 
 /* Whether the perturbations of a step draw a batch each, or share one. */
 /* Whether the metric is what a step lowers, in place of the loss. */
