@@ -35,8 +35,8 @@ typedef struct bowl {
 typedef struct bowl_path {
     int64_t steps;
     uint64_t digests[BOWL_STEPS_MAX];
-    float k[BOWL_STEPS_MAX][BOWL_SAMPLES_MAX];
-    qzo_record records[BOWL_STEPS_MAX][BOWL_SAMPLES_MAX];
+    float k[BOWL_STEPS_MAX][BOWL_SAMPLES_MAX + 1]; /* one more for a clean record */
+    qzo_record records[BOWL_STEPS_MAX][BOWL_SAMPLES_MAX + 1];
     float masters[BOWL_VALUES];
 } bowl_path;
 

@@ -55,6 +55,7 @@ learning_rate: 2e-4" ;;
     quantile_clip) check "$rule" "update_rule: $rule, clip_quantile: 0.5, clip_memory: 10, \
 learning_rate: 2e-4" ;;
     fzoo) check "$rule" "update_rule: $rule, learning_rate: 5e-4" ;;
+    spsa_1_5) check "$rule" "update_rule: $rule, learning_rate: 2e-4" ;;
     momentum) check "$rule" "update_rule: $rule, momentum: 0.8, learning_rate: 2e-5" ;;
     meazo) check "$rule" "update_rule: $rule, moment_memory: 5, learning_rate: 5e-4" ;;
     *) check "$rule" "update_rule: $rule, learning_rate: 1e-4" ;;

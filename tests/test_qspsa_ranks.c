@@ -48,6 +48,7 @@ static void same_path_as_alone(void **state) {
 static void same_path_with_a_clean_loss(void **state) {
     (void)state;
     check_same_path("fzoo");
+    check_same_path("spsa_1_5");
 }
 
 /* Losses that are not finite and zero losses too are part of the path. */

@@ -66,11 +66,12 @@ static void losses_that_are_not_finite_are_never_applied(void **state) {
                                         .clip_memory = 5,
                                         .clip_quantile = 0.5,
                                         .moment_memory = 1};
-    qzo_record records[COUNT] = {0};
+    qzo_record records[COUNT + 1] = {0}; /* the last may be read as the clean one */
     float k[COUNT];
     for (int i = 0; i < COUNT; i++) {
         records[i].gradient = 1.0f;
         records[i].loss_plus = (float)i;
+        records[i].loss_minus = -(float)i; /* no curvature around 0 */
     }
     records[1].flags = QZO_FLAG_NOT_FINITE;
     records[1].gradient = records[1].loss_plus = NAN;
@@ -209,6 +210,30 @@ static void fzoo_divides_by_the_spread_of_the_losses(void **state) {
     qzo_rule_close(rule);
 }
 
+/* By hand, with eps 1/2 and power 1/2 around a clean loss of 2: curvatures 4, -16, 1/2 and 0. */
+static void spsa_1_5_divides_by_a_power_of_the_curvature(void **state) {
+    (void)state;
+    static const float losses[4][2] = {{4.0f, 1.0f}, {1.0f, -1.0f}, {3.0f, 1.125f}, {4.0f, 0.0f}};
+    static const double expected[4] = {1.5, 0.5, 1.875, 4.0};
+    qzo_rule *rule = open_rule(
+        "spsa_1_5", (qzo_rule_settings){.eps = 0.5, .clip = INFINITY, .curvature_power = 0.5});
+    qzo_record records[5] = {0};
+    float k[4];
+    for (int i = 0; i < 4; i++) {
+        records[i].loss_plus = losses[i][0];
+        records[i].loss_minus = losses[i][1];
+        records[i].gradient = losses[i][0] - losses[i][1];
+    }
+    records[4] = (qzo_record){.loss_plus = 2.0f, .loss_minus = 2.0f, .flags = QZO_FLAG_CLEAN};
+    qzo_rule_factors(k, rule, records, 4, 0.5);
+    for (int i = 0; i < 4; i++) /* the square root by exp and ln, then one rounding to fp32 */
+        assert_true(fabs((double)k[i] / (0.125 * expected[i]) - 1.0) <= 0x1p-24 + 1e-14);
+    records[4].loss_plus = NAN;
+    qzo_rule_factors(k, rule, records, 4, 0.5);
+    for (int i = 0; i < 4; i++) assert_true(k[i] == 0.0f);
+    qzo_rule_close(rule);
+}
+
 /* Of every rule: its state comes from records alone, and reset forgets them. */
 static void told_the_same_records_a_rule_is_the_same(void **state) {
     (void)state;
@@ -220,7 +245,7 @@ static void told_the_same_records_a_rule_is_the_same(void **state) {
     for (int r = 0; qzo_update_rules[r] != NULL; r++) {
         qzo_rule *lived = open_rule(qzo_update_rules[r]->name, settings);
         qzo_rule *told = open_rule(qzo_update_rules[r]->name, settings);
-        qzo_record steps[20][COUNT] = {0};
+        qzo_record steps[20][COUNT + 1] = {0};
         float k[2][COUNT];
         observe(told, (const float[]){5.0f, 6.0f}, 2);
         qzo_rule_reset(told);
@@ -268,6 +293,7 @@ int main(void) {
         cmocka_unit_test(quantile_clip_follows_the_last_sizes),
         cmocka_unit_test(meazo_divides_by_one_moment),
         cmocka_unit_test(fzoo_divides_by_the_spread_of_the_losses),
+        cmocka_unit_test(spsa_1_5_divides_by_a_power_of_the_curvature),
         cmocka_unit_test(told_the_same_records_a_rule_is_the_same),
         cmocka_unit_test(rules_and_perturbations_have_names),
         cmocka_unit_test(record_is_32_bytes_without_padding),

@@ -341,7 +341,8 @@ static void what_the_update_rule_does_not_read_names_no_other_trial(void **state
                  {"clip_quantile", "0.7", " quantile_clip "},
                  {"moment_memory", "7", " meazo "},
                  {"momentum", "0.7", " momentum "},
-                 {"clip", "7", " plain mean_clip quantile_clip meazo momentum fzoo "}};
+                 {"curvature_power", "0.3", " spsa_1_5 "},
+                 {"clip", "7", " plain mean_clip quantile_clip meazo momentum fzoo spsa_1_5 "}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         for (int rule = 0; qzo_update_rules[rule]; rule++) {
             const char *name = qzo_update_rules[rule]->name;

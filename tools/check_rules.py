@@ -27,13 +27,14 @@ from llama_torch import Llama, Split, classification_loss, option_scores
 LOSS_LIMIT = 1e-6
 # k is rounded once to fp32 from a gradient that is rounded once.
 FACTOR_LIMIT = 4 * 2.0**-24
-NOISE, SEED, DATA = 0, 1, 2
+NOISE, SEED, DATA = 0, 1, 2  # purposes of Philox
+CLEAN = 32  # the flag of a loss without perturbation
 
 DEFAULTS = {
     "batch": "16", "samples_per_step": "1", "learning_rate": "1e-7", "eps": "1e-3", "clip": "100",
     "clip_factor": "3", "clip_memory": "100", "clip_quantile": "0.9", "moment_memory": "100",
-    "momentum": "0.9", "floor": "1e-7", "directions": "", "perturbation": "absolute",
-    "update_rule": "plain", "batches": "shared", "seed": "0",
+    "momentum": "0.9", "curvature_power": "0.1", "floor": "1e-7", "directions": "",
+    "perturbation": "absolute", "update_rule": "plain", "batches": "shared", "seed": "0",
 }
 
 
@@ -133,6 +134,8 @@ class Losses:
 
     def __init__(self, given, rows):
         eps = float(given["eps"])
+        self.clean = [fp32(row["loss_plus"]) for row in rows if int(row["flags"]) & CLEAN]
+        rows = [row for row in rows if not int(row["flags"]) & CLEAN]
         self.plus = [fp32(row["loss_plus"]) for row in rows]
         self.minus = [fp32(row["loss_minus"]) for row in rows]
         width = eps if given["update_rule"] in ONE_SIDED else 2 * eps
@@ -187,9 +190,18 @@ def fzoo(given, state, losses):
             for g in bounded(losses.gradients, float(given["clip"]))]
 
 
-RULES = {rule.__name__: rule for rule in (plain, mean_clip, quantile_clip, meazo, fzoo)}
+def spsa_1_5(given, state, losses):
+    eps, (clean,) = float(given["eps"]), losses.clean
+    bends = [(plus - 2 * clean + minus) / eps**2
+             for plus, minus in zip(losses.plus, losses.minus)]
+    return [g / max(1.0, abs(bend) ** float(given["curvature_power"]))
+            for g, bend in zip(bounded(losses.gradients, float(given["clip"])), bends)]
+
+
+RULES = {rule.__name__: rule
+         for rule in (plain, mean_clip, quantile_clip, meazo, fzoo, spsa_1_5)}
 RULES["momentum"] = plain  # its state is a vector, see Course.move
-ONE_SIDED, DIRECTIONS = {"fzoo"}, {"fzoo": "rademacher"}
+ONE_SIDED, DIRECTIONS = {"fzoo"}, {"fzoo": "rademacher", "spsa_1_5": "rademacher"}
 
 
 # --- the comparison ---
@@ -213,6 +225,12 @@ def fp32(text):
 def follow_step(course, rows, number, state, findings):
     given, eps = course.given, float(course.given["eps"])
     batches, directions, update = course.draw(), [], 0.0
+    for row in rows:
+        if int(row["flags"]) & CLEAN:
+            loss = course.loss(0.0, batches[0])
+            findings.compare("clean", fp32(row["loss_plus"]), loss, LOSS_LIMIT * abs(loss))
+    factors = RULES[given["update_rule"]](given, state, Losses(given, rows))
+    rows = rows[: course.samples]
     for sample, row in enumerate(rows):
         where = f"step {number} sample {sample}"
         seed = seed_of(int(given["seed"]), number, sample)
@@ -224,7 +242,6 @@ def follow_step(course, rows, number, state, findings):
         for name, c in (("loss_plus", eps), ("loss_minus", minus)):
             loss = course.loss(c * z, batches[sample])
             findings.compare(f"{name}", fp32(row[name]), loss, LOSS_LIMIT * abs(loss))
-    factors = RULES[given["update_rule"]](given, state, Losses(given, rows))
     rate = float(given["learning_rate"]) / course.samples
     for row, factor, z in zip(rows, factors, directions):
         k = fp32(row["k"])

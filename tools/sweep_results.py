@@ -8,6 +8,7 @@ from pathlib import Path
 
 PROGRAM = str(Path(__file__).parent.parent / "build" / "qzo")
 CLIPPED = 4  # the flag of a record whose gradient exceeded the clip
+CLEAN = 32  # that of a loss without perturbation
 
 
 class ResultsError(Exception):
@@ -43,6 +44,8 @@ def read_steps(qzo, folder, trial):
         if not steps or steps[-1][0] != step:
             steps.append((step, [], [], []))
         steps[-1][1].append(loss)
+        if int(row["flags"]) & CLEAN:
+            continue  # a loss without perturbation has no gradient
         steps[-1][2].append(abs(float(row["gradient"])))
         steps[-1][3].append(int(row["flags"]) & CLIPPED != 0)
     return [(step, sum(losses) / len(losses), gradients, sum(clipped))

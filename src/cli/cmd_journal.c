@@ -34,11 +34,9 @@ static void print_flags(uint32_t flags) {
     static const struct {
         uint32_t flag;
         const char *name;
-    } names[] = {{QZO_FLAG_EMPTY, "empty"},
-                 {QZO_FLAG_NOT_FINITE, "not-finite"},
-                 {QZO_FLAG_CLIPPED, "clipped"},
-                 {QZO_FLAG_ZERO_LOSS, "zero-loss"},
-                 {QZO_FLAG_ONE_SIDED, "one-sided"}};
+    } names[] = {{QZO_FLAG_EMPTY, "empty"},         {QZO_FLAG_NOT_FINITE, "not-finite"},
+                 {QZO_FLAG_CLIPPED, "clipped"},     {QZO_FLAG_ZERO_LOSS, "zero-loss"},
+                 {QZO_FLAG_ONE_SIDED, "one-sided"}, {QZO_FLAG_CLEAN, "clean"}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (flags & names[i].flag) printf(" %s", names[i].name);
 }

@@ -27,8 +27,9 @@ struct qzo_qspsa {
     double *all_sums;     /* (ranks, unit_slots) */
     uint8_t *my_records;  /* (record_slots, RECORD_BYTES) */
     uint8_t *all_records; /* (ranks, record_slots, RECORD_BYTES) */
-    qzo_record *records;  /* (samples) */
-    float *k;             /* (samples) */
+    int64_t record_count; /* of a step */
+    qzo_record *records;  /* (record_count) */
+    float *k;             /* (record_count); that of the clean record stays 0 */
     qzo_gain *gains;      /* (samples) */
     uint64_t digest;      /* of the masters now */
     uint64_t state;       /* of the masters and the velocity: what steps depend on */
@@ -63,8 +64,9 @@ qzo_status qzo_qspsa_open(qzo_qspsa **out, const qzo_qspsa_settings *settings,
     optimizer->all_sums = calloc(sums * (size_t)ranks, sizeof(double));
     optimizer->my_records = calloc(record_bytes, 1);
     optimizer->all_records = calloc(record_bytes * (size_t)ranks, 1);
-    optimizer->records = calloc((size_t)samples, sizeof(qzo_record));
-    optimizer->k = calloc((size_t)samples, sizeof(float));
+    optimizer->record_count = qzo_update_rule_records(settings->rule, samples);
+    optimizer->records = calloc((size_t)optimizer->record_count, sizeof(qzo_record));
+    optimizer->k = calloc((size_t)optimizer->record_count, sizeof(float));
     optimizer->gains = calloc((size_t)samples, sizeof(qzo_gain));
     if (optimizer->unit_sums == NULL || optimizer->my_sums == NULL || optimizer->all_sums == NULL ||
         optimizer->my_records == NULL || optimizer->all_records == NULL ||
@@ -262,6 +264,21 @@ static qzo_record record_of(const qzo_qspsa *optimizer, int64_t step, int64_t sa
     return record;
 }
 
+/* Every rank has its sums: it does not travel. */
+static qzo_record clean_record(const qzo_qspsa *optimizer, int64_t step) {
+    const qzo_objective *objective = &optimizer->objective;
+    int64_t samples = optimizer->settings.samples_per_step;
+    double weight = objective->loss_weight(objective->context, step);
+    float loss = loss_of(optimizer, samples * sides_of(optimizer), weight);
+    qzo_record record = {.loss_plus = loss,
+                         .loss_minus = loss,
+                         .sample = (uint32_t)samples,
+                         .flags = QZO_FLAG_CLEAN};
+    if (!isfinite(loss)) record.flags |= QZO_FLAG_NOT_FINITE;
+    if (loss == 0.0f) record.flags |= QZO_FLAG_ZERO_LOSS;
+    return record;
+}
+
 /* Every rank fills every slot, if only with flags and digest. */
 static void fill_slots(qzo_qspsa *optimizer, int64_t step, uint32_t run_flags, uint64_t state_now) {
     for (int64_t slot = 0; slot < optimizer->record_slots; slot++) {
@@ -308,9 +325,11 @@ static double rate_at(const qzo_qspsa_settings *settings, int64_t step) {
 qzo_status qzo_qspsa_apply(const qzo_trainable *trainable, qzo_gain *gains_scratch,
                            const qzo_qspsa_settings *settings, const qzo_step *step,
                            uint64_t *digest) {
+    int64_t samples = settings->samples_per_step;
     const qzo_core_step applied = {.records = step->records,
                                    .k = step->k,
-                                   .record_count = step->record_count,
+                                   .record_count =
+                                       step->record_count < samples ? step->record_count : samples,
                                    .directions = settings->directions,
                                    .rate = rate_at(settings, step->step),
                                    .eps = settings->eps,
@@ -337,7 +356,7 @@ static qzo_status apply_step(qzo_qspsa *optimizer, int64_t step) {
     const qzo_step done = {.step = step,
                            .records = optimizer->records,
                            .k = optimizer->k,
-                           .record_count = settings->samples_per_step};
+                           .record_count = optimizer->record_count};
     QZO_TRY(qzo_qspsa_apply(&optimizer->trainable, optimizer->gains, settings, &done,
                             &optimizer->digest));
     QZO_TRY(read_state(&optimizer->state, &optimizer->trainable, optimizer->digest));
@@ -367,12 +386,14 @@ qzo_status qzo_qspsa_step(qzo_qspsa *optimizer, int64_t step, uint32_t my_flags,
     if ((*any_flags & QZO_FLAG_FAILED) != 0)
         return qzo_comm_worst_status(optimizer->comm, evaluated);
     if (status != QZO_OK) goto cleanup;
+    if (optimizer->record_count > optimizer->settings.samples_per_step)
+        optimizer->records[optimizer->record_count - 1] = clean_record(optimizer, step);
 
     qzo_qspsa_fail(optimizer, apply_step(optimizer, step));
     *out = (qzo_step){.step = step,
                       .records = optimizer->records,
                       .k = optimizer->k,
-                      .record_count = optimizer->settings.samples_per_step,
+                      .record_count = optimizer->record_count,
                       .digest = optimizer->digest};
 cleanup:
     return status;

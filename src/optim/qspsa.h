@@ -56,7 +56,7 @@ typedef struct qzo_qspsa_settings {
     const qzo_lr_schedule *schedule;
 } qzo_qspsa_settings;
 
-/* One finished step; arrays (samples_per_step) in order of samples, owned by the optimizer. */
+/* One finished step; arrays (record_count: qzo_update_rule_records), owned by the optimizer. */
 typedef struct qzo_step {
     int64_t step;              /* 1, 2, ... */
     const qzo_record *records; /* flags that depend on the run are cleared, digest is 0 */

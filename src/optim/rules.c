@@ -1,5 +1,7 @@
 #include "optim/rules.h"
 
+#include "base/math64.h"
+
 #include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -238,10 +240,50 @@ static const qzo_update_rule fzoo = {.name = "fzoo",
                                      .samples_min = 2,
                                      .directions = "rademacher"};
 
+/* --- spsa_1_5 (1.5-SPSA: Chaubard, Kochenderfer and Re, Probe-Space Preconditioning, 2026) ---
+ *
+ * Known to us from notes taken of the text. Beside the pairs of a step its loss without
+ * perturbation, L0, is taken once; the curvature along a sample's direction is c = (loss+ - 2 L0 +
+ * loss-) / eps^2, and its share of the step is divided by max(1, |c|^p), p = curvature_power, 0.1
+ * in the source: k = fp32((rate / samples) clip(gradient, C) / max(1, |c|^p)). The weight is one of
+ * the direction, not of a tensor. Directions of -1 and +1 are the source's and the default. No
+ * state. */
+
+static double curvature_weight(const qzo_record *record, double clean, double eps, double power) {
+    double bend = ((double)record->loss_plus - clean) + ((double)record->loss_minus - clean);
+    double size = fabs(bend / (eps * eps));
+    return size > 1.0 ? qzo_exp(-power * qzo_log(size)) : 1.0;
+}
+
+static void spsa_1_5_factors(float *k, const qzo_rule *rule, const qzo_record *records,
+                             int64_t count, double rate) {
+    const qzo_rule_settings *settings = &rule->settings;
+    double clean = (double)records[count].loss_plus;
+    for (int64_t i = 0; i < count; i++) {
+        double gradient = clipped((double)records[i].gradient, settings->clip);
+        bool applies = is_finite(&records[i]) && isfinite(gradient) && isfinite(clean);
+        double weight =
+            applies ? curvature_weight(&records[i], clean, settings->eps, settings->curvature_power)
+                    : 0.0;
+        k[i] = applies ? (float)(rate / (double)count * gradient * weight) : 0.0f;
+    }
+}
+
+static const qzo_update_rule spsa_1_5 = {.name = "spsa_1_5",
+                                         .bound = plain_bound,
+                                         .factors = spsa_1_5_factors,
+                                         .has_clean = true,
+                                         .directions = "rademacher",
+                                         .reads = {"curvature_power"}};
+
 /* --- the registry --- */
 
-const qzo_update_rule *const qzo_update_rules[] = {
-    &plain, &mean_clip, &quantile_clip, &meazo, &momentum, &fzoo, NULL};
+const qzo_update_rule *const qzo_update_rules[] = {&plain,    &mean_clip, &quantile_clip, &meazo,
+                                                   &momentum, &fzoo,      &spsa_1_5,      NULL};
+
+int64_t qzo_update_rule_records(const qzo_update_rule *kind, int64_t samples) {
+    return samples + (kind->has_clean && !kind->is_one_sided ? 1 : 0);
+}
 
 int64_t qzo_update_rule_evaluations(const qzo_update_rule *kind, int64_t samples) {
     return samples * (kind->is_one_sided ? 1 : 2) + (kind->has_clean ? 1 : 0);

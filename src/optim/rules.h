@@ -30,6 +30,7 @@ typedef enum {
     QZO_FLAG_CLIPPED = 1u << 2,    /* |gradient| > the rule's bound in this step */
     QZO_FLAG_ZERO_LOSS = 1u << 3,  /* both losses are exactly 0: the model has collapsed */
     QZO_FLAG_ONE_SIDED = 1u << 4,  /* loss_minus is that of the masters as they are */
+    QZO_FLAG_CLEAN = 1u << 5,      /* no sample: both losses are that without perturbation */
     QZO_FLAG_PARK = 1u << 8,       /* this rank wants to stop after the step; depends on the run */
     QZO_FLAG_FAILED = 1u << 9,     /* this rank could not evaluate its share; depends on the run */
     QZO_FLAG_CORRUPT = 1u << 10,   /* this rank's masters changed since its last update */
@@ -45,6 +46,7 @@ typedef struct qzo_rule_settings {
     double clip_quantile;  /* quantile_clip: the bound among the remembered |gradient|, in (0, 1] */
     int64_t moment_memory; /* meazo: steps that the second moment remembers */
     double momentum;       /* momentum: share of the velocity that a step keeps */
+    double curvature_power; /* spsa_1_5: of the curvature that a step is divided by */
 } qzo_rule_settings;
 
 /* A rule with its state. */
@@ -56,8 +58,9 @@ typedef struct qzo_update_rule {
     const char *name;
     /* The largest |gradient| that the next step takes as it is, given the steps so far. */
     double (*bound)(const qzo_rule *rule);
-    /* k (count), one per record: fp32 of a value computed in double. rate: learning rate times
-     * schedule; a record flagged QZO_FLAG_NOT_FINITE gets k = 0. */
+    /* k (count), one per sample's record: fp32 of a value computed in double. rate: learning rate
+     * times schedule; a record flagged QZO_FLAG_NOT_FINITE gets k = 0. Behind the samples' records
+     * stands the clean one, where there is one. */
     void (*factors)(float *k, const qzo_rule *rule, const qzo_record *records, int64_t count,
                     double rate);
     void (*observe)(qzo_rule *rule, const qzo_record *records, int64_t count); /* NULL: no state */
@@ -72,12 +75,17 @@ typedef struct qzo_update_rule {
         *reads[QZO_RULE_READS_MAX + 1]; /* of qzo_rule_settings, beside clip; ends with NULL */
 } qzo_update_rule;
 
-/* NULL-terminated: plain (the paper's), mean_clip, quantile_clip, meazo, momentum, fzoo. */
+/* NULL-terminated: plain (the paper's), mean_clip, quantile_clip, meazo, momentum, fzoo,
+ * spsa_1_5. */
 extern const qzo_update_rule *const qzo_update_rules[];
 const qzo_update_rule *qzo_update_rule_find(const char *name);
 
 /* Losses of a batch that a step of so many samples takes. */
 int64_t qzo_update_rule_evaluations(const qzo_update_rule *kind, int64_t samples);
+
+/* Records of a step: one per sample, in their order; then, where a clean loss stands beside pairs,
+ * its own, which is never applied. */
+int64_t qzo_update_rule_records(const qzo_update_rule *kind, int64_t samples);
 
 /* Allocates all that the rule will need, as before the first step. The caller closes it. */
 qzo_status qzo_rule_open(qzo_rule **out, const qzo_update_rule *kind,

@@ -86,6 +86,7 @@ qzo_qspsa_settings qzo_batches_settings(const qzo_trial_spec *spec) {
                                                   .clip_memory = spec->clip_memory,
                                                   .clip_quantile = spec->clip_quantile,
                                                   .moment_memory = spec->moment_memory,
-                                                  .momentum = spec->momentum},
+                                                  .momentum = spec->momentum,
+                                                  .curvature_power = spec->curvature_power},
                                 .schedule = qzo_lr_schedule_find(spec->schedule)};
 }

@@ -229,7 +229,7 @@ qzo_status qzo_export_journal_bytes(size_t *size_bytes, uint64_t *digest,
                                     const qzo_journal_file *file, const qzo_trial_spec *spec,
                                     int64_t until_step) {
     qzo_status status = QZO_OK;
-    size_t samples = (size_t)spec->samples_per_step;
+    size_t samples = (size_t)qzo_trial_spec_records(spec);
     int64_t last = 0;
     qzo_frame_reader reader;
     qzo_frame frame;
@@ -246,7 +246,7 @@ qzo_status qzo_export_journal_bytes(size_t *size_bytes, uint64_t *digest,
     while (qzo_frame_next(&reader, &frame)) {
         if (frame.type == QZO_FRAME_STEP) {
             qzo_step step;
-            QZO_TRY(qzo_step_decode(&step, records, k, spec->samples_per_step, &frame));
+            QZO_TRY(qzo_step_decode(&step, records, k, (int64_t)samples, &frame));
             if (step.step > until_step) break;
             last = step.step;
             *digest = step.digest;

@@ -83,7 +83,7 @@ cleanup:
 static qzo_status take_step(replay *r, const qzo_frame *frame, int64_t until_step, bool *stop) {
     qzo_status status = QZO_OK;
     qzo_step step;
-    QZO_TRY(qzo_step_decode(&step, r->records, r->k, r->spec->samples_per_step, frame));
+    QZO_TRY(qzo_step_decode(&step, r->records, r->k, qzo_trial_spec_records(r->spec), frame));
     if (step.step > until_step) {
         *stop = true;
         return QZO_OK;
@@ -95,7 +95,9 @@ static qzo_status take_step(replay *r, const qzo_frame *frame, int64_t until_ste
     }
     qzo_value_groups_enter(r->bench->trainable.groups, r->bench->trainable.group_count, step.step);
     QZO_TRY(qzo_qspsa_apply(&r->bench->trainable, r->gains, &r->settings, &step, NULL));
-    if (r->rule != NULL) qzo_rule_observe(r->rule, step.records, step.record_count);
+    int64_t samples = step.record_count;
+    if (samples > r->spec->samples_per_step) samples = r->spec->samples_per_step;
+    if (r->rule != NULL) qzo_rule_observe(r->rule, step.records, samples);
     r->progress->last_step = step.step;
     r->progress->digest = step.digest;
     r->progress->collapsed = qzo_step_collapsed(&step);
@@ -166,7 +168,7 @@ qzo_status qzo_replay(qzo_progress *out, qzo_workbench *bench, qzo_rule *rule,
                       const qzo_journal_file *file, const qzo_trial_spec *spec,
                       int64_t until_step) {
     qzo_status status = QZO_OK;
-    size_t samples = (size_t)spec->samples_per_step;
+    size_t samples = (size_t)qzo_trial_spec_records(spec);
     qzo_frame_reader reader;
     qzo_frame frame;
     bool stop = false;

@@ -44,8 +44,8 @@ static void take_step(qzo_trial_summary *out, const qzo_step *step) {
         is_still &= step->records[i].gradient == 0.0f;
         sum += 0.5 * ((double)step->records[i].loss_plus + (double)step->records[i].loss_minus);
         out->clipped_count += (step->records[i].flags & QZO_FLAG_CLIPPED) != 0;
+        out->record_count += (step->records[i].flags & QZO_FLAG_CLEAN) == 0;
     }
-    out->record_count += step->record_count;
     out->still_steps = is_still ? out->still_steps + 1 : 0;
     out->last_loss = step->record_count > 0 ? sum / (double)step->record_count : (double)NAN;
 }
@@ -69,6 +69,7 @@ qzo_status qzo_trial_summarize_until(qzo_trial_summary *out, const qzo_journal_f
     qzo_journal_header header;
     qzo_trial_spec spec = {0};
     char *texts = NULL;
+    int64_t records_max = 0;
     qzo_record *records = NULL;
     float *k = NULL;
     double none = (double)NAN;
@@ -87,18 +88,18 @@ qzo_status qzo_trial_summarize_until(qzo_trial_summary *out, const qzo_journal_f
     QZO_TRY(qzo_trial_spec_parse(&spec, header.settings));
     out->exists = true;
     out->steps_total = spec.steps;
-    records = calloc((size_t)spec.samples_per_step, sizeof *records);
-    k = calloc((size_t)spec.samples_per_step, sizeof *k);
+    records_max = qzo_trial_spec_records(&spec);
+    records = calloc((size_t)records_max, sizeof *records);
+    k = calloc((size_t)records_max, sizeof *k);
     if (records == NULL || k == NULL) {
-        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %lld records",
-                          (long long)spec.samples_per_step);
+        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %lld records", (long long)records_max);
         goto cleanup;
     }
     while (qzo_frame_next(&reader, &frame)) {
         qzo_evaluation evaluation;
         qzo_step step;
         if (frame.type == QZO_FRAME_STEP) {
-            QZO_TRY(qzo_step_decode(&step, records, k, spec.samples_per_step, &frame));
+            QZO_TRY(qzo_step_decode(&step, records, k, records_max, &frame));
             if (step.step > until_step) break;
             take_step(out, &step);
         } else if (frame.type == QZO_FRAME_EVAL) {

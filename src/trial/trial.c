@@ -161,7 +161,8 @@ cleanup:
 /* Rank 0 opens the journal where the replay ended and writes what its start lacks. */
 static qzo_status open_journal(trial *t, const qzo_journal_file *file) {
     qzo_status status = QZO_OK;
-    QZO_TRY(qzo_journal_open(&t->journal, t->files->journal_path, file, t->spec->samples_per_step));
+    QZO_TRY(qzo_journal_open(&t->journal, t->files->journal_path, file,
+                             qzo_trial_spec_records(t->spec)));
     if (!t->progress.has_header) {
         QZO_TRY(
             append_header(t, (uint64_t)qzo_workbench_value_count(t->bench), t->progress.digest));

@@ -266,6 +266,10 @@ int64_t qzo_trial_spec_passes(const qzo_trial_spec *spec) {
     return qzo_update_rule_evaluations(rule, spec->samples_per_step) * micro_batches;
 }
 
+int64_t qzo_trial_spec_records(const qzo_trial_spec *spec) {
+    return qzo_update_rule_records(qzo_update_rule_find(spec->update_rule), spec->samples_per_step);
+}
+
 bool qzo_trial_spec_batch_per_sample(const qzo_trial_spec *spec) {
     return strcmp(spec->batches, "per_sample") == 0;
 }

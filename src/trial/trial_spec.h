@@ -51,6 +51,7 @@ typedef struct qzo_trial_spec {
     double clip_quantile;   /* of the remembered |gradient|, with quantile_clip */
     int64_t moment_memory;  /* steps that meazo's second moment remembers */
     double momentum;        /* share of the velocity that a step keeps, with momentum */
+    double curvature_power; /* of the curvature that spsa_1_5 divides by */
     double floor;           /* smallest value of a positive scale */
     const char *directions; /* names of registries; static strings */
     const char *perturbation;
@@ -135,6 +136,9 @@ qzo_status qzo_trial_spec_complete(qzo_trial_spec *spec);
 
 /* Forward passes of a step: its evaluations, each over all micro-batches. */
 int64_t qzo_trial_spec_passes(const qzo_trial_spec *spec);
+
+/* Records that a step leaves in the journal. */
+int64_t qzo_trial_spec_records(const qzo_trial_spec *spec);
 
 /* Whether the perturbations of a step draw a batch each, or share one. */
 /* Whether the metric is what a step lowers, in place of the loss. */
