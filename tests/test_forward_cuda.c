@@ -1,8 +1,9 @@
 /* ctest: labels=gpu timeout=120 emulated
  * Whole tiny models of every kind of GPTQ file and architecture on a device, against the same
  * models on the CPU: logits of one sequence, at once and over a cache, log-probabilities of packed
- * options, clean and perturbed, and that twice the same work gives the same bits. 77 (skipped)
- * where there is no device. */
+ * options, clean and perturbed, with adapters too, and that twice the same work gives the same
+ * bits. 77 (skipped) where there is no device. */
+#include "backend_support.h"
 #include "model_support.h"
 
 #include "backend/cuda_module.h"
@@ -143,8 +144,83 @@ static void models_agree_with_the_cpu(void **state) {
     }
 }
 
+/* --- adapters --- */
+
+enum { ADAPTED_TARGETS = 40 };
+
+/* Log-probabilities under adapters whose values every backend gets alike; B times `up`. */
+static int64_t adapted_log_probs(double out[ADAPTED_TARGETS], const char *backend_name,
+                                 const char *path, const qzo_adapter_settings *settings, float up,
+                                 const qzo_perturbation *perturbation) {
+    const qzo_backend_options options = {.thread_count = 1};
+    qzo_backend *backend = NULL;
+    qzo_model_dir *dir = NULL;
+    qzo_model *model = NULL;
+    qzo_adapters *adapters = NULL;
+    qzo_forward *forward = NULL;
+    qzo_pack pack;
+    void *masters = NULL;
+    assert_ok(qzo_backend_open(&backend, backend_name, &options));
+    assert_ok(qzo_model_dir_open(&dir, path));
+    assert_ok(qzo_model_load(&model, dir, backend));
+    assert_ok(qzo_adapters_open(&adapters, model, settings));
+    int64_t count = model->master_count + adapters->value_count;
+    float *values = test_normals(61, count, 1.0f);
+    assert_ok(qzo_model_initial_values(model, values));
+    for (int64_t s = 0; s < adapters->span_count; s++) {
+        const qzo_span *span = &adapters->spans[s];
+        float size = strstr(span->name, "lora_A") != NULL ? 0.1f : up;
+        for (int64_t i = 0; i < span->count; i++) values[span->offset + i] *= size;
+    }
+    assert_ok(backend->ops->allocate(backend, &masters, (size_t)count * sizeof *values));
+    assert_ok(backend->ops->upload(backend, masters, values, (size_t)count * sizeof *values));
+    make_pack(&pack);
+    assert_in_range(pack.target_count, 1, ADAPTED_TARGETS);
+    assert_ok(qzo_forward_open_adapted(&forward, model, adapters, &pack.limits));
+    assert_ok(qzo_forward_log_probs(forward, &pack, masters, perturbation, out));
+    int64_t targets = pack.target_count;
+    qzo_forward_close(forward);
+    qzo_pack_release(&pack);
+    backend->ops->release(backend, masters);
+    free(values);
+    qzo_adapters_close(adapters);
+    qzo_model_free(model);
+    qzo_backend_close(backend);
+    return targets;
+}
+
+static void adapters_agree_with_the_cpu(void **state) {
+    (void)state;
+    static const struct {
+        const char *model;
+        qzo_adapter_settings settings;
+    } cases[] = {{"tiny-llama", {8, 16.0, ""}},
+                 {"arch/phi3", {3, 4.0, "all-linear"}},
+                 {"arch/gpt2", {3, 4.0, "all-linear"}}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        double expected[ADAPTED_TARGETS], actual[ADAPTED_TARGETS], worst = 0.0;
+        const qzo_adapter_settings *settings = &cases[i].settings;
+        const char *path = qzo_test_fixture(cases[i].model);
+        int64_t count = 0;
+        for (int p = 0; p < 2; p++) {
+            count = adapted_log_probs(expected, "cpu", path, settings, 0.1f, &perturbations[p]);
+            adapted_log_probs(actual, "cuda", path, settings, 0.1f, &perturbations[p]);
+            worst = fmax(worst, largest_difference(actual, expected, count));
+        }
+        adapted_log_probs(actual, "cpu", path, settings, 0.0f, &perturbations[1]);
+        double change = largest_difference(actual, expected, count);
+        print_message("%s: largest error %.3g, adapters change %.3g\n", cases[i].model, worst,
+                      change);
+        qzo_test_assert_close(worst, 0.0, HALF_LOG_PROB_ERROR, "HALF_LOG_PROB_ERROR");
+        assert_true(change > 5.0 * HALF_LOG_PROB_ERROR);
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(models_agree_with_the_cpu)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(models_agree_with_the_cpu),
+        cmocka_unit_test(adapters_agree_with_the_cpu),
+    };
     if (qzo_cuda_available() != QZO_OK) {
         print_message("skipped: %s\n", qzo_error_message());
         return 77;

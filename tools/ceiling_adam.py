@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""Adam with exact gradients on the scales that QZO trains: MODEL TASK [options].
+"""Adam with exact gradients on what QZO trains: MODEL TASK [options].
 
-It bounds what training the scales alone can reach, which no zeroth-order method should be expected
-to pass. The learning rate is chosen by the loss on dev, the test split is read once per seed.
+--train scales, lora (adapters of q and v, MeZO's and PEFT's choice) or two-phases (adapters in the
+first half of the steps, then the scales of the layers without them). It bounds what training these
+values can reach, which no zeroth-order method should be expected to pass. The learning rate is
+chosen by the loss on dev, the test split is read once per seed.
 """
 import argparse
 from pathlib import Path
 
 import torch
 
-from llama_torch import Llama, Split, accuracy, classification_loss, option_scores
+from llama_torch import AdaptedLlama, Llama, Split, accuracy, classification_loss, option_scores
 from reference_qzo import FLOOR, batches
 
 
@@ -19,20 +21,61 @@ def mean_loss(model, split):
         return float(classification_loss(option_scores(model, ids, mask), gold))
 
 
-def train(model, split, steps, learning_rate, batch_size, seed):
-    masters = model.flat_scales().clone().requires_grad_()
-    optimizer = torch.optim.Adam([masters], lr=learning_rate)
-    draw = batches(split.count(), batch_size, seed)
+def step_on(tensors, model, split, steps, learning_rate, draw, before=None, after=None):
+    """Adam on the tensors; `before` each forward pass, `after` each update."""
+    optimizer = torch.optim.Adam(tensors, lr=learning_rate)
     for _ in range(steps):
         ids, mask, gold = split.batch(next(draw))
-        model.set_flat_scales(masters)
+        if before:
+            before()
         loss = classification_loss(option_scores(model, ids, mask), gold)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        if after:
+            after()
+
+
+def train_scales(model, split, steps, learning_rate, draw, without=()):
+    """On all scales but those of the modules `without`."""
+    names = [name for name in model.modules() if name not in without]
+    masters = [model.scales[name].clone().requires_grad_() for name in names]
+
+    def use():
+        model.scales.update(zip(names, masters))
+
+    def bound():
         with torch.no_grad():
-            masters.clamp_(min=FLOOR)
-    model.set_flat_scales(masters.detach())
+            for master in masters:
+                master.clamp_(min=FLOOR)
+
+    step_on(masters, model, split, steps, learning_rate, draw, use, bound)
+    model.scales.update(zip(names, (master.detach() for master in masters)))
+
+
+def train_adapters(model, split, steps, learning_rate, draw):
+    tensors = list(model.adapter_tensors().values())
+    for tensor in tensors:
+        tensor.requires_grad_()
+    step_on(tensors, model, split, steps, learning_rate, draw)
+    for tensor in tensors:
+        tensor.requires_grad_(False)
+
+
+def trained(given, split, learning_rate, seed):
+    """A model after its steps; --lr has the rates of adapters where there are two phases."""
+    torch.manual_seed(seed)
+    draw = batches(split.count(), given.batch, seed)
+    if given.train == "scales":
+        model = Llama(given.model)
+        train_scales(model, split, given.steps, learning_rate, draw)
+        return model
+    model = AdaptedLlama(given.model, rank=given.rank, alpha=given.alpha)
+    steps = given.steps if given.train == "lora" else given.steps // 2
+    train_adapters(model, split, steps, learning_rate, draw)
+    if given.train == "two-phases":
+        train_scales(model, split, given.steps - steps, given.scales_lr, draw, model.adapters)
+    return model
 
 
 def main():
@@ -43,6 +86,10 @@ def main():
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, nargs="+", default=[1e-5, 1e-4, 1e-3])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--train", choices=("scales", "lora", "two-phases"), default="scales")
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--alpha", type=float, default=16)
+    parser.add_argument("--scales-lr", type=float, default=1e-3, help="of the second phase")
     given = parser.parse_args()
     torch.set_num_threads(1)
     splits = {name: Split(given.task, name) for name in ("train", "dev", "test")}
@@ -50,8 +97,7 @@ def main():
     for seed in given.seeds:
         tried = []
         for learning_rate in given.lr:
-            model = Llama(given.model)
-            train(model, splits["train"], given.steps, learning_rate, given.batch, seed)
+            model = trained(given, splits["train"], learning_rate, seed)
             tried.append((mean_loss(model, splits["dev"]), learning_rate, model))
         dev_loss, learning_rate, model = min(tried, key=lambda entry: entry[:2])
         scores.append(accuracy(model, splits["test"]))

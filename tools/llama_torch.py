@@ -118,6 +118,35 @@ class Llama:
         return torch.nn.functional.linear(self.norm(x, "model.norm"), self.dense[head])
 
 
+class AdaptedLlama(Llama):
+    """A Llama with adapters beside the linear layers whose last names are among `targets`: A drawn
+    as PEFT draws it, B 0."""
+
+    def __init__(self, folder, dtype=torch.float32, rank=8, alpha=16, targets=("q_proj", "v_proj")):
+        super().__init__(folder, dtype)
+        self.adapter_scale, self.adapters = alpha / rank, {}
+        for layer in range(self.config["num_hidden_layers"]):
+            for linear in LINEARS:
+                module = f"model.layers.{layer}.{linear}"
+                if linear.split(".")[-1] in targets:
+                    outputs, inputs = self.weight(module).shape
+                    a = torch.empty(rank, inputs, dtype=dtype)
+                    torch.nn.init.kaiming_uniform_(a, a=5**0.5)
+                    self.adapters[module] = (a, torch.zeros(outputs, rank, dtype=dtype))
+
+    def adapter_tensors(self):
+        """A and B by PEFT's names."""
+        return {f"base_model.model.{module}.lora_{part}.weight": tensor
+                for module, pair in self.adapters.items() for part, tensor in zip("AB", pair)}
+
+    def linear(self, x, module):
+        y = super().linear(x, module)
+        if module not in self.adapters:
+            return y
+        a, b = self.adapters[module]
+        return y + self.adapter_scale * ((x @ a.T) @ b.T)
+
+
 class Split:
     """One split of a prepared task (*.qzt)."""
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 import tensor_file
-from llama_torch import LINEARS, Llama, Split, classification_loss, option_scores
+from llama_torch import AdaptedLlama, Llama, Split, classification_loss, option_scores
 
 BATCH = 16
 PEFT_LIMIT = 1e-5  # of a score; transformers computes norms and angles in float32
@@ -38,31 +38,6 @@ def first_values(shape, size):
     return torch.from_numpy(values.reshape(shape))
 
 
-class Adapted(Llama):
-    """A Llama with adapters; `tensors` has them by PEFT's names."""
-
-    def __init__(self, folder, dtype, rank, alpha, targets):
-        super().__init__(folder, dtype)
-        self.scale, self.tensors, self.adapters = alpha / rank, {}, {}
-        for layer in range(self.config["num_hidden_layers"]):
-            for linear in LINEARS:
-                if linear.split(".")[-1] not in targets:
-                    continue
-                module = f"model.layers.{layer}.{linear}"
-                outputs, inputs = self.weight(module).shape
-                self.adapters[module] = (first_values((rank, inputs), 0.5),
-                                         first_values((outputs, rank), 0.2))
-                for part, tensor in zip("AB", self.adapters[module]):
-                    self.tensors[f"base_model.model.{module}.lora_{part}.weight"] = tensor
-
-    def linear(self, x, module):
-        y = super().linear(x, module)
-        if module not in self.adapters:
-            return y
-        a, b = self.adapters[module]
-        return y + self.scale * ((x @ a.T) @ b.T)
-
-
 def peft_model(model, rank, alpha, targets):
     """The same model in transformers, adapted by PEFT."""
     from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
@@ -76,8 +51,8 @@ def peft_model(model, rank, alpha, targets):
     assert not unexpected and set(missing) <= {"lm_head.weight"}, (missing, unexpected)
     adapted = get_peft_model(base, LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets,
                                               task_type="CAUSAL_LM"))
-    result = set_peft_model_state_dict(adapted, {name: tensor.detach()
-                                                 for name, tensor in model.tensors.items()})
+    tensors = {name: tensor.detach() for name, tensor in model.adapter_tensors().items()}
+    result = set_peft_model_state_dict(adapted, tensors)
     assert not result.unexpected_keys, result.unexpected_keys
     return adapted
 
@@ -106,8 +81,10 @@ def main():
     versions = {"arithmetic": "float64", "torch": torch.__version__}
     if given.lora:
         rank, alpha, targets = int(given.lora[0]), float(given.lora[1]), given.lora[2:]
-        model = Adapted(given.model, torch.float64, rank, alpha, targets)
-        tensors = model.tensors
+        model = AdaptedLlama(given.model, torch.float64, rank, alpha, targets)
+        tensors = model.adapter_tensors()
+        for name, tensor in tensors.items():
+            tensor.copy_(first_values(tensor.shape, 0.5 if "lora_A" in name else 0.2))
     else:
         model = Llama(given.model, torch.float64)
         tensors = model.dense
