@@ -49,7 +49,7 @@ mkdir -p user/home source
 chmod 755 "$WORK" && chown -R 65534:65534 user source
 as_user() {
     env -i PATH="$PATH" HOME="$WORK/user/home" TMPDIR="$WORK/user" WORK="$WORK" \
-        LOADEDMODULES=gcc/12:openmpi/4.1 OMPI_MCA_rmaps_base_oversubscribe=1 \
+        CC="env gcc" LOADEDMODULES=gcc/12:openmpi/4.1 OMPI_MCA_rmaps_base_oversubscribe=1 \
         OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_btl_vader_single_copy_mechanism=none \
         OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,vader \
         unshare --mount --propagation=private sh "$WORK/hidden" "$@"
