@@ -1,5 +1,6 @@
 /* Any bytes as a task file: an error, or offsets and ids that can be followed blindly. The checksum
  * is put right first, or every change would end there. */
+#include "task/image_file.h"
 #include "task/task_file.h"
 
 #include <inttypes.h>
@@ -27,9 +28,25 @@ static void repair_checksum(uint8_t *bytes, size_t size_bytes) {
     qzo_safetensors_close(file);
 }
 
+static int64_t walk_images(const qzo_images *images) {
+    float *latent = malloc((size_t)qzo_images_latent_count(images) * sizeof *latent);
+    float *text = malloc((size_t)(images->text_rows * images->text_width) * sizeof *text);
+    float *pooled = malloc((size_t)images->pooled_width * sizeof *pooled);
+    int64_t sum = 0;
+    if (latent == NULL || text == NULL || pooled == NULL) abort();
+    for (int split = 0; split < QZO_IMAGE_SPLITS; split++)
+        for (int64_t e = 0; e < images->image_count[split]; e++) {
+            qzo_images_fetch(images, split, e, latent, text, pooled);
+            sum += latent[0] + text[0] + pooled[0] > 0.0f;
+        }
+    free(latent), free(text), free(pooled);
+    return sum;
+}
+
 /* Reads everything that a user of the task would reach. */
 static int64_t walk(const qzo_task *task) {
     int64_t sum = 0;
+    if (task->images != NULL) return walk_images(task->images);
     for (int i = 0; i < QZO_SPLIT_COUNT; i++) {
         const qzo_split *split = &task->splits[i];
         for (int64_t e = 0; e < split->example_count; e++) {

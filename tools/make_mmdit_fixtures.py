@@ -2,7 +2,9 @@
 """Makes tests/fixtures/mmdit: small diffusion transformers of Stable Diffusion 3's kind.
 
 Random weights of a trained model's spread, in float16, written by diffusers itself; the outputs of
-its SD3Transformer2DModel in float32 for two examples. Needs requirements-oracle.txt.
+its SD3Transformer2DModel in float32 for two examples. A task of random images (toy.qzt), and what
+diffusers' functions for training such models give as its losses, with the timesteps and noise that
+src/task/flow.h promises, drawn here by NumPy. Needs requirements-oracle.txt.
 """
 import argparse
 import shutil
@@ -11,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import SD3Transformer2DModel
+from diffusers.training_utils import compute_loss_weighting_for_sd3
 
+import prepare_task
 import tensor_file
 
 SMALL = dict(sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=3,
@@ -22,6 +26,9 @@ KINDS = {
     "sd3": dict(SMALL),
     "sd35-large": dict(SMALL, qk_norm="rms_norm"),
     "sd35-medium": dict(SMALL, qk_norm="rms_norm", dual_attention_layers=(0, 1)),
+    # Rows long enough for blocks of 64, as quantizing at load makes them.
+    "wide": dict(SMALL, num_layers=1, attention_head_dim=32, caption_projection_dim=64,
+                 joint_attention_dim=64, pooled_projection_dim=64),
 }
 EXAMPLES, HEIGHT, WIDTH, TEXT_ROWS = 2, 8, 6, 5
 
@@ -65,6 +72,107 @@ def make(out, name, seed):
     print(f"{name}: {size} bytes, outputs up to {output.abs().max():.3g}")
 
 
+# --- a task and its losses ---
+
+SPLITS = {"train": 12, "dev": 6, "test": 4}
+CAPTIONS = 3
+EVALUATION = (1 << 64) - 1  # the round of flow.h
+TIME, NOISE = 3, 0  # purposes of base/philox.h
+TIMESTEPS = 1000
+# density, weighting, logit_mean, logit_std, mode_scale, shift
+OBJECTIVES = {
+    "default": ("logit_normal", "none", 0.0, 1.0, 1.29, 3.0),
+    "cosmap": ("mode", "cosmap", 0.0, 1.0, 1.29, 1.0),
+    "sigma_sqrt": ("uniform", "sigma_sqrt", 0.0, 1.0, 1.29, 2.0),
+}
+
+
+def philox(key, counter, third, fourth):
+    """Philox4x32-10 (Salmon et al., SC'11): four words."""
+    c = [counter & 0xFFFFFFFF, counter >> 32, third, fourth]
+    k = [key & 0xFFFFFFFF, key >> 32]
+    for _ in range(10):
+        low, high = c[0] * 0xD2511F53, c[2] * 0xCD9E8D57
+        c = [(high >> 32) ^ c[1] ^ k[0], high & 0xFFFFFFFF,
+             (low >> 32) ^ c[3] ^ k[1], low & 0xFFFFFFFF]
+        k = [(k[0] + 0x9E3779B9) & 0xFFFFFFFF, (k[1] + 0xBB67AE85) & 0xFFFFFFFF]
+    return c
+
+
+def normals(word0, word1):
+    """Box-Muller; the angle is the quadrant of the two top bits and a place about its middle."""
+    radius = np.sqrt(-2 * np.log((word0 + 0.5) / 2**32))
+    place = (((word1 << 2) + 2**31) % 2**32 - 2**31) / 2**32
+    angle = (word1 >> 30) * np.pi / 2 + place * np.pi / 2
+    return radius * np.cos(angle), radius * np.sin(angle)
+
+
+def draw_of(objective, seed, round_, place):
+    """sigma and the seed of the noise."""
+    density, _, mean, std, scale, shift = OBJECTIVES[objective]
+    words = philox(seed, round_, place, TIME)
+    u = (words[0] + 0.5) / 2**32
+    if density == "logit_normal":
+        u = 1 / (1 + np.exp(-(mean + std * normals(*words[:2])[0])))
+    elif density == "mode":
+        u = 1 - u - scale * (np.cos(np.pi * u / 2)**2 - 1 + u)
+    index = min(max(int(u * TIMESTEPS), 0), TIMESTEPS - 1)
+    s = (TIMESTEPS - index) / TIMESTEPS
+    words = philox(seed ^ (2**64 - 1), round_, place, TIME)
+    return shift * s / (1 + (shift - 1) * s), words[0] | words[1] << 32
+
+
+def noise_of(seed, shape):
+    values = []
+    for block in range(-(-int(np.prod(shape)) // 4)):
+        words = philox(seed, block, 0, NOISE)
+        values += [*normals(*words[:2]), *normals(*words[2:])]
+    return np.array(values[:int(np.prod(shape))], np.float32).reshape(shape)
+
+
+def losses_of(folder, task, objective):
+    """Of every dev image, as an evaluation meets it."""
+    model = SD3Transformer2DModel.from_pretrained(folder).float().eval()
+    losses = []
+    for example, (latent, caption) in enumerate(zip(task["dev.latents"], task["dev.caption"])):
+        sigma, seed = draw_of(objective, 0, EVALUATION, example)
+        noise = noise_of(seed, latent.shape)
+        noisy = (1 - sigma) * latent + sigma * noise
+        with torch.no_grad():
+            said = model(hidden_states=torch.from_numpy(noisy.astype(np.float32))[None],
+                         encoder_hidden_states=torch.from_numpy(task["text"][caption])[None],
+                         pooled_projections=torch.from_numpy(task["pooled"][caption])[None],
+                         timestep=torch.tensor([sigma * TIMESTEPS], dtype=torch.float32),
+                         return_dict=False)[0][0].numpy()
+        weight = compute_loss_weighting_for_sd3(OBJECTIVES[objective][1], torch.tensor([sigma]))
+        error = said.astype(np.float64) - (noise - latent)
+        losses.append(float(weight[0]) * np.mean(error**2))
+    return np.array(losses)
+
+
+def make_task(path, kind, seed):
+    draw = np.random.default_rng(seed)
+    task = {"text": draw.normal(size=(CAPTIONS, TEXT_ROWS, KINDS[kind]["joint_attention_dim"])),
+            "pooled": draw.normal(size=(CAPTIONS, KINDS[kind]["pooled_projection_dim"]))}
+    for split, count in SPLITS.items():
+        task[f"{split}.latents"] = draw.normal(size=(count, SMALL["in_channels"], HEIGHT, WIDTH))
+    task = {key: value.astype(np.float32) for key, value in task.items()}
+    for split, count in SPLITS.items():
+        task[f"{split}.caption"] = draw.integers(0, CAPTIONS, count).astype(np.int32)
+    prepare_task.write_task(path, task, {"qzo_images_version": "1", "name": path.stem,
+                                         "source": "random numbers"})
+    return task
+
+
+def record_losses(out):
+    task = make_task(out / "toy.qzt", "sd35-medium", 100)
+    expected = {objective: losses_of(out / "sd35-medium", task, objective)
+                for objective in OBJECTIVES}
+    tensor_file.write(out / "toy-losses.safetensors", expected,
+                      {"losses": "of toy.qzt's dev split by sd35-medium, diffusers, float32"})
+    print({key: value.mean() for key, value in expected.items()})
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
@@ -72,6 +180,8 @@ def main():
     torch.manual_seed(0)
     for seed, name in enumerate(KINDS):
         make(out, name, seed)
+    record_losses(out)
+    make_task(out / "toy-wide.qzt", "wide", 101)
 
 
 if __name__ == "__main__":

@@ -426,6 +426,7 @@ static qzo_status load(qzo_workbench *workbench, const qzo_trial_spec *spec,
                        const qzo_options *options) {
     qzo_status status = QZO_OK;
     QZO_TRY(qzo_workbench_load_model(workbench, options->model_path, qzo_quantize_kind(options)));
+    QZO_TRY(qzo_model_require_decoder(workbench->model));
     if (options->task_path == NULL) return QZO_OK;
     QZO_TRY(qzo_workbench_check_trainable(workbench));
     QZO_TRY(qzo_workbench_prepare(workbench, spec));

@@ -190,6 +190,7 @@ int qzo_cmd_generate(const qzo_options *options) {
     QZO_TRY(qzo_backend_open(&g.backend, options->backend_name, &backend));
     qzo_workbench_init(&g.bench, g.backend);
     QZO_TRY(qzo_workbench_load_model(&g.bench, options->model_path, qzo_quantize_kind(options)));
+    QZO_TRY(qzo_model_require_decoder(g.bench.model));
     QZO_TRY(check_ids(&g, options));
     QZO_TRY(read_settings(&g, options));
     QZO_TRY(place_sequences(&g, options->new_count));

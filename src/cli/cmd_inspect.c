@@ -1,5 +1,6 @@
 /* qzo inspect MODEL: what a model folder holds and takes, without loading it. */
 #include "cli/cli.h"
+#include "model/mmdit.h"
 
 #include "trial/trial_spec.h"
 #include "weights/bnb_quantize.h"
@@ -20,7 +21,10 @@ typedef struct module {
 
 typedef struct inspection {
     qzo_model_dir *dir;
-    const qzo_arch *arch; /* NULL: not supported, only the tensors are known */
+    /* One of the two; neither: not supported, only the tensors are known. */
+    const qzo_arch *arch;
+    bool is_of_images;
+    qzo_mmdit_shape images;
     qzo_model_sizes sizes;
     module *modules;
     int64_t module_count;
@@ -46,22 +50,49 @@ static int64_t module_bytes(const qzo_model_dir *dir, const char *name) {
     return size_bytes;
 }
 
+static qzo_status add_tensor(inspection *in, const qzo_qtensor *tensor) {
+    module *added = &in->modules[in->module_count++];
+    bool is_quantized = tensor->format != &qzo_quant_dense;
+    int64_t made_bytes = qzo_bnb_made_bytes(tensor);
+    *added =
+        (module){.name = strdup(tensor->name),
+                 .format = tensor->format,
+                 .out_features = tensor->out_features,
+                 .in_features = tensor->in_features,
+                 .group_count = is_quantized ? tensor->group_count : 0,
+                 .size_bytes = made_bytes > 0 ? made_bytes : module_bytes(in->dir, tensor->name)};
+    return added->name != NULL ? QZO_OK : fail_memory(in);
+}
+
 static qzo_status add_module(inspection *in, int64_t layer, qzo_linear_kind kind) {
     qzo_qtensor tensor = {0};
     char name[QZO_MODULE_NAME_BYTES];
     qzo_status status =
         qzo_model_bind_linear(&tensor, name, in->dir, in->arch, &in->sizes.shape, layer, kind, 0);
-    if (status != QZO_OK) return status;
-    int64_t made_bytes = qzo_bnb_made_bytes(&tensor);
-    module *added = &in->modules[in->module_count++];
-    *added = (module){.name = strdup(name),
-                      .format = tensor.format,
-                      .out_features = tensor.out_features,
-                      .in_features = tensor.in_features,
-                      .group_count = tensor.group_count,
-                      .size_bytes = made_bytes > 0 ? made_bytes : module_bytes(in->dir, name)};
+    if (status == QZO_OK) status = add_tensor(in, &tensor);
     qzo_qtensor_release(&tensor);
-    return added->name != NULL ? QZO_OK : fail_memory(in);
+    return status;
+}
+
+/* Of a loaded model of images: its blocks' linear layers. */
+static qzo_status add_blocks(inspection *in, const qzo_model *model) {
+    qzo_status status = QZO_OK;
+    const qzo_mmdit *mmdit = model->mmdit;
+    in->images = mmdit->shape;
+    in->sizes.mapped_bytes = qzo_model_dir_data_bytes(in->dir);
+    in->sizes.loaded_bytes = model->loaded_bytes;
+    in->modules =
+        calloc((size_t)(mmdit->shape.layer_count * QZO_MMDIT_LINEAR_COUNT), sizeof *in->modules);
+    if (in->modules == NULL) return fail_memory(in);
+    for (int64_t i = 0; i < mmdit->shape.layer_count; i++)
+        for (int kind = 0; kind < QZO_MMDIT_LINEAR_COUNT; kind++) {
+            const qzo_linear *linear = &mmdit->blocks[i].linears[kind];
+            if (linear->weight != NULL) QZO_TRY(add_tensor(in, &linear->tensor));
+        }
+    in->sizes.value_count = in->group_values[QZO_GROUP_SCALES];
+    in->is_of_images = true;
+cleanup:
+    return status;
 }
 
 /* Of adapters with the settings that a sweep file need not say. */
@@ -95,7 +126,7 @@ static qzo_status count_groups(inspection *in) {
         const qzo_part *part = &model->parts[i];
         in->group_values[part->kind] += model->spans[part->tensor->span].count;
     }
-    status = count_adapters(in, model);
+    status = model->mmdit != NULL ? add_blocks(in, model) : count_adapters(in, model);
 cleanup:
     qzo_model_free(model);
     qzo_backend_close(backend);
@@ -105,6 +136,7 @@ cleanup:
 static qzo_status collect(inspection *in) {
     qzo_status status = QZO_OK;
     const qzo_arch *arch = NULL;
+    if (qzo_mmdit_detect(qzo_model_dir_config(in->dir))) return count_groups(in);
     QZO_TRY(qzo_arch_find(&arch, qzo_model_dir_config(in->dir), qzo_model_dir_path(in->dir)));
     QZO_TRY(qzo_model_measure(&in->sizes, in->dir));
     in->arch = arch;
@@ -226,9 +258,21 @@ static void print_variants(const inspection *in) {
                (double)shape->logit_cap);
 }
 
-static void print_sizes(const inspection *in) {
+static void print_image_shape(const qzo_mmdit_shape *shape) {
+    int64_t dual = 0;
+    for (int64_t i = 0; i < shape->layer_count; i++) dual += shape->is_dual[i];
+    printf("architecture      mmdit: %" PRId64 " layers, %" PRId64
+           " with a second attention, width %" PRId64 ", %" PRId64 " heads of %" PRId64 "%s\n",
+           shape->layer_count, dual, shape->width, shape->head_count, shape->head_dim,
+           shape->has_norms ? ", normed" : "");
+    printf("latents           %" PRId64 " channels, sides up to %" PRId64 ", patches of %" PRId64
+           " x %" PRId64 "; texts of width %" PRId64 ", pooled %" PRId64 "\n",
+           shape->channels, shape->side_max * shape->patch, shape->patch, shape->patch,
+           shape->text_width, shape->pooled_width);
+}
+
+static void print_text_shape(const inspection *in) {
     const qzo_shape *shape = &in->sizes.shape;
-    char text[QZO_BYTES_TEXT_BYTES];
     printf("architecture      %s: %" PRId64 " layers, width %" PRId64 ", feed-forward %" PRId64
            ", %" PRId64 " heads of %" PRId64 " (%" PRId64 " for keys and values)\n",
            in->arch->name, shape->layer_count, shape->width, shape->ffn_width, shape->head_count,
@@ -236,12 +280,21 @@ static void print_sizes(const inspection *in) {
     printf("vocabulary        %" PRId64 " tokens, %" PRId64 " positions%s\n", shape->vocab,
            shape->positions_max, shape->tied_head ? ", head tied to the embedding" : "");
     print_variants(in);
+}
+
+static void print_sizes(const inspection *in) {
+    char text[QZO_BYTES_TEXT_BYTES];
+    if (in->is_of_images)
+        print_image_shape(&in->images);
+    else
+        print_text_shape(in);
     printf("trainable values  %" PRId64 "%s\n", in->sizes.value_count,
            in->sizes.value_count == 0 ? ": none of the linear layers is quantized" : "");
     printf("groups           ");
     for (int kind = 0; kind < QZO_GROUP_COUNT; kind++)
         printf("%s %s %" PRId64, kind > 0 ? "," : "", qzo_group_name(kind), in->group_values[kind]);
-    printf(" (rank %" PRId64 ")\n", in->adapter_rank);
+    if (!in->is_of_images) printf(" (rank %" PRId64 ")", in->adapter_rank);
+    printf("\n");
     printf("memory per rank   mapped %s (shared by the ranks of a host)",
            qzo_bytes_text(text, in->sizes.mapped_bytes));
     printf(", loaded %s", qzo_bytes_text(text, in->sizes.loaded_bytes));
@@ -253,7 +306,7 @@ static void print_inspection(const inspection *in) {
     printf("model             %s\n", qzo_model_dir_path(in->dir));
     printf("on disk           %" PRId64 " tensors, %s\n", qzo_model_dir_count(in->dir),
            qzo_bytes_text(text, disk_bytes(in->dir)));
-    if (in->arch != NULL) {
+    if (in->arch != NULL || in->is_of_images) {
         print_sizes(in);
         print_modules(in);
     }
@@ -302,13 +355,23 @@ static json_t *shape_to_json(const inspection *in) {
                      (double)shape->score_cap, "logit_cap", (double)shape->logit_cap);
 }
 
+static json_t *image_shape_to_json(const qzo_mmdit_shape *shape) {
+    return json_pack("{sI, sI, sI, sI, sI, sI, sI, sI}", "layers", (json_int_t)shape->layer_count,
+                     "width", (json_int_t)shape->width, "heads", (json_int_t)shape->head_count,
+                     "head_dim", (json_int_t)shape->head_dim, "channels",
+                     (json_int_t)shape->channels, "patch", (json_int_t)shape->patch, "text_width",
+                     (json_int_t)shape->text_width, "pooled_width",
+                     (json_int_t)shape->pooled_width);
+}
+
 static qzo_status print_json(const inspection *in) {
     json_t *root = json_pack("{ss, sI, so, so}", "model", qzo_model_dir_path(in->dir), "disk_bytes",
                              (json_int_t)disk_bytes(in->dir), "tensors", tensors_to_json(in->dir),
                              "modules", modules_to_json(in));
-    if (in->arch != NULL) {
+    if (in->arch != NULL || in->is_of_images) {
         json_t *sizes = json_pack(
-            "{ss, so, sI, sI, sI, sI}", "architecture", in->arch->name, "shape", shape_to_json(in),
+            "{ss, so, sI, sI, sI, sI}", "architecture", in->is_of_images ? "mmdit" : in->arch->name,
+            "shape", in->is_of_images ? image_shape_to_json(&in->images) : shape_to_json(in),
             "values", (json_int_t)in->sizes.value_count, "mapped_bytes",
             (json_int_t)in->sizes.mapped_bytes, "loaded_bytes", (json_int_t)in->sizes.loaded_bytes,
             "scales_bytes", (json_int_t)master_bytes(in));

@@ -56,7 +56,7 @@ static qzo_status time_evaluation(double *out, qzo_workbench *bench, const qzo_t
     for (int i = 0; count > 0 && i < TIMED_STEPS; i++) {
         qzo_sums sums;
         double begin = qzo_clock_seconds();
-        QZO_TRY(qzo_workbench_evaluate(bench, &sums, split, examples, count, false, &none));
+        QZO_TRY(qzo_workbench_evaluate(bench, &sums, split, examples, count, false, NULL, &none));
         QZO_TRY(qzo_workbench_answer(bench, &sums, split, examples, count, &none));
         seconds[i] = qzo_clock_seconds() - begin;
     }

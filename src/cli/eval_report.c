@@ -39,6 +39,19 @@ static void result_name(char out[NAME_BYTES], const qzo_eval_result *r) {
 
 /* --- for people --- */
 
+static void print_score(const qzo_eval_result *r) {
+    if (isnan(r->scores.score)) { /* of a task without one */
+        printf("%-12s %8s %8s  %-17s", short_name(r->metric), "-", "-", "-");
+        return;
+    }
+    printf("%-12s %8.4f ", short_name(r->metric), r->scores.score);
+    if (r->metric->is_cost)
+        printf("%8s ", "-");
+    else
+        printf("%8.4f ", standard_error(r));
+    printf(" [%.4f, %.4f] ", r->score_interval.low, r->score_interval.high);
+}
+
 void qzo_eval_print_table(const qzo_eval_result *results, int64_t count, const char *trial_text) {
     if (trial_text[0] != '\0') printf("%s\n\n", trial_text);
     printf("%-20s %-5s %8s  %-12s %8s %8s  %-17s %9s  %s\n", "task", "split", "examples", "metric",
@@ -47,12 +60,7 @@ void qzo_eval_print_table(const qzo_eval_result *results, int64_t count, const c
         const qzo_eval_result *r = &results[i];
         printf("%-20s %-5s %8" PRId64 "  ", r->task->name, qzo_split_name(r->split),
                r->scores.split.example_count);
-        printf("%-12s %8.4f ", short_name(r->metric), r->scores.score);
-        if (r->metric->is_cost)
-            printf("%8s ", "-");
-        else
-            printf("%8.4f ", standard_error(r));
-        printf(" [%.4f, %.4f] ", r->score_interval.low, r->score_interval.high);
+        print_score(r);
         printf("%9.4f  [%.4f, %.4f]\n", r->scores.loss, r->loss_interval.low,
                r->loss_interval.high);
     }
@@ -138,6 +146,12 @@ static json_t *text_json(char *text) {
     return json_string(text);
 }
 
+static json_t *image_json(const qzo_eval_result *r, int64_t example) {
+    return json_pack("{s:s, s:s, s:I, s:f}", "task", r->task->name, "split",
+                     qzo_split_name(r->split), "doc_id", (json_int_t)example, "loss",
+                     r->scores.losses[example]);
+}
+
 static json_t *example_json(const qzo_eval_result *r, int64_t example) {
     const qzo_example_scores *scores = &r->scores;
     const qzo_split *split = &scores->split;
@@ -164,7 +178,8 @@ static json_t *example_json(const qzo_eval_result *r, int64_t example) {
 
 qzo_status qzo_eval_write_predictions(FILE *file, const qzo_eval_result *result, const char *path) {
     for (int64_t e = 0; e < result->scores.split.example_count; e++) {
-        json_t *line = example_json(result, e);
+        bool is_image = result->task->images != NULL;
+        json_t *line = is_image ? image_json(result, e) : example_json(result, e);
         char *text = line != NULL ? json_dumps(line, JSON_COMPACT) : NULL;
         json_decref(line);
         if (text == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", path);

@@ -188,6 +188,9 @@ cleanup:
 qzo_status qzo_adapters_open(qzo_adapters **out, const qzo_model *model,
                              const qzo_adapter_settings *settings) {
     qzo_status status = QZO_OK;
+    if (model->mmdit != NULL)
+        return qzo_fail(QZO_ERR_UNSUPPORTED, "%s: groups: lora: a model of images has no adapters",
+                        qzo_model_dir_path(model->dir));
     qzo_adapters *adapters = calloc(1, sizeof *adapters);
     if (adapters == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for adapters");
     size_t places = (size_t)(model->shape.layer_count * QZO_LINEAR_COUNT);

@@ -144,9 +144,7 @@ qzo_status qzo_forward_open_adapted(qzo_forward **out, const qzo_model *model,
     qzo_arena arena = {0};
     size_t targets = (size_t)limits->targets;
     qzo_forward *forward = NULL;
-    if (model->mmdit != NULL)
-        return qzo_fail(QZO_ERR_UNSUPPORTED, "%s: a model of images has no text to predict",
-                        qzo_model_dir_path(model->dir));
+    QZO_TRY(qzo_model_require_decoder(model));
     if (limits->context > model->shape.positions_max)
         return qzo_fail(QZO_ERR_LIMIT, "a sequence of %lld tokens, the model has %lld positions",
                         (long long)limits->context, (long long)model->shape.positions_max);

@@ -125,9 +125,8 @@ static qzo_status load_linear(qzo_model *model, int64_t index, qzo_linear_kind k
     qzo_layer *layer = &model->layers[index];
     qzo_qtensor *tensor = &layer->tensors[kind];
     char module[NAME_BYTES];
-    int threads = model->backend->thread_count > 0 ? model->backend->thread_count : 1;
     QZO_TRY(qzo_model_bind_linear(tensor, module, model->dir, model->arch, &model->shape, index,
-                                  kind, model->backend->dry ? 0 : threads));
+                                  kind, qzo_model_quantize_threads(model)));
     tensor->name = layer->names[kind] = strdup(module);
     if (tensor->name == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: no memory", module);
     QZO_TRY(
@@ -235,6 +234,7 @@ static qzo_status load_decoder(qzo_model *model) {
     const char *path = qzo_model_dir_path(model->dir);
     QZO_TRY(qzo_arch_find(&model->arch, config, path));
     QZO_TRY(model->arch->read_shape(&model->shape, config, path));
+    QZO_TRY(check_quantize(model));
     QZO_TRY(qzo_model_check_heads(model, model->shape.head_dim));
     int64_t layers = model->shape.layer_count;
     model->layers = calloc((size_t)layers, sizeof *model->layers);
@@ -261,7 +261,6 @@ qzo_status qzo_model_load_for(qzo_model **out, qzo_model_dir *dir, qzo_backend *
     model->backend = backend;
     model->training = training;
     if (training->quantize != NULL) qzo_model_dir_quantize(dir, training->quantize);
-    QZO_TRY(check_quantize(model));
     for (int kind = 0; kind < QZO_GROUP_COUNT; kind++)
         model->groups[kind] = (qzo_value_group){1.0f, 1.0f, true, 0, 0};
     QZO_TRY(qzo_mmdit_detect(qzo_model_dir_config(dir)) ? qzo_mmdit_load(model)
@@ -288,6 +287,12 @@ static void release_layer(qzo_backend *backend, qzo_layer *layer) {
         qzo_qtensor_release(&layer->tensors[kind]);
         free(layer->names[kind]);
     }
+}
+
+qzo_status qzo_model_require_decoder(const qzo_model *model) {
+    if (model->mmdit == NULL) return QZO_OK;
+    return qzo_fail(QZO_ERR_UNSUPPORTED, "%s: a model of images, expected one of texts",
+                    qzo_model_dir_path(model->dir));
 }
 
 void qzo_model_free(qzo_model *model) {
@@ -329,21 +334,12 @@ qzo_status qzo_model_bind_linear(qzo_qtensor *out, char module[QZO_MODULE_NAME_B
                                  const qzo_model_dir *dir, const qzo_arch *arch,
                                  const qzo_shape *shape, int64_t layer, qzo_linear_kind kind,
                                  int quantize_threads) {
-    const qzo_bnb_kind *quantize = qzo_model_dir_quantize_kind(dir);
     int64_t out_features = 0, in_features = 0;
     layer_module(module, dir, arch, layer, arch->linears[kind]);
     linear_shape(&out_features, &in_features, shape, kind);
     qzo_status status = shape->has_bias[kind] ? QZO_OK : refuse_bias(dir, module);
     if (status == QZO_OK) status = bind_stored(out, module, dir, arch, out_features, in_features);
-    if (status != QZO_OK || quantize == NULL) return status;
-    if (out->format == &qzo_quant_dense) return qzo_bnb_quantize(out, quantize, quantize_threads);
-    status =
-        qzo_fail(QZO_ERR_CONFIG,
-                 "%s: module %s is quantized already (%s): quantize: %s takes weights in fp32, "
-                 "fp16 or bf16",
-                 qzo_model_dir_path(dir), module, out->format->name, quantize->name);
-    qzo_qtensor_release(out);
-    return status;
+    return status == QZO_OK ? qzo_model_quantize(out, dir, quantize_threads) : status;
 }
 
 /* Floats of all norms, as load_layer and load_ends have them. */

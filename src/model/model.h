@@ -76,6 +76,9 @@ qzo_status qzo_model_load_for(qzo_model **out, qzo_model_dir *dir, qzo_backend *
 qzo_status qzo_model_load(qzo_model **out, qzo_model_dir *dir, qzo_backend *backend);
 void qzo_model_free(qzo_model *model); /* NULL is fine */
 
+/* QZO_ERR_UNSUPPORTED where the model is not one of texts. */
+qzo_status qzo_model_require_decoder(const qzo_model *model);
+
 /* The initial masters (master_count), in host memory. */
 qzo_status qzo_model_initial_values(const qzo_model *model, float *masters_host);
 

@@ -117,6 +117,24 @@ void qzo_vector_release(qzo_backend *backend, qzo_vector *vector) {
     free(vector->name);
 }
 
+int qzo_model_quantize_threads(const qzo_model *model) {
+    if (model->backend->dry) return 0;
+    return model->backend->thread_count > 0 ? model->backend->thread_count : 1;
+}
+
+qzo_status qzo_model_quantize(qzo_qtensor *tensor, const qzo_model_dir *dir, int threads) {
+    const qzo_bnb_kind *kind = qzo_model_dir_quantize_kind(dir);
+    if (kind == NULL) return QZO_OK;
+    if (tensor->format == &qzo_quant_dense) return qzo_bnb_quantize(tensor, kind, threads);
+    qzo_status status =
+        qzo_fail(QZO_ERR_CONFIG,
+                 "%s: module %s is quantized already (%s): quantize: %s takes weights in fp32, "
+                 "fp16 or bf16",
+                 qzo_model_dir_path(dir), tensor->name, tensor->format->name, kind->name);
+    qzo_qtensor_release(tensor);
+    return status;
+}
+
 qzo_status qzo_model_load_bound(qzo_linear *out, qzo_model *model, const qzo_qtensor *tensor,
                                 qzo_group_kind kind) {
     qzo_status status = QZO_OK;
@@ -127,6 +145,7 @@ qzo_status qzo_model_load_bound(qzo_linear *out, qzo_model *model, const qzo_qte
     if (out->name == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: no memory", module);
     out->tensor.name = out->name;
     QZO_TRY(qzo_model_add_values(model, &out->tensor, kind, tensor->format->value_suffix, 0.0f));
+    model->loaded_bytes += qzo_bnb_made_bytes(tensor);
     QZO_TRY(model->backend->ops->weight_load(model->backend, &out->weight, &out->tensor));
     snprintf(bias, sizeof bias, "%s.bias", module);
     if (qzo_model_dir_find(model->dir, bias) != NULL)
@@ -140,7 +159,12 @@ qzo_status qzo_model_load_linear(qzo_linear *out, qzo_model *model, const char *
                                  int64_t out_features, int64_t in_features) {
     qzo_qtensor tensor;
     qzo_status status = qzo_qtensor_bind(&tensor, model->dir, module, out_features, in_features);
-    if (status != QZO_OK) return status;
+    if (status == QZO_OK)
+        status = qzo_model_quantize(&tensor, model->dir, qzo_model_quantize_threads(model));
+    if (status != QZO_OK) {
+        qzo_qtensor_release(&tensor);
+        return status;
+    }
     return qzo_model_load_bound(out, model, &tensor, QZO_GROUP_WEIGHTS);
 }
 
@@ -152,7 +176,7 @@ void qzo_linear_release(qzo_backend *backend, qzo_linear *linear) {
 }
 
 bool qzo_model_is_transposed(const qzo_arch *arch, const qzo_qtensor *tensor) {
-    return arch->transposed_linears && tensor->format == &qzo_quant_dense;
+    return arch != NULL && arch->transposed_linears && tensor->format == &qzo_quant_dense;
 }
 
 qzo_status qzo_model_initial_values(const qzo_model *model, float *masters_host) {

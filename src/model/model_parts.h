@@ -36,6 +36,11 @@ qzo_status qzo_model_load_vector(qzo_vector *out, qzo_model *model, const char *
                                  const char *suffix, int64_t count, float base);
 void qzo_vector_release(qzo_backend *backend, qzo_vector *vector); /* safe on a zeroed vector */
 
+/* A linear layer that is bound becomes what the folder is to be quantized to, if anything. threads
+ * 0: its sizes alone. QZO_ERR_CONFIG where it is quantized already; tensor is released then. */
+qzo_status qzo_model_quantize(qzo_qtensor *tensor, const qzo_model_dir *dir, int threads);
+int qzo_model_quantize_threads(const qzo_model *model);
+
 /* The layer of a module, in the format that the file has it in, with its bias where the file has
  * one; both may train. The caller releases out, also on failure. */
 qzo_status qzo_model_load_linear(qzo_linear *out, qzo_model *model, const char *module,
@@ -46,7 +51,7 @@ qzo_status qzo_model_load_bound(qzo_linear *out, qzo_model *model, const qzo_qte
                                 qzo_group_kind kind);
 void qzo_linear_release(qzo_backend *backend, qzo_linear *linear); /* safe on a zeroed one */
 
-/* Whether the file has the weight as (in_features, out_features). */
+/* Whether the file has the weight as (in_features, out_features). arch NULL: no decoder. */
 bool qzo_model_is_transposed(const qzo_arch *arch, const qzo_qtensor *tensor);
 
 #endif

@@ -39,10 +39,15 @@ static void take_time(dispatcher *d, const leader *from, int64_t steps) {
 
 static void log_result(const dispatcher *d, int64_t trial, const qzo_trial_summary *summary) {
     const char *what = summary->ended ? qzo_outcome_name(summary->outcome) : "at a rung";
-    qzo_log_info("trial %lld/%lld %s after %lld steps: dev %.4g (zero-shot %.4g), test %.4g",
-                 (long long)trial + 1, (long long)qzo_forks_trial_count(d->settings->forks), what,
-                 (long long)summary->steps, summary->dev_score, summary->zero_shot_dev,
-                 summary->test_score);
+    long long number = (long long)trial + 1, steps = (long long)summary->steps;
+    long long count = (long long)qzo_forks_trial_count(d->settings->forks);
+    if (isnan(summary->dev_score)) /* a task without a score */
+        qzo_log_info("trial %lld/%lld %s after %lld steps: dev loss %.4g, test loss %.4g", number,
+                     count, what, steps, summary->dev_loss, summary->test_loss);
+    else
+        qzo_log_info("trial %lld/%lld %s after %lld steps: dev %.4g (zero-shot %.4g), test %.4g",
+                     number, count, what, steps, summary->dev_score, summary->zero_shot_dev,
+                     summary->test_score);
 }
 
 /* A group's trial is over, or at its rung. status: QZO_OK (the journal says how), else parked or an

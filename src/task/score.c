@@ -39,6 +39,8 @@ static double gold_tokens(const qzo_split *split, int64_t example) {
 static const qzo_loss classification = {"classification", false, classification_sum, one};
 static const qzo_loss lm = {"lm", true, lm_sum, gold_tokens};
 
+const qzo_loss qzo_flow_matching = {"flow_matching", true, NULL, one};
+
 const qzo_loss *const qzo_losses[] = {&classification, &lm, NULL};
 
 const qzo_loss *qzo_loss_find(const char *name) {
@@ -63,6 +65,13 @@ static const qzo_metric accuracy = {"accuracy", false, NULL, accuracy_score, one
 static const qzo_metric f1 = {"f1", false, qzo_text_f1, NULL, one, same};
 static const qzo_metric exact_match = {"exact_match", false, qzo_text_exact_match, NULL, one, same};
 static const qzo_metric perplexity = {"perplexity", true, NULL, lm_sum, gold_tokens, qzo_exp};
+
+static double nothing(double mean) {
+    (void)mean;
+    return (double)NAN;
+}
+
+const qzo_metric qzo_metric_none = {"none", false, NULL, NULL, one, nothing};
 
 const qzo_metric *const qzo_metrics[] = {&accuracy, &f1, &exact_match, &perplexity, NULL};
 

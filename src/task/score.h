@@ -33,6 +33,10 @@ typedef struct qzo_loss {
 extern const qzo_loss *const qzo_losses[];
 const qzo_loss *qzo_loss_find(const char *name); /* NULL where there is none */
 
+/* Of a task of images (flow.h): a mean over examples, of which `sum` knows nothing. No file of
+ * texts can name these two. */
+extern const qzo_loss qzo_flow_matching;
+
 typedef struct qzo_metric {
     const char *name;
     bool is_cost; /* the lower the better */
@@ -51,6 +55,7 @@ typedef struct qzo_metric {
  *   exact_match  whether it is one
  *   perplexity   exp of the mean over all tokens of -ln p of the gold answers */
 extern const qzo_metric *const qzo_metrics[];
+extern const struct qzo_metric qzo_metric_none;      /* its score is NaN */
 const qzo_metric *qzo_metric_find(const char *name); /* NULL where there is none */
 
 /* Of an example that has references: the best comparison with one of them. rooms: each of the size

@@ -2,6 +2,8 @@
 
 #include "base/arena.h"
 #include "base/file_map.h"
+#include "task/image_file.h"
+#include "task/score.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -21,6 +23,7 @@ typedef struct storage {
     qzo_file_map map;
     qzo_safetensors *file;
     qzo_arena copies;
+    qzo_images images;
 } storage;
 
 typedef struct reader {
@@ -189,6 +192,7 @@ static qzo_status place_split(qzo_split *split, lengths *found, reader *in, qzo_
     qzo_status status = QZO_OK;
     const char *prefix = qzo_split_name(kind);
     const void *data = NULL;
+    split->kind = kind;
     QZO_TRY(list_of(&data, &found->option_begin, in, prefix, "option_begin", QZO_DTYPE_I64));
     split->option_begin = data;
     QZO_TRY(list_of(&data, &found->token_begin, in, prefix, "token_begin", QZO_DTYPE_I64));
@@ -332,6 +336,34 @@ cleanup:
     return status;
 }
 
+/* Of a file of images: what its metadata says of itself, and its tensors. */
+static qzo_status read_images(reader *in) {
+    qzo_status status = QZO_OK;
+    const char *checksum = NULL, *name = NULL;
+    qzo_task *task = &in->owner->task;
+    QZO_TRY(metadata_text(&checksum, in, "checksum"));
+    QZO_TRY(check_checksum(in, checksum));
+    QZO_TRY(metadata_text(&name, in, "name"));
+    QZO_TRY(qzo_images_read(&in->owner->images, in->owner->file, in->path));
+    task->images = &in->owner->images;
+    for (int i = 0; i < QZO_SPLIT_COUNT; i++)
+        task->splits[i] = (qzo_split){.kind = (qzo_split_kind)i,
+                                      .example_count = in->owner->images.image_count[i]};
+    task->name = strdup(name);
+    task->loss = strdup(qzo_flow_matching.name);
+    task->metric = strdup(qzo_metric_none.name);
+    if (task->name == NULL || task->loss == NULL || task->metric == NULL)
+        status = qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", in->path);
+cleanup:
+    return status;
+}
+
+/* Of a file of texts. */
+static qzo_status read_rows(reader *in) {
+    qzo_status status = read_metadata(in);
+    return status == QZO_OK ? read_tensors(in) : status;
+}
+
 qzo_status qzo_task_open(qzo_task **out, const char *path) {
     qzo_status status = QZO_OK;
     *out = NULL;
@@ -341,8 +373,7 @@ qzo_status qzo_task_open(qzo_task **out, const char *path) {
     reader in = {.owner = owner, .path = path};
     QZO_TRY(qzo_file_map_open(&owner->map, path));
     QZO_TRY(qzo_safetensors_parse(&owner->file, owner->map.bytes, owner->map.size_bytes, path));
-    QZO_TRY(read_metadata(&in));
-    QZO_TRY(read_tensors(&in));
+    QZO_TRY(qzo_images_detect(owner->file) ? read_images(&in) : read_rows(&in));
     owner->task.digest = qzo_digest_of(owner->map.bytes, owner->map.size_bytes);
     *out = &owner->task;
     owner = NULL;

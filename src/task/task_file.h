@@ -1,4 +1,5 @@
-/* A prepared task: token ids of every option of every example, made once by tools/prepare_task.py.
+/* A prepared task of texts: token ids of every option of every example, made once by
+ * tools/prepare_task.py.
  *
  * The file (*.qzt) is a safetensors file. Version 1 or 2; integers little-endian, types exact:
  *
@@ -43,6 +44,7 @@ typedef enum { QZO_SPLIT_TRAIN, QZO_SPLIT_DEV, QZO_SPLIT_TEST, QZO_SPLIT_COUNT }
 const char *qzo_split_name(qzo_split_kind split);
 
 typedef struct qzo_split {
+    qzo_split_kind kind;
     int64_t example_count;
     const int64_t *option_begin;
     const int64_t *token_begin;
@@ -54,6 +56,8 @@ typedef struct qzo_split {
     const int64_t *reference_text_begin;
     const uint8_t *reference_bytes;
 } qzo_split;
+
+struct qzo_images;
 
 typedef struct qzo_task {
     char *name;
@@ -68,7 +72,10 @@ typedef struct qzo_task {
     const int64_t *piece_begin;
     const uint8_t *piece_bytes;
     qzo_digest digest; /* of the whole file */
-    void *storage;     /* owns everything above */
+    /* Images in place of rows of tokens (image_file.h): then splits hold counts alone. NULL: none
+     */
+    const struct qzo_images *images;
+    void *storage; /* owns everything above */
 } qzo_task;
 
 /* Maps and checks everything: checksum, monotonic offsets, ids below vocab_size, gold below the

@@ -43,6 +43,9 @@ qzo_status qzo_batches_loss_sum(void *context, double *sum, const qzo_probe *pro
     qzo_workbench *bench = batches->bench;
     qzo_sums sums;
     draw(batches, probe->batch);
+    const qzo_image_draw of_images = {.seed = spec->data_seed,
+                                      .round = (uint64_t)probe->batch,
+                                      .first = probe->unit * spec->micro_batch};
     int64_t first = probe->unit * spec->micro_batch, left = spec->batch - first;
     int64_t count = left < spec->micro_batch ? left : spec->micro_batch;
     const int64_t *examples = batches->examples + first;
@@ -51,7 +54,7 @@ qzo_status qzo_batches_loss_sum(void *context, double *sum, const qzo_probe *pro
             ? qzo_workbench_score(bench, &sums, train_split(batches), examples, count,
                                   &probe->perturbation)
             : qzo_workbench_evaluate(bench, &sums, train_split(batches), examples, count,
-                                     bench->loss->gold_only, &probe->perturbation);
+                                     bench->loss->gold_only, &of_images, &probe->perturbation);
     *sum = objective_of(batches, &sums);
     batches->evaluation_count++;
     batches->row_count += bench->pack.row_count;

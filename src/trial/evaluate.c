@@ -24,7 +24,7 @@ static qzo_status evaluate_chunk(const evaluation *e, qzo_sums *out, int64_t chu
     int64_t count = left < e->eval_batch ? left : e->eval_batch;
     for (int64_t i = 0; i < count; i++) e->examples[i] = first + i;
     qzo_status status =
-        qzo_workbench_evaluate(e->bench, out, e->split, e->examples, count, false, &clean);
+        qzo_workbench_evaluate(e->bench, out, e->split, e->examples, count, false, NULL, &clean);
     if (status != QZO_OK) return status;
     return qzo_workbench_answer(e->bench, out, e->split, e->examples, count, &clean);
 }

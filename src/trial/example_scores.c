@@ -14,7 +14,7 @@ static bool never(void *context) {
 static void nothing(void *context) { (void)context; }
 
 static int64_t option_count(const qzo_split *split) {
-    return split->option_begin[split->example_count];
+    return split->option_begin != NULL ? split->option_begin[split->example_count] : 0;
 }
 
 static int64_t best_option(const qzo_scored_example *scored) {
@@ -45,6 +45,15 @@ static void record_example(void *context, int64_t example, const qzo_scored_exam
     out->score_weights[example] = r->bench->metric->weight(&out->split, example);
     if (r->bench->metric->score != NULL) out->scores[example] = r->bench->metric->score(scored);
     out->predictions[example] = best_option(scored);
+}
+
+/* An image has a loss and no score. */
+static void record_image(void *context, int64_t example, double loss) {
+    recording *r = context;
+    r->out->losses[example] = loss;
+    r->out->weights[example] = r->bench->loss->weight(&r->out->split, example);
+    r->out->scores[example] = (double)NAN;
+    r->out->predictions[example] = -1;
 }
 
 static void record_answer(void *context, int64_t example, qzo_text text, double score) {
@@ -79,7 +88,7 @@ qzo_status qzo_example_scores_take(qzo_example_scores *out, qzo_workbench *bench
         goto cleanup;
     }
     QZO_TRY(qzo_comm_local_open(&alone));
-    bench->observer = (qzo_observer){record_example, record_answer, &r};
+    bench->observer = (qzo_observer){record_example, record_image, record_answer, &r};
     QZO_TRY(qzo_evaluate_split(&out->score, &out->loss, bench, alone, &out->split, eval_batch,
                                QZO_OK, &hooks));
     if (r.lacks_memory) status = qzo_fail(QZO_ERR_MEMORY, "out of memory for generated answers");

@@ -8,6 +8,7 @@
 #include "optim/cores.h"
 #include "optim/lr_schedule.h"
 #include "optim/rules.h"
+#include "task/flow.h"
 #include "trial/trial_spec.h"
 #include "weights/bnb_quantize.h"
 
@@ -215,6 +216,20 @@ const qzo_setting qzo_settings[] = {
      .is_later = true},
     {CHOICE(quantize, QZO_SECTION_TRAIN, "none", quantize_choice,
             "linear layers of an unquantized model, at load"),
+     .is_later = true},
+    {CHOICE(timestep_density, QZO_SECTION_TRAIN, "logit_normal", qzo_density_name,
+            "images: how timesteps are drawn"),
+     .is_later = true},
+    {NUMBER_FROM(-1000, logit_mean, NULL, 1000, false, "0", "logit_normal: of its normal"),
+     .is_later = true},
+    {NUMBER(logit_std, NULL, NUMBER_MAX, true, "1", "logit_normal: of its normal"),
+     .is_later = true},
+    {NUMBER(mode_scale, NULL, NUMBER_MAX, false, "1.29", "mode: how far from uniform"),
+     .is_later = true},
+    {NUMBER(timestep_shift, NULL, NUMBER_MAX, true, "3", "images: shift of the noise schedule"),
+     .is_later = true},
+    {CHOICE(loss_weighting, QZO_SECTION_TRAIN, "none", qzo_weighting_name,
+            "images: weight of an error by its noise"),
      .is_later = true},
     {INT(evaluate_every, 0, STEPS_MAX, "4000", "steps",
          "steps between evaluations; 0: only at the end")},

@@ -12,6 +12,7 @@
 #include "base/digest.h"
 #include "base/status.h"
 #include "model/adapters.h"
+#include "task/flow.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -57,6 +58,9 @@ typedef struct qzo_trial_spec {
     const char *perturbation;
     const char *update_rule;
     const char *compat; /* whose arithmetic: qzo_cores */
+    /* Of images: task/flow.h. */
+    const char *timestep_density, *loss_weighting;
+    double logit_mean, logit_std, mode_scale, timestep_shift;
     const char *schedule;
     const char *metric_name; /* chooses the best step: "dev_loss" | "dev_score" */
     const char *metric_goal; /* "minimize" | "maximize" */
@@ -139,6 +143,9 @@ int64_t qzo_trial_spec_passes(const qzo_trial_spec *spec);
 
 /* Records that a step leaves in the journal. */
 int64_t qzo_trial_spec_records(const qzo_trial_spec *spec);
+
+/* What the objective of images takes of the settings. */
+qzo_flow_settings qzo_trial_spec_flow(const qzo_trial_spec *spec);
 
 /* Whether the perturbations of a step draw a batch each, or share one. */
 /* Whether the metric is what a step lowers, in place of the loss. */

@@ -1,6 +1,7 @@
 #include "trial/workbench.h"
 
 #include "base/clock.h"
+#include "trial/task_sizes.h"
 #include "trial/workbench_values.h"
 
 #include <stdlib.h>
@@ -8,103 +9,6 @@
 
 void qzo_workbench_init(qzo_workbench *out, qzo_backend *backend) {
     *out = (qzo_workbench){.backend = backend, .training = qzo_training_default};
-}
-
-/* --- sizes --- */
-
-/* Points rows and lengths at the options of one example; returns how many. */
-static int64_t list_options(const qzo_split *split, int64_t example, bool gold_only,
-                            const int32_t **rows, int64_t *lengths, const int32_t **answers) {
-    int64_t begin = split->option_begin[example], end = split->option_begin[example + 1];
-    if (gold_only) {
-        begin += split->gold[example];
-        end = begin + 1;
-    }
-    for (int64_t option = begin; option < end; option++) {
-        rows[option - begin] = split->tokens + split->token_begin[option];
-        lengths[option - begin] = split->token_begin[option + 1] - split->token_begin[option];
-    }
-    *answers = split->answer_tokens + begin;
-    return end - begin;
-}
-
-static int64_t most_options(const qzo_task *task) {
-    int64_t most = 1;
-    for (int s = 0; s < QZO_SPLIT_COUNT; s++) {
-        const qzo_split *split = &task->splits[s];
-        for (int64_t e = 0; e < split->example_count; e++) {
-            int64_t count = split->option_begin[e + 1] - split->option_begin[e];
-            if (count > most) most = count;
-        }
-    }
-    return most;
-}
-
-static int descending(const void *a, const void *b) {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x < y) - (x > y);
-}
-
-static int64_t sum_of_largest(int64_t *values, int64_t count, int64_t taken) {
-    qsort(values, (size_t)count, sizeof *values, descending);
-    int64_t sum = 0;
-    for (int64_t i = 0; i < taken; i++) sum += values[i < count ? i : count - 1];
-    return sum;
-}
-
-enum { ROWS, GATHERS, TARGETS, OPTIONS, DIMENSIONS };
-
-/* Raises limits to what any `batch` examples of the split need: for each dimension the sum of the
- * batch largest (a batch over the end of an epoch may repeat an example: the largest is repeated
- * where there are fewer examples than a batch has). */
-static qzo_status raise_limits(qzo_pack_limits *limits, const qzo_split *split, int64_t batch,
-                               bool gold_only, int64_t options_max) {
-    qzo_status status = QZO_OK;
-    int64_t count = split->example_count;
-    if (count == 0) return QZO_OK;
-    const int32_t **rows = malloc((size_t)options_max * sizeof *rows);
-    int64_t *lengths = malloc((size_t)options_max * sizeof *lengths);
-    int64_t *needs = malloc((size_t)count * DIMENSIONS * sizeof *needs);
-    if (rows == NULL || lengths == NULL || needs == NULL) {
-        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %lld examples", (long long)count);
-        goto cleanup;
-    }
-    for (int64_t e = 0; e < count; e++) {
-        qzo_pack_limits need;
-        const int32_t *answers = NULL;
-        int64_t options = list_options(split, e, gold_only, rows, lengths, &answers);
-        qzo_pack_measure(&need, options, rows, lengths, answers);
-        needs[ROWS * count + e] = need.rows;
-        needs[GATHERS * count + e] = need.gathers;
-        needs[TARGETS * count + e] = need.targets;
-        needs[OPTIONS * count + e] = need.options;
-        if (need.context > limits->context) limits->context = need.context;
-    }
-    int64_t *const limit_of[DIMENSIONS] = {&limits->rows, &limits->gathers, &limits->targets,
-                                           &limits->options};
-    for (int d = 0; d < DIMENSIONS; d++) {
-        int64_t sum = sum_of_largest(needs + d * count, count, batch);
-        if (sum > *limit_of[d]) *limit_of[d] = sum;
-    }
-cleanup:
-    free(rows);
-    free(lengths);
-    free(needs);
-    return status;
-}
-
-static qzo_status limits_of(qzo_pack_limits *out, const qzo_task *task, const qzo_loss *loss,
-                            const qzo_trial_spec *spec) {
-    qzo_status status = QZO_OK;
-    int64_t options_max = most_options(task);
-    bool gold_only = loss->gold_only && !qzo_trial_spec_by_metric(spec);
-    *out = (qzo_pack_limits){0};
-    QZO_TRY(raise_limits(out, &task->splits[QZO_SPLIT_TRAIN], spec->micro_batch, gold_only,
-                         options_max));
-    QZO_TRY(raise_limits(out, &task->splits[QZO_SPLIT_DEV], spec->eval_batch, false, options_max));
-    QZO_TRY(raise_limits(out, &task->splits[QZO_SPLIT_TEST], spec->eval_batch, false, options_max));
-cleanup:
-    return status;
 }
 
 /* --- what must fit together --- */
@@ -169,6 +73,11 @@ static qzo_status check_goal(const qzo_metric *metric, const qzo_trial_spec *spe
 
 static qzo_status find_scoring(const qzo_loss **loss, const qzo_metric **metric,
                                const qzo_task *task, const char *path) {
+    if (task->images != NULL) {
+        *loss = &qzo_flow_matching;
+        *metric = &qzo_metric_none;
+        return QZO_OK;
+    }
     *loss = qzo_loss_find(task->loss);
     *metric = qzo_metric_find(task->metric);
     if (*loss == NULL)
@@ -181,6 +90,10 @@ static qzo_status find_scoring(const qzo_loss **loss, const qzo_metric **metric,
 /* --- loading --- */
 
 static void drop_workspace(qzo_workbench *bench) {
+    qzo_image_bench_close(bench->images);
+    free(bench->image_losses);
+    bench->images = NULL;
+    bench->image_losses = NULL;
     qzo_answers_close(bench->answers);
     qzo_forward_close(bench->forward);
     qzo_pack_release(&bench->pack);
@@ -390,7 +303,7 @@ static qzo_status load_task(qzo_workbench *bench, const char *path) {
     QZO_TRY(qzo_task_open(&bench->task, path));
     QZO_TRY(find_scoring(&bench->loss, &bench->metric, bench->task, path));
     QZO_TRY(check_references(bench->metric, bench->task, path));
-    bench->options_max = most_options(bench->task);
+    bench->options_max = bench->task->images != NULL ? 0 : qzo_task_options_max(bench->task);
     bench->task_path = strdup(path);
     if (bench->task_path == NULL) status = qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", path);
 cleanup:
@@ -424,6 +337,34 @@ cleanup:
     return status;
 }
 
+/* Images ask for a model of images, texts for one of texts. */
+static qzo_status check_kind(const qzo_workbench *bench, const qzo_trial_spec *spec) {
+    bool is_of_images = bench->model->mmdit != NULL;
+    bool by_score = strcmp(spec->metric_name, "dev_loss") != 0 || qzo_trial_spec_by_metric(spec);
+    if (is_of_images == (bench->task->images != NULL)) {
+        if (!is_of_images || !by_score) return QZO_OK;
+        return qzo_fail(QZO_ERR_CONFIG,
+                        "%s is of images and has no score: expected metric dev_loss and objective "
+                        "loss",
+                        spec->task_path);
+    }
+    return qzo_fail(QZO_ERR_CONFIG, "%s is a model of %s, %s a task of %s", spec->model_path,
+                    is_of_images ? "images" : "texts", spec->task_path,
+                    is_of_images ? "texts" : "images");
+}
+
+static qzo_status prepare_images(qzo_workbench *bench, const qzo_trial_spec *spec) {
+    int64_t room = spec->micro_batch > spec->eval_batch ? spec->micro_batch : spec->eval_batch;
+    bench->flow = qzo_trial_spec_flow(spec);
+    if (bench->images != NULL && bench->images_room == room) return QZO_OK;
+    drop_workspace(bench);
+    bench->images_room = room;
+    bench->image_losses = calloc((size_t)room, sizeof(double));
+    if (bench->image_losses == NULL)
+        return qzo_fail(QZO_ERR_MEMORY, "out of memory for %lld images", (long long)room);
+    return qzo_image_bench_open(&bench->images, bench->model, bench->task, room);
+}
+
 void qzo_workbench_drop_model(qzo_workbench *bench) {
     if (bench->backend != NULL) drop_model(bench);
 }
@@ -437,8 +378,10 @@ qzo_status qzo_workbench_prepare_task(qzo_workbench *bench, const qzo_trial_spec
     qzo_status status = QZO_OK;
     qzo_pack_limits limits;
     QZO_TRY(load_task(bench, spec->task_path));
+    QZO_TRY(check_kind(bench, spec));
+    if (bench->task->images != NULL) return prepare_images(bench, spec);
     QZO_TRY(check_goal(bench->metric, spec));
-    QZO_TRY(limits_of(&limits, bench->task, bench->loss, spec));
+    QZO_TRY(qzo_task_limits(&limits, bench->task, bench->loss, spec));
     if (bench->metric->compare != NULL)
         QZO_TRY(qzo_answers_limits(&limits, bench->task, &bench->model->shape));
     QZO_TRY(check_fit(&bench->model->shape, bench->task, &limits, spec));
@@ -455,7 +398,7 @@ qzo_status qzo_workbench_pack(qzo_workbench *bench, const qzo_split *split, cons
     for (int64_t i = 0; i < count; i++) {
         const int32_t *answers = NULL;
         int64_t options =
-            list_options(split, examples[i], gold_only, bench->rows, bench->lengths, &answers);
+            qzo_task_options(split, examples[i], gold_only, bench->rows, bench->lengths, &answers);
         qzo_status status =
             qzo_pack_add(&bench->pack, options, bench->rows, bench->lengths, answers);
         if (status != QZO_OK) return status;
@@ -490,12 +433,32 @@ static qzo_scored_example scored(qzo_workbench *bench, const qzo_split *split, i
     return out;
 }
 
+static qzo_status evaluate_images(qzo_workbench *bench, qzo_sums *out, const qzo_split *split,
+                                  const int64_t *examples, int64_t count,
+                                  const qzo_image_draw *draw,
+                                  const qzo_perturbation *perturbation) {
+    static const qzo_image_draw evaluation = {.round = QZO_FLOW_EVALUATION};
+    qzo_status status = qzo_image_bench_evaluate(
+        bench->images, bench->image_losses, &bench->flow, split->kind, examples, count,
+        draw != NULL ? draw : &evaluation, bench->masters, perturbation);
+    for (int64_t i = 0; status == QZO_OK && i < count; i++) {
+        out->loss += bench->image_losses[i];
+        out->weight += bench->loss->weight(split, examples[i]);
+        if (bench->observer.seen != NULL)
+            bench->observer.seen(bench->observer.context, examples[i], bench->image_losses[i]);
+    }
+    return status;
+}
+
 qzo_status qzo_workbench_evaluate(qzo_workbench *bench, qzo_sums *out, const qzo_split *split,
                                   const int64_t *examples, int64_t count, bool gold_only,
+                                  const qzo_image_draw *draw,
                                   const qzo_perturbation *perturbation) {
     qzo_status status = QZO_OK;
     int64_t option = 0;
     *out = (qzo_sums){0};
+    if (bench->images != NULL)
+        return evaluate_images(bench, out, split, examples, count, draw, perturbation);
     QZO_TRY(qzo_workbench_pack(bench, split, examples, count, gold_only));
     QZO_TRY(qzo_forward_log_probs(bench->forward, &bench->pack, bench->masters, perturbation,
                                   bench->log_probs));
@@ -534,7 +497,8 @@ qzo_status qzo_workbench_score(qzo_workbench *bench, qzo_sums *out, const qzo_sp
                                const int64_t *examples, int64_t count,
                                const qzo_perturbation *perturbation) {
     if (bench->metric->score != NULL)
-        return qzo_workbench_evaluate(bench, out, split, examples, count, false, perturbation);
+        return qzo_workbench_evaluate(bench, out, split, examples, count, false, NULL,
+                                      perturbation);
     *out = (qzo_sums){0};
     qzo_pack_clear(&bench->pack);
     return qzo_workbench_answer(bench, out, split, examples, count, perturbation);

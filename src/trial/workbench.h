@@ -8,6 +8,7 @@
 #include "optim/qspsa.h"
 #include "task/score.h"
 #include "trial/answers.h"
+#include "trial/image_bench.h"
 #include "trial/trial_spec.h"
 
 #include <stdbool.h>
@@ -16,6 +17,7 @@
  * is one of texts, what was generated and its score. NULL: nobody listens. */
 typedef struct qzo_observer {
     void (*scored)(void *context, int64_t example, const qzo_scored_example *scored);
+    void (*seen)(void *context, int64_t example, double loss); /* of an image */
     void (*answered)(void *context, int64_t example, qzo_text text, double score);
     void *context;
 } qzo_observer;
@@ -43,12 +45,16 @@ typedef struct qzo_workbench {
     qzo_pack_limits limits;
     qzo_pack pack;
     qzo_forward *forward;
-    qzo_answers *answers; /* NULL: the metric does not ask for them */
-    double *log_probs;    /* (limits.targets) */
-    double *option_sums;  /* (options_max): one example's */
-    const int32_t **rows; /* (options_max): one question's tokens */
-    int64_t *lengths;     /* (options_max) */
-    int64_t options_max;  /* of any example of the task */
+    qzo_answers *answers;    /* NULL: the metric does not ask for them */
+    qzo_image_bench *images; /* in place of pack and forward, for a task of images */
+    double *image_losses;    /* (images_room) */
+    qzo_flow_settings flow;  /* of the trial, for images */
+    int64_t images_room;     /* examples that images has room for */
+    double *log_probs;       /* (limits.targets) */
+    double *option_sums;     /* (options_max): one example's */
+    const int32_t **rows;    /* (options_max): one question's tokens */
+    int64_t *lengths;        /* (options_max) */
+    int64_t options_max;     /* of any example of the task */
     qzo_observer observer;
     double free_since; /* when its last trial, or what came before the first, ended; base/clock.h */
 } qzo_workbench;
@@ -111,10 +117,11 @@ typedef struct qzo_sums {
     double loss, weight, score, score_weight;
 } qzo_sums;
 
-/* One forward pass over all of them; with gold_only, or a metric of texts, no score. */
+/* One forward pass over all of them; with gold_only, or a metric of texts, no score. draw: what
+ * images meet in training; NULL: as every evaluation meets them. */
 qzo_status qzo_workbench_evaluate(qzo_workbench *bench, qzo_sums *out, const qzo_split *split,
                                   const int64_t *examples, int64_t count, bool gold_only,
-                                  const qzo_perturbation *perturbation);
+                                  const qzo_image_draw *draw, const qzo_perturbation *perturbation);
 
 /* Adds the scores of generated answers, where the metric is one of texts. */
 qzo_status qzo_workbench_answer(qzo_workbench *bench, qzo_sums *sums, const qzo_split *split,

@@ -1,0 +1,21 @@
+/* What the rows of a task of texts need of a forward pass. */
+#ifndef QZO_TRIAL_TASK_SIZES_H
+#define QZO_TRIAL_TASK_SIZES_H
+
+#include "model/pack.h"
+#include "task/score.h"
+#include "trial/trial_spec.h"
+
+/* Points rows and lengths (qzo_task_options_max) at the options of one example, and *answers at
+ * their answer tokens; returns how many. With gold_only: the gold one. */
+int64_t qzo_task_options(const qzo_split *split, int64_t example, bool gold_only,
+                         const int32_t **rows, int64_t *lengths, const int32_t **answers);
+
+/* The most options of any example. */
+int64_t qzo_task_options_max(const qzo_task *task);
+
+/* Room for any micro-batch of the trial and any batch of its evaluations. */
+qzo_status qzo_task_limits(qzo_pack_limits *out, const qzo_task *task, const qzo_loss *loss,
+                           const qzo_trial_spec *spec);
+
+#endif
