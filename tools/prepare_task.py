@@ -321,21 +321,21 @@ def prepare(given):
     if given.shuffle_labels is not None:
         metadata["shuffled_labels"] = str(given.shuffle_labels)
     write_task(given.out, tensors, metadata)
-    report(given, task, tensors, (train, dev, test), encoder.filled)
+    report(given, task, tensors, (train, dev, test), encoder)
 
 
-def report(given, task, tensors, parts, filled):
+def report(given, task, tensors, parts, encoder):
     answers = tensors["train.answer_tokens"]
     rows = np.concatenate([np.diff(tensors[f"{name}.token_begin"])
                            for name in ("train", "dev", "test")])
     train, dev, test = map(len, parts)
     print(f"{given.out}: {train} train, {dev} dev, {test} test; rows of at most {rows.max()} "
           f"tokens, answers of {answers.min()} to {answers.max()}")
-    if np.any(rows == given.max_length):
-        print(f"{np.count_nonzero(rows == given.max_length)} of {len(rows)} rows have "
-              f"{given.max_length} tokens: their left may be cut off")
-    if filled:
-        print(f"{filled} rows are all answer but for their first token: --max-length "
+    if encoder.cut:
+        print(f"{encoder.cut} of {len(rows)} rows are too long for --max-length "
+              f"{given.max_length}: their left is cut off")
+    if encoder.filled:
+        print(f"{encoder.filled} rows are all answer but for their first token: --max-length "
               f"{given.max_length} is short for this task")
     if task["rows"][1] is None:
         print(f"train, dev and test all come from {task['files'][0]}, which has no training split "

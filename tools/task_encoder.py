@@ -44,6 +44,7 @@ class Encoder:
         self.bos = self.find_bos(bos, config, json_of(folder / "tokenizer_config.json"))
         self.max_length = max_length
         self.new_tokens = new_tokens or MAX_NEW_TOKENS
+        self.cut = 0     # rows that were too long
         self.filled = 0  # rows that are all answer
 
     def find_bos(self, wanted, config, tokenizer_config):
@@ -90,6 +91,7 @@ class Encoder:
                             f"one token or more, found {answer}")
         most = self.max_length if most is None else most
         if len(ids) > most:
+            self.cut += 1
             kept = most - (self.bos is not None)
             ids = ([] if self.bos is None else [self.bos]) + ids[len(ids) - kept :]
         if answer >= len(ids):
