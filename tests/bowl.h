@@ -29,6 +29,7 @@ typedef struct bowl {
     int64_t failing_step;
     qzo_status failure;
     double slope; /* of the whole loss */
+    bool may_be_zero;
 } bowl;
 
 /* All that a run leaves behind, in a form for memcmp. */
@@ -131,7 +132,8 @@ static inline void bowl_optimizer(qzo_qspsa **out, bowl *b, const qzo_qspsa_sett
     qzo_objective objective = {.context = b,
                                .unit_count = b->unit_count,
                                .loss_sum = bowl_loss_sum,
-                               .loss_weight = bowl_loss_weight};
+                               .loss_weight = bowl_loss_weight,
+                               .may_be_zero = b->may_be_zero};
     assert_ok(qzo_qspsa_open(out, settings, &trainable, &objective, comm));
     assert_ok(qzo_qspsa_sync(*out));
 }

@@ -280,6 +280,27 @@ static void both_losses_zero_are_flagged(void **state) {
     bowl_close(&b);
 }
 
+/* A metric may be 0 of a whole batch, also without perturbation: the model has not collapsed. */
+static void zero_may_be_a_loss(void **state) {
+    (void)state;
+    enum { SAMPLES = 2 };
+    qzo_qspsa_settings settings = bowl_settings(SAMPLES);
+    settings.rule = qzo_update_rule_find("spsa_1_5");
+    settings.rule_settings.eps = settings.eps;
+    for (int may_be_zero = 0; may_be_zero < 2; may_be_zero++) {
+        bowl b;
+        bowl_open(&b, 1);
+        b.slope = 0.0;
+        b.may_be_zero = may_be_zero != 0;
+        assert_ok(bowl_run(&first, &b, &settings, comm, 1));
+        for (int i = 0; i < SAMPLES + 1; i++) {
+            bool is_flagged = (first.records[0][i].flags & QZO_FLAG_ZERO_LOSS) != 0;
+            assert_true(is_flagged != b.may_be_zero);
+        }
+        bowl_close(&b);
+    }
+}
+
 /* k alone, with its records' seeds, leads from the initial masters to the same bits. */
 static void replay_gives_the_same_masters(void **state) {
     (void)state;
@@ -379,6 +400,7 @@ int main(void) {
         cmocka_unit_test(loss_that_is_not_finite_is_flagged_and_not_applied),
         cmocka_unit_test(nan_has_one_bit_pattern_in_a_record),
         cmocka_unit_test(both_losses_zero_are_flagged),
+        cmocka_unit_test(zero_may_be_a_loss),
         cmocka_unit_test(replay_gives_the_same_masters),
         cmocka_unit_test(momentum_is_replayed),
         cmocka_unit_test(a_velocity_that_changed_is_found),

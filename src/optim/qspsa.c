@@ -275,7 +275,7 @@ static qzo_record clean_record(const qzo_qspsa *optimizer, int64_t step) {
                          .sample = (uint32_t)samples,
                          .flags = QZO_FLAG_CLEAN};
     if (!isfinite(loss)) record.flags |= QZO_FLAG_NOT_FINITE;
-    if (loss == 0.0f) record.flags |= QZO_FLAG_ZERO_LOSS;
+    if (loss == 0.0f && !objective->may_be_zero) record.flags |= QZO_FLAG_ZERO_LOSS;
     return record;
 }
 
