@@ -116,6 +116,24 @@ same_journals one decided "its journals"
 cp "one/trials/$(column one.csv id | head -n 1).qzj" "decided/trials/$last.qzj"
 run 70 "$QZO" report decided --check
 
+# What a fork takes over beside scales: a velocity that moved with its origin's momentum, and
+# adapters that its origin's seed drew.
+write_sweep velocity.yaml "steps: 8, batch: 8, evaluate_every: 2, update_rule: momentum" \
+    "momentum: { values: [0.3, 0.4] }" "scheduler: { name: pbt, interval: 2, quantile: 0.5 }"
+write_sweep adapters.yaml "steps: 8, batch: 8, evaluate_every: 2, groups: lora" \
+    "learning_rate: { values: [1e-3, 1e-2] }" "scheduler: { name: pbt, interval: 2, quantile: 0.5 }"
+for kind in velocity adapters; do
+    run 0 "$QZO" run $kind.yaml --out $kind --threads 1
+    run 0 "$QZO" report $kind --csv --check
+    mv stdout $kind.csv
+    [[ $(column $kind.csv status | sort | uniq -c | awk '{ printf "%s:%s ", $2, $1 }') == \
+        "finished:2 stopped:3 " ]] || fail "$kind: $(<$kind.csv)"
+    for id in $(column $kind.csv id); do run 0 "$QZO" replay $kind "$id" --check; done
+    run 137 "$QZO" run $kind.yaml --out $kind-killed --threads 1 --inject-fault kill:0@8
+    run 0 "$QZO" run $kind.yaml --out $kind-killed --threads 1
+    same_journals $kind $kind-killed "the journals of $kind after a kill"
+done
+
 # A member that diverges is replaced.
 run 1 "$QZO" run pbt.yaml --out lost --threads 1 --inject-fault nan-loss:0@3
 run 0 "$QZO" report lost --csv --check

@@ -44,6 +44,18 @@ static qzo_status set_arithmetic(qzo_progress *progress, const char *text, size_
                                         : qzo_fail(QZO_ERR_MEMORY, "out of memory for a text");
 }
 
+/* A fork begins as its first origin did: with the adapters that its seed draws, and its settings.
+ */
+static qzo_status begin_as(replay *r, const char *settings) {
+    qzo_trial_spec origin;
+    qzo_status status = qzo_trial_spec_parse(&origin, settings);
+    if (status != QZO_OK) return status;
+    r->settings = qzo_batches_settings(&origin);
+    status = qzo_workbench_reset(r->bench, &origin);
+    qzo_trial_spec_release(&origin);
+    return status;
+}
+
 /* What an update needs of settings that a fork may change. */
 static qzo_status set_rates(replay *r, const char *settings) {
     qzo_trial_spec spec;
@@ -51,6 +63,7 @@ static qzo_status set_rates(replay *r, const char *settings) {
     if (status != QZO_OK) return status;
     qzo_trial_spec_rates(r->bench->model->groups, &spec);
     r->settings = qzo_batches_settings(&spec);
+    r->bench->trainable.decay = (float)spec.momentum;
     qzo_trial_spec_release(&spec);
     return QZO_OK;
 }
@@ -61,7 +74,7 @@ static qzo_status take_header(replay *r, const qzo_frame *frame) {
     char *texts = NULL;
     uint64_t digest = 0;
     QZO_TRY(qzo_header_decode(&header, &texts, frame));
-    if (r->spec->fork_step > 0) QZO_TRY(set_rates(r, header.settings)); /* of its first origin */
+    if (r->spec->fork_step > 0) QZO_TRY(begin_as(r, header.settings));
     r->progress->has_header = true;
     QZO_TRY(set_arithmetic(r->progress, header.arithmetic, strlen(header.arithmetic)));
     if (header.value_count == 0) goto cleanup; /* a trial that failed before its model was loaded */
