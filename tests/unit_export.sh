@@ -87,6 +87,17 @@ run 0 "$QZO" replay journal 1 --check --model moved
 says stdout '^step 10 '
 says journal/qzo_export.json '"base_model_digest": "[0-9a-f]{32}"'
 
+# --- of a trial whose rule keeps more than scales: scored as it was, and as it was read back ---
+cat >momentum.yaml <<TEXT
+model: moved
+task: $task
+train: { steps: 4, batch: 4, evaluate_every: 0, update_rule: momentum }
+parameters: { learning_rate: { values: [1e-4] } }
+TEXT
+run 0 "$QZO" run momentum.yaml --out momentum --threads 1
+run 0 "$QZO" export momentum 1 --to momentum-folder
+says stdout 'after it, read back from the folder'
+
 # --- of every architecture, what trained and did not move comes back bit for bit ---
 # GPT-2 stores its linear layers turned, Gemma 2 the gains of norms less one.
 for model in "$fixtures"/arch/*/; do

@@ -377,6 +377,7 @@ qzo_status qzo_workbench_prepare(qzo_workbench *bench, const qzo_trial_spec *spe
 qzo_status qzo_workbench_prepare_task(qzo_workbench *bench, const qzo_trial_spec *spec) {
     qzo_status status = QZO_OK;
     qzo_pack_limits limits;
+    QZO_TRY(qzo_workbench_hold_beside(bench, spec)); /* not there after a model was taken */
     QZO_TRY(load_task(bench, spec->task_path));
     QZO_TRY(check_kind(bench, spec));
     if (bench->task->images != NULL) return prepare_images(bench, spec);
