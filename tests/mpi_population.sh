@@ -144,3 +144,10 @@ write_sweep idle.yaml "steps: 20, batch: 8, evaluate_every: 2" "seed: { values: 
     "scheduler: pbt"
 run 2 "$QZO" run idle.yaml --out other
 says stderr 'expected a swept number to perturb'
+
+# What a fork may change of the momentum holds from its step on.
+write_sweep speed.yaml "steps: 12, batch: 8, evaluate_every: 2, learning_rate: 1e-5, \
+update_rule: momentum" "momentum: { values: [0.3, 0.6] }; seed: { values: [0, 1] }" \
+    "scheduler: { name: pbt, interval: 4, quantile: 0.25, perturb: [momentum] }"
+run 0 "$QZO" run speed.yaml --out speed --threads 1
+for trial in 1 2 3 4 5 6; do run 0 "$QZO" replay speed "$trial" --check; done

@@ -109,7 +109,7 @@ static qzo_status take_step(replay *r, const qzo_frame *frame, int64_t until_ste
     qzo_value_groups_enter(r->bench->trainable.groups, r->bench->trainable.group_count, step.step);
     QZO_TRY(qzo_qspsa_apply(&r->bench->trainable, r->gains, &r->settings, &step, NULL));
     int64_t samples = step.record_count;
-    if (samples > r->spec->samples_per_step) samples = r->spec->samples_per_step;
+    if (samples > r->settings.samples_per_step) samples = r->settings.samples_per_step;
     if (r->rule != NULL) qzo_rule_observe(r->rule, step.records, samples);
     r->progress->last_step = step.step;
     r->progress->digest = step.digest;
