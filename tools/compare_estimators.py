@@ -26,31 +26,38 @@ def output_of(*command):
 
 
 class Trial:
-    """One journal: settings, forward passes per step, dev evaluations, clipped gradients."""
+    """One journal: settings, evaluations of a batch per step, dev scores, clipped gradients."""
 
     def __init__(self, program, folder, trial):
         self.settings, self.dev = {}, []
-        passes, gradients, self.clipped = 0, 0, 0
+        steps, evaluations, gradients, self.clipped = 0, 0, 0, 0
         for line in output_of(program, "journal", folder, trial).splitlines():
             words = line.split()
             if words[:1] == ["EVAL"] and words[2] == "dev":
                 self.dev.append((int(words[1]), float(words[4]), float(words[6])))
+            elif words[:1] == ["STEP"]:
+                steps += 1
             elif words[:1] == ["sample"]:
                 is_clean, is_one_sided = "clean" in words, "one-sided" in words
-                passes += 1 if is_clean or is_one_sided else 2
-                passes += is_one_sided and words[1] == "0"  # the loss that all share
+                evaluations += 1 if is_clean or is_one_sided else 2
+                evaluations += is_one_sided and words[1] == "0"  # the loss that all share
                 gradients += not is_clean
                 self.clipped += "clipped" in words
             elif line.startswith("  ") and "=" in line:
                 key, _, value = line.strip().partition("=")
                 self.settings[key] = value
         self.clipped /= max(gradients, 1)
-        micro = math.ceil(int(self.settings["batch"]) / int(self.settings["micro_batch"]))
-        self.passes_per_step = passes * micro / self.dev[-1][0]
+        self.micro_batches = math.ceil(int(self.settings["batch"])
+                                       / int(self.settings["micro_batch"]))
+        self.evaluations_per_step = evaluations / max(steps, 1)
+
+    def evaluations_to(self, score):
+        """Of a batch, until the dev split scored `score`, or infinity."""
+        steps = [step for step, found, _ in self.dev if found >= score]
+        return round(min(steps) * self.evaluations_per_step) if steps else math.inf
 
     def passes_to(self, score):
-        steps = [step for step, found, _ in self.dev if found >= score]
-        return round(min(steps) * self.passes_per_step) if steps else math.inf
+        return self.evaluations_to(score) * self.micro_batches
 
     def place(self):
         return tuple(f"{float(self.settings[key]):g}" if key == "learning_rate"

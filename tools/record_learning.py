@@ -2,41 +2,19 @@
 """What a finished sweep learnt, as Markdown: DIR [--qzo PROGRAM] [--test-examples N] [--score S].
 
 One line per combination of swept settings, over the seeds: best dev score, test score at that step,
-and with --score the evaluations of a batch (two per perturbation) that training took until the dev
-split first scored S. docs/measurements.md holds such tables.
+and with --score the evaluations of a batch that training took until the dev split first scored S.
+docs/measurements.md holds such tables.
 """
 import argparse
 import csv
 import io
 import math
 import statistics
-import subprocess
+
+from compare_estimators import Trial, output_of
 
 SEEDS = ("seed", "data_seed", "noise_seed")
 REPORT_COLUMNS = 10  # the fixed ones; the swept settings follow
-
-
-def output_of(*command):
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-def journal_of(program, folder, trial):
-    """(samples_per_step, [(step, dev score)])."""
-    samples, scores = 1, []
-    for line in output_of(program, "journal", folder, trial).splitlines():
-        words = line.split()
-        if line.strip().startswith("samples_per_step="):
-            samples = int(line.split("=")[1])
-        elif words[:1] == ["EVAL"] and words[2] == "dev":
-            scores.append((int(words[1]), float(words[4])))
-    return samples, scores
-
-
-def evaluations_to(program, folder, trial, score):
-    """Evaluations until the dev split scored `score`, or infinity."""
-    samples, scores = journal_of(program, folder, trial)
-    steps = [step for step, found in scores if found >= score]
-    return 2 * samples * min(steps) if steps else math.inf
 
 
 def spread(values):
@@ -68,7 +46,7 @@ def lines_of(given):
         if given.test_examples:
             cells.append(f"{standard_error(statistics.mean(test), given.test_examples):.3f}")
         if given.score is not None:
-            counts = [evaluations_to(given.qzo, given.folder, row["trial"], given.score)
+            counts = [Trial(given.qzo, given.folder, row["trial"]).evaluations_to(given.score)
                       for row in trials]
             cells.append(", ".join("never" if math.isinf(n) else str(n) for n in sorted(counts)))
         yield cells
