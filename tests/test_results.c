@@ -170,6 +170,43 @@ static void a_live_run_may_be_ahead_of_its_rows(void **state) {
     qzo_results_free(results);
 }
 
+/* A live run may have forked a trial since the rows were read. */
+static void a_fork_may_be_younger_than_the_rows(void **state) {
+    const place *at = *state;
+    int64_t rungs[] = {1, 2}, count = 0;
+    bool changed = false;
+    enum { KEPT = TRIAL_COUNT - 1 };
+    const qzo_scheduling population = {.ops = &qzo_sched_pbt,
+                                       .rungs = rungs,
+                                       .rung_count = 2,
+                                       .eta = 2,
+                                       .brackets = 1,
+                                       .min_trials = 1,
+                                       .perturbing = {.quantile = 0.2,
+                                                      .factors = {2.0},
+                                                      .factor_count = 1,
+                                                      .settings = {qzo_setting_find("eps")},
+                                                      .setting_count = 1}};
+    qzo_decisions *decisions = NULL;
+    qzo_results *results = NULL;
+    assert_ok(qzo_decisions_open(&decisions, at->folder, QZO_DECISIONS_NAME));
+    assert_ok(qzo_decisions_grid(decisions, "test", at->grid, &population, &changed));
+    for (int64_t i = 0; i < TRIAL_COUNT; i++) {
+        write_journal_with(at, i, QZO_OUTCOME_COUNT, (double)(i + 1));
+        assert_ok(qzo_decisions_dispatch(decisions, i, 0, 0));
+        assert_ok(qzo_decisions_rung(decisions, i, 0));
+    }
+    assert_ok(qzo_decisions_stop(decisions, KEPT, 0));
+    assert_ok(qzo_decisions_sync(decisions));
+    assert_ok(qzo_results_load(&results, at->folder));
+    assert_ok(qzo_decisions_fork(decisions, TRIAL_COUNT, 0, 0, &at->grid->trials[0].id,
+                                 at->grid->trials[0].values, at->grid->swept_count));
+    assert_ok(qzo_decisions_close(decisions));
+    assert_ok(qzo_schedule_check(&count, results, at->folder, true));
+    assert_int_equal(count, 2 * TRIAL_COUNT + 1);
+    qzo_results_free(results);
+}
+
 static void a_journal_gives_the_status(void **state) {
     const place *at = *state;
     write_journal(at, 0, QZO_OUTCOME_FINISHED);
@@ -360,6 +397,7 @@ int main(void) {
         TEST(a_later_failure_changes_no_decision),
         TEST(a_retry_is_decided_before_it_is_done),
         TEST(a_live_run_may_be_ahead_of_its_rows),
+        TEST(a_fork_may_be_younger_than_the_rows),
         TEST(a_journal_gives_the_status),
         TEST(a_collapsed_model_has_no_score),
         TEST(rows_hold_what_the_journal_says),

@@ -394,12 +394,20 @@ cleanup:
     return status;
 }
 
+/* The events before a fork that a live run has made since the list was read. */
+static int64_t count_known(const qzo_event *events, int64_t count, const qzo_listing *listing) {
+    int64_t known = 0;
+    while (known < count && events[known].trial < listing->trial_count) known++;
+    return known;
+}
+
 qzo_status qzo_schedule_check(int64_t *event_count, const qzo_results *results, const char *folder,
                               bool is_live) {
     qzo_status status = QZO_OK;
     qzo_schedule *s = NULL;
     qzo_event *events = NULL;
     QZO_TRY(qzo_decisions_events(&events, event_count, folder, QZO_DECISIONS_NAME));
+    *event_count = count_known(events, *event_count, results->listing);
     QZO_TRY(qzo_schedule_open(&s, results->listing, folder));
     QZO_TRY(repeat_events(s, events, *event_count));
     QZO_TRY(check_journals(s, results, is_live));

@@ -54,7 +54,8 @@ qzo_status qzo_schedule_fork(qzo_schedule *schedule, qzo_forks *forks, qzo_decis
                              const qzo_action *action);
 
 /* Compares decisions and journals; QZO_ERR_DESYNC tells where they first disagree. *event_count:
- * how many events were there. is_live: a run may be writing now. */
+ * how many events were compared. is_live: a run may be writing now; what follows a fork that the
+ * results lack is left out. */
 qzo_status qzo_schedule_check(int64_t *event_count, const qzo_results *results, const char *folder,
                               bool is_live);
 
