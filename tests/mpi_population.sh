@@ -112,6 +112,25 @@ run 0 "$QZO" report decided --csv --check
 same one.csv stdout "the table of a run that was killed before a fork's journal"
 same_journals one decided "its journals"
 
+# Decisions that were lost, the list or the forks among them: their journals are there, so they are
+# taken as they were, and no fork is missing.
+for bytes in 300 $(($(stat -c %s one/decisions.qzj) / 2)); do
+    rm -rf torn
+    cp -r one torn
+    truncate -s "$bytes" torn/decisions.qzj
+    run 0 "$QZO" run pbt.yaml --out torn --threads 1
+    run 0 "$QZO" report torn --csv --check
+    same one.csv stdout "the table where $bytes bytes of the decisions were left"
+    same_journals one torn "the journals where $bytes bytes of the decisions were left"
+done
+
+# An error of the machine is no end of a trial: the next start goes on with it.
+run 3 "$QZO" run pbt.yaml --out machine --threads 1 --inject-fault update-error:0@6
+run 0 "$QZO" report machine --check
+run 0 "$QZO" run pbt.yaml --out machine --threads 1
+run 0 "$QZO" report machine --csv --check
+same one.csv stdout "the table after an error of the machine"
+
 # What is not of this origin is found.
 cp "one/trials/$(column one.csv id | head -n 1).qzj" "decided/trials/$last.qzj"
 run 70 "$QZO" report decided --check

@@ -114,7 +114,7 @@ static int show_results(const qzo_options *options, const qzo_run_report *report
             code = QZO_EXIT_TRIALS;
     }
     if (!options->quiet) {
-        if (report->ended_before == report->trial_count)
+        if (report->was_done)
             printf("All %lld trials%s had ended already: nothing to do.\n",
                    (long long)report->trial_count,
                    qzo_slice_is_whole(slice) ? "" : " of the slice");

@@ -50,6 +50,14 @@ static void log_result(const dispatcher *d, int64_t trial, const qzo_trial_summa
                      summary->test_score);
 }
 
+/* Whether it had been stopped at this rung, by a decision that the file has lost since: it is taken
+ * once more. */
+static bool was_stopped_there(const dispatcher *d, int group, const qzo_trial_summary *summary) {
+    const qzo_schedule *schedule = d->settings->schedule;
+    return schedule->ops->has_rungs && summary->outcome == QZO_OUTCOME_STOPPED &&
+           summary->steps == qzo_schedule_steps(schedule, d->leaders[group].rung);
+}
+
 /* A group's trial is over, or at its rung. status: QZO_OK (the journal says how), else parked or an
  * error. */
 static void take_result(dispatcher *d, int group, int64_t trial, qzo_status status) {
@@ -66,7 +74,8 @@ static void take_result(dispatcher *d, int group, int64_t trial, qzo_status stat
         qzo_status read =
             qzo_schedule_score(&score, &summary, s->schedule, trial, d->leaders[group].rung);
         qzo_dispatch_note(d, read);
-        kind = read != QZO_OK || !summary.ended ? QZO_REPORT_RUNG : QZO_REPORT_ENDED;
+        bool is_at_rung = !summary.ended || was_stopped_there(d, group, &summary);
+        kind = read != QZO_OK ? QZO_REPORT_PARKED : is_at_rung ? QZO_REPORT_RUNG : QZO_REPORT_ENDED;
         if (kind == QZO_REPORT_ENDED && summary.outcome == QZO_OUTCOME_DIVERGED)
             outcome = QZO_ERR_DIVERGED;
         if (kind == QZO_REPORT_ENDED && summary.outcome == QZO_OUTCOME_FAILED)
@@ -74,6 +83,9 @@ static void take_result(dispatcher *d, int group, int64_t trial, qzo_status stat
         take_time(d, &d->leaders[group], summary.steps);
         log_result(d, trial, &summary);
     }
+    /* Whatever the error was: what is left of the trial is for the next start. */
+    bool is_parked = kind == QZO_REPORT_PARKED;
+    if (is_parked) outcome = QZO_ERR_INTERRUPTED;
     if (kind == QZO_REPORT_RUNG)
         qzo_dispatch_note(d, qzo_decisions_rung(s->decisions, trial, d->leaders[group].rung));
     else
@@ -81,7 +93,7 @@ static void take_result(dispatcher *d, int group, int64_t trial, qzo_status stat
     s->schedule->ops->report(s->schedule->state, trial, kind, score);
     qzo_trial_summary_release(&summary);
     /* Parked, or an error of the machine, which its ranks hold with its sentence: all stop. */
-    if (status != QZO_OK && !is_lost) start_parking(d);
+    if (is_parked) start_parking(d);
 }
 
 static void answer(dispatcher *d, int group, message_kind kind, int64_t trial, int64_t until) {

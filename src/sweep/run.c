@@ -364,9 +364,8 @@ static qzo_status restore_schedule(run *r) {
     QZO_TRY(qzo_schedule_open(&r->schedule, r->listing, folder));
     QZO_TRY(qzo_schedule_restore(r->schedule, results, &r->settings->slice));
     QZO_TRY(qzo_schedule_resume(r->schedule, r->decisions));
-    for (int64_t i = 0; i < results->row_count; i++)
-        r->report->ended_before +=
-            qzo_slice_has(&r->settings->slice, i) && results->rows[i].summary.ended;
+    /* By its decisions: where some are lost, journals that have ended do not tell of all. */
+    r->report->was_done = r->schedule->ops->done(r->schedule->state);
 cleanup:
     qzo_results_free(results);
     return status;
@@ -431,7 +430,7 @@ static qzo_status start(run *r) {
         if (status == QZO_OK) status = restore_schedule(r);
     }
     QZO_TRY(qzo_comm_worst_status(world, status));
-    QZO_TRY(qzo_comm_broadcast(world, &r->report->ended_before, sizeof r->report->ended_before, 0));
+    QZO_TRY(qzo_comm_broadcast(world, &r->report->was_done, sizeof r->report->was_done, 0));
     QZO_TRY(qzo_comm_worst_status(world, make_forks(r)));
     r->report->trial_count += r->forks.count;
 cleanup:
@@ -446,7 +445,7 @@ qzo_status qzo_sweep_run(qzo_run_report *out, const qzo_run_settings *settings) 
     QZO_TRY(start(&r));
     snprintf(path, sizeof path, "%s/log/rank-%d.log", settings->out_folder, settings->world->rank);
     qzo_log_open(path);
-    if (out->ended_before < out->trial_count) {
+    if (!out->was_done) {
         qzo_dispatch_settings dispatch = {.world = settings->world,
                                           .ranks_per_trial = r.sweep->ranks_per_trial,
                                           .grid = r.grid,

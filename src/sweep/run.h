@@ -36,8 +36,8 @@ typedef struct qzo_run_settings {
 
 /* What was there and what was done; on all ranks. */
 typedef struct qzo_run_report {
-    int64_t trial_count;  /* of the slice */
-    int64_t ended_before; /* trials of the slice that earlier runs had ended */
+    int64_t trial_count; /* of the slice */
+    bool was_done;       /* earlier runs had ended all that the scheduler asks for */
 } qzo_run_report;
 
 /* Collective; the same status on all ranks. QZO_OK: every trial has ended, its journal says how. */
