@@ -110,7 +110,8 @@ static int show_results(const qzo_options *options, const qzo_run_report *report
     for (int64_t i = 0; i < results->row_count; i++) {
         const char *name = results->rows[i].status; /* failed also where a journal is unreadable */
         if (qzo_slice_has(slice, i) &&
-            (strcmp(name, "diverged") == 0 || strcmp(name, "failed") == 0))
+            (strcmp(name, "diverged") == 0 || strcmp(name, "failed") == 0 ||
+             strcmp(name, "waiting") == 0)) /* its journal is whole and cannot be gone on with */
             code = QZO_EXIT_TRIALS;
     }
     if (!options->quiet) {
