@@ -1,7 +1,7 @@
 /* Any bytes as config.json beside good GPTQ tensors: an error, or a weight that can be decoded
  * and sizes that can be used. */
 #include "base/file_io.h"
-#include "model/model.h"
+#include "model/mmdit.h"
 #include "weights/quant.h"
 
 #include <stdio.h>
@@ -47,9 +47,12 @@ static void use_model(const qzo_model_dir *dir) {
     float values[OUTPUTS * GROUPS_MAX], row[INPUTS];
     const qzo_arch *arch = NULL;
     qzo_model_sizes sizes;
+    qzo_mmdit_shape images;
     if (qzo_model_dir_digest(&digest, dir) != QZO_OK) abort();
     if (qzo_arch_find(&arch, qzo_model_dir_config(dir), "fuzz") == QZO_OK)
         (void)qzo_model_measure(&sizes, dir); /* reads the shape, binds what it names */
+    if (qzo_mmdit_detect(qzo_model_dir_config(dir)))
+        (void)qzo_mmdit_read_shape(&images, qzo_model_dir_config(dir), "fuzz");
     if (qzo_qtensor_bind(&weight, dir, "m", OUTPUTS, INPUTS) != QZO_OK) return;
     if (weight.group_count < 1 || weight.group_count > GROUPS_MAX) abort();
     if (weight.format->read_values(values, &weight) != QZO_OK) abort();

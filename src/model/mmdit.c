@@ -75,6 +75,9 @@ qzo_status qzo_mmdit_read_shape(qzo_mmdit_shape *out, const json_t *config, cons
     out->out_channels = out->channels;
     QZO_TRY(qzo_config_int(&out->out_channels, config, "out_channels", CHANNELS_MAX, name));
     out->width = out->head_count * out->head_dim;
+    if (out->width > QZO_WIDTH_MAX)
+        return qzo_fail(QZO_ERR_FORMAT, "%s: %lld heads of %lld, at most a width of %d", name,
+                        (long long)out->head_count, (long long)out->head_dim, QZO_WIDTH_MAX);
     if (caption_width != out->width)
         return qzo_fail(QZO_ERR_FORMAT,
                         "%s: caption_projection_dim is %lld, %lld heads of %lld are %lld", name,
