@@ -413,7 +413,8 @@ static void the_worst_go_on_from_the_best(void **state) {
     }
 }
 
-/* Members that diverged are replaced, however many; where nobody is left, nothing is. */
+/* Members that diverged are replaced, however many, before one without a score that can go on;
+ * where nobody is left to fork, none is. */
 static void lost_members_are_replaced(void **state) {
     (void)state;
     enum { POPULATION = 6 };
@@ -423,18 +424,21 @@ static void lost_members_are_replaced(void **state) {
             .trial_count = POPULATION, .rungs = rungs, .rung_count = 3, .quantile = 0.2};
         void *scheduler = NULL;
         qzo_action action;
-        int forks = 0;
+        int forks = 0, stops = 0;
         assert_ok(qzo_sched_pbt.create(&scheduler, &settings));
         while (qzo_sched_pbt.next(scheduler, &action)) {
             bool is_lost = action.trial < lost && action.rung == 0;
             forks += action.kind == QZO_ACTION_FORK && action.rung == 0;
+            stops += action.kind == QZO_ACTION_STOP && action.rung == 0;
             if (action.kind != QZO_ACTION_RUN) continue;
+            bool has_score = !is_lost && (action.trial != POPULATION - 1 || action.rung > 0);
             qzo_sched_pbt.report(scheduler, action.trial,
                                  is_lost || action.rung == 2 ? QZO_REPORT_ENDED : QZO_REPORT_RUNG,
-                                 is_lost ? (double)NAN : (double)action.trial);
+                                 has_score ? (double)action.trial : (double)NAN);
         }
         assert_true(qzo_sched_pbt.done(scheduler));
-        assert_int_equal(forks, lost == POPULATION ? 0 : lost > 1 ? lost : 1);
+        assert_int_equal(forks, lost >= POPULATION - 1 ? 0 : lost > 1 ? lost : 1);
+        assert_int_equal(stops, lost == 0);
         qzo_sched_pbt.destroy(scheduler);
     }
 }

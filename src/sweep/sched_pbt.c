@@ -81,8 +81,10 @@ static member *member_at(population *p, int64_t place) {
     return &p->members[p->settings->order ? p->settings->order[place] : place];
 }
 
+/* What has ended comes last: of those without a score it alone must give way. */
 static int by_rank(const void *a, const void *b) {
     const member *x = a, *y = b;
+    if ((x->state == LOST) != (y->state == LOST)) return x->state == LOST ? 1 : -1;
     return qzo_rung_better(x->score, x->trial, y->score, y->trial) ? -1 : 1;
 }
 
