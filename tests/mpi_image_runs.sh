@@ -67,6 +67,16 @@ write_images other.yaml sd3 "$models/toy.qzt" \
 run 0 "$QZO" run other.yaml --out other
 run 0 "$QZO" journal other 1
 says stdout 'loss_weighting=cosmap'
+write_images plain.yaml sd3 "$models/toy.qzt" "$train, groups: weights, timestep_shift: 1" \
+    "learning_rate: { value: 0 }"
+run 0 "$QZO" run plain.yaml --out plain
+sed -i 's/value: 1e-3/value: 0/' other.yaml
+run 0 "$QZO" run other.yaml --out resting
+for out in plain resting; do
+    run 0 "$QZO" report "$out" --csv
+    column stdout dev_loss | head -1 >"$out.loss"
+done
+same plain.loss resting.loss "the dev loss of trials that weigh and draw differently"
 
 # --- what does not fit ---
 fixtures=$QZO_SOURCE/tests/fixtures

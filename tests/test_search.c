@@ -289,6 +289,8 @@ static const refusal mistakes[] = {
     {"scheduler: { name: pbt, perturb: batch }\n", "perturb: expected learning_rate, eps, clip"},
     {"scheduler: { name: pbt, perturb: groups.lora.alpha }\n",
      "perturb: expected learning_rate, eps, clip"},
+    {"scheduler: { name: pbt, perturb: timestep_shift }\n",
+     "perturb: expected learning_rate, eps, clip"},
     {"scheduler: { name: pbt, perturb: [eps, eps] }\n", "perturb: eps stands there twice"},
     {"scheduler: { name: pbt, interval: 0 }\n", "interval: expected an integer of at least 1"},
     {"scheduler: { name: asha, eta: 1 }\n", "eta: expected an integer of at least 2"},

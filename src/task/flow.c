@@ -22,6 +22,13 @@ const char *qzo_weighting_name(int weighting) {
     return names[weighting];
 }
 
+qzo_flow_settings qzo_flow_measure(const qzo_flow_settings *training) {
+    return (qzo_flow_settings){.density = QZO_DENSITY_LOGIT_NORMAL,
+                               .weighting = QZO_WEIGHTING_NONE,
+                               .logit_std = 1.0,
+                               .shift = training->shift};
+}
+
 static double place_of(const qzo_flow_settings *settings, const qzo_philox_block *block) {
     double uniform = ((double)block->word[0] + 0.5) * 0x1p-32;
     float z = 0.0f, unused = 0.0f;

@@ -33,6 +33,10 @@ typedef struct qzo_flow_settings {
     double shift; /* of the schedule: sigma = shift s / (1 + (shift - 1) s) */
 } qzo_flow_settings;
 
+/* What evaluations measure by, whatever a trial trains by: the plain loss at logit-normal places of
+ * the same schedule. Trials that weigh or draw differently can then be compared. */
+qzo_flow_settings qzo_flow_measure(const qzo_flow_settings *training);
+
 /* What an example meets: a function of (seed, round, place) alone, so that both perturbed
  * evaluations and all ranks have the same. */
 typedef struct qzo_flow_draw {

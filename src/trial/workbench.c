@@ -439,9 +439,10 @@ static qzo_status evaluate_images(qzo_workbench *bench, qzo_sums *out, const qzo
                                   const qzo_image_draw *draw,
                                   const qzo_perturbation *perturbation) {
     static const qzo_image_draw evaluation = {.round = QZO_FLOW_EVALUATION};
+    const qzo_flow_settings measure = qzo_flow_measure(&bench->flow);
     qzo_status status = qzo_image_bench_evaluate(
-        bench->images, bench->image_losses, &bench->flow, split->kind, examples, count,
-        draw != NULL ? draw : &evaluation, bench->masters, perturbation);
+        bench->images, bench->image_losses, draw != NULL ? &bench->flow : &measure, split->kind,
+        examples, count, draw != NULL ? draw : &evaluation, bench->masters, perturbation);
     for (int64_t i = 0; status == QZO_OK && i < count; i++) {
         out->loss += bench->image_losses[i];
         out->weight += bench->loss->weight(split, examples[i]);
