@@ -1,10 +1,10 @@
 /* ctest: labels=gpu timeout=120 emulated
  * Whole tiny models of every kind of GPTQ file and architecture on a device, against the same
  * models on the CPU: logits of one sequence, at once and over a cache, log-probabilities of packed
- * options, clean and perturbed, with adapters too, and that twice the same work gives the same
- * bits. 77 (skipped) where there is no device. */
+ * options, clean and perturbed, with adapters too, outputs of diffusion transformers, and that
+ * twice the same work gives the same bits. 77 (skipped) where there is no device. */
 #include "backend_support.h"
-#include "model_support.h"
+#include "mmdit_support.h"
 
 #include "backend/cuda_module.h"
 
@@ -216,8 +216,36 @@ static void adapters_agree_with_the_cpu(void **state) {
     }
 }
 
+/* As logits: outputs of order 1 to 4, from fewer products. */
+static void images_agree_with_the_cpu(void **state) {
+    (void)state;
+    for (int i = 0; i < TEST_IMAGE_MODELS; i++) {
+        enum { COUNT = EXAMPLES * LATENT };
+        float expected[COUNT], actual[COUNT], again[COUNT];
+        test_model cpu = {0}, cuda = {0};
+        test_images data;
+        double worst = 0.0;
+        test_images_load(&data, test_image_models[i]);
+        test_model_open(&cpu, qzo_test_fixture(test_image_models[i]), 1);
+        open_on_device(&cuda, qzo_test_fixture(test_image_models[i]));
+        test_images_run(expected, &cpu, &data, 0, EXAMPLES, &test_no_perturbation);
+        test_images_run(actual, &cuda, &data, 0, EXAMPLES, &test_no_perturbation);
+        test_images_run(again, &cuda, &data, 0, EXAMPLES, &test_no_perturbation);
+        assert_memory_equal(actual, again, sizeof actual);
+        for (int j = 0; j < COUNT; j++) {
+            double error = fabs((double)actual[j] - (double)expected[j]);
+            if (!(error <= worst)) worst = error;
+        }
+        print_message("%s: largest error of outputs %.3g\n", test_image_models[i], worst);
+        qzo_test_assert_close(worst, 0.0, HALF_LOGIT_ERROR, "HALF_LOGIT_ERROR");
+        test_model_close(&cuda);
+        test_model_close(&cpu);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(images_agree_with_the_cpu),
         cmocka_unit_test(models_agree_with_the_cpu),
         cmocka_unit_test(adapters_agree_with_the_cpu),
     };
