@@ -11,7 +11,8 @@ export CUDA_VISIBLE_DEVICES=
 
 dev() {
     run 0 "$QZO" eval "$1" "$task" --json --threads 1 "${@:2}"
-    python3 -c 'import json, sys; print(json.load(sys.stdin)["splits"]["dev"]["loss"])' <stdout
+    python3 -c 'import json, sys
+print(json.load(sys.stdin)["results"]["tiny-task_dev"]["loss,none"])' <stdout
 }
 cat >sweep.yaml <<TEXT
 model: $model

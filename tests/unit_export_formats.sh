@@ -69,9 +69,9 @@ for key in changed:
     kept = old[key][0] == new[key][0] or (may_go and new[key][0] == "F32") or "quant_state" in key
     assert kept, (key, old[key][0], new[key][0])
 export = json.load(open(name + ".json"))
-found = json.load(open("eval.json"))["splits"]["dev"]
+found = json.load(open("eval.json"))["results"]["tiny-task_dev"]
 assert 0 < export["surviving"] <= export["changed"] <= export["values"], export
-assert found["loss"] == export["exported_dev_loss"], (found, export)
+assert found["loss,none"] == export["exported_dev_loss"], (found, export)
 assert abs(export["dev_loss"] - export["exported_dev_loss"]) <= 1e-2 * export["dev_loss"], export
 TEXT
 }

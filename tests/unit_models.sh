@@ -39,7 +39,7 @@ for model in "$fixtures"/arch/*; do
     says stdout "\"architecture\": \"$type\""
     values=$(sed -n 's/^  "values": \([0-9]*\).*/\1/p' stdout)
     run 0 "$QZO" eval "$model" "$task" --threads 2
-    says stdout '^test +1000 +0\.[0-9]+'
+    says stdout '^tiny-task +test +1000 +acc +0\.[0-9]+'
     greedy=$(greedy_of "$model/expected.safetensors") || fail "$name: no greedy continuation"
     cut -d ' ' -f 1-20 <<<"$greedy" >ids
     run 0 "$QZO" generate "$model" --ids ids --max-new 20 --print-ids

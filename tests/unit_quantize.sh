@@ -26,8 +26,8 @@ mapfile -t tuned < <(column kinds.csv dev_loss)
 # dev MODEL [OPTION...]: its loss on dev.
 dev() {
     run 0 "$QZO" eval "$1" "$task" --json --threads 1 "${@:2}"
-    python3 -c 'import json, sys; print("%.9g" % json.load(sys.stdin)["splits"]["dev"]["loss"])' \
-        <stdout
+    python3 -c 'import json, sys
+print("%.9g" % json.load(sys.stdin)["results"]["tiny-task_dev"]["loss,none"])' <stdout
 }
 trial=0
 for kind in nf4 fp4; do
