@@ -77,6 +77,7 @@ list_missing_for_tests() {
     needs python3 has python3
     [[ -e .venv/requirements.txt ]] || needs python3-venv python3 -c 'import ensurepip, venv'
     needs git has git
+    needs g++ has g++ # the emulated device is compiled as C++
     needs clang has clang
     if ! has clang || ! has_fuzzer; then missing+=(libclang-rt-dev); fi
     # The format check wants version 14, which Debian 12 has, and is skipped with another one.

@@ -4,6 +4,7 @@
 #include "model/forward.h"
 
 #include "base/arena.h"
+#include "model/model_parts.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -235,14 +236,10 @@ cleanup:
     return status;
 }
 
-/* A vector as this pass sees it: the model's own, or perturbed in scratch where it trains. */
 static qzo_status vector_values(const pass *p, const float **out, const qzo_vector *vector,
                                 float *scratch) {
-    qzo_backend *backend = p->forward->model->backend;
-    *out = vector->values;
-    if (vector->tensor.group_count == 0) return QZO_OK;
-    *out = scratch;
-    return backend->ops->perturb(backend, scratch, &vector->tensor, p->masters, p->perturbation);
+    return qzo_vector_values(out, p->forward->model->backend, vector, scratch, p->masters,
+                             p->perturbation);
 }
 
 /* out (rows, out_features) = x W^T + bias, and what an adapter adds */

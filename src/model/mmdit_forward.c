@@ -276,11 +276,8 @@ static qzo_status linear(const pass *p, const qzo_linear *with, qzo_act *out, co
     const float *bias = with->bias.values;
     QZO_TRY(backend->ops->linear(backend, out, x, with->weight, p->masters, p->perturbation, rows));
     if (bias == NULL) goto cleanup;
-    if (with->bias.tensor.group_count > 0) {
-        QZO_TRY(backend->ops->perturb(backend, p->forward->at.scratch, &with->bias.tensor,
-                                      p->masters, p->perturbation));
-        bias = p->forward->at.scratch;
-    }
+    QZO_TRY(qzo_vector_values(&bias, backend, &with->bias, p->forward->at.scratch, p->masters,
+                              p->perturbation));
     QZO_TRY(backend->ops->add_bias(backend, out, bias, rows, with->tensor.out_features));
 cleanup:
     return status;
@@ -293,11 +290,7 @@ static qzo_status norm_heads(const pass *p, qzo_act *x, const qzo_vector *gain, 
     const buffers *at = &p->forward->at;
     const float *values = gain->values;
     if (values == NULL) return QZO_OK;
-    if (gain->tensor.group_count > 0) {
-        QZO_TRY(backend->ops->perturb(backend, at->scratch, &gain->tensor, p->masters,
-                                      p->perturbation));
-        values = at->scratch;
-    }
+    QZO_TRY(qzo_vector_values(&values, backend, gain, at->scratch, p->masters, p->perturbation));
     QZO_TRY(backend->ops->widen(backend, at->widened, x, rows * p->shape->width));
     QZO_TRY(backend->ops->norm(backend, x, at->widened, values, NULL, rows * p->shape->head_count,
                                p->shape->head_dim, QZO_NORM_RMS, NORM_EPSILON));

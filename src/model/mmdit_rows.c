@@ -2,16 +2,21 @@
 
 #include "base/math64.h"
 
+/* Of the first pixel of a row's patch in (examples, channels, height, width). */
+static int64_t place_of(const qzo_mmdit_shape *shape, const qzo_mmdit_limits *limits, int64_t row,
+                        int64_t channels) {
+    int64_t patches = qzo_mmdit_patches_of(shape, limits), across = limits->width / shape->patch;
+    int64_t example = row / patches, patch = row % patches;
+    return example * channels * limits->height * limits->width +
+           patch / across * shape->patch * limits->width + patch % across * shape->patch;
+}
+
 void qzo_mmdit_cut_patches(float *host, const qzo_mmdit_shape *shape,
                            const qzo_mmdit_limits *limits, const float *latents, int64_t examples) {
-    int64_t patch = shape->patch, across = limits->width / patch;
-    int64_t rows = examples * qzo_mmdit_patches_of(shape, limits),
-            plane = limits->height * limits->width;
+    int64_t patch = shape->patch, plane = limits->height * limits->width;
+    int64_t rows = examples * qzo_mmdit_patches_of(shape, limits);
     for (int64_t row = 0; row < rows; row++) {
-        int64_t example = row / qzo_mmdit_patches_of(shape, limits),
-                place = row % qzo_mmdit_patches_of(shape, limits);
-        const float *from = latents + example * shape->channels * plane +
-                            place / across * patch * limits->width + place % across * patch;
+        const float *from = latents + place_of(shape, limits, row, shape->channels);
         for (int64_t channel = 0; channel < shape->channels; channel++)
             for (int64_t y = 0; y < patch; y++)
                 for (int64_t x = 0; x < patch; x++)
@@ -21,14 +26,10 @@ void qzo_mmdit_cut_patches(float *host, const qzo_mmdit_shape *shape,
 
 void qzo_mmdit_join_patches(float *out_host, const qzo_mmdit_shape *shape,
                             const qzo_mmdit_limits *limits, const float *host, int64_t examples) {
-    int64_t patch = shape->patch, across = limits->width / patch;
-    int64_t rows = examples * qzo_mmdit_patches_of(shape, limits),
-            plane = limits->height * limits->width;
+    int64_t patch = shape->patch, plane = limits->height * limits->width;
+    int64_t rows = examples * qzo_mmdit_patches_of(shape, limits);
     for (int64_t row = 0; row < rows; row++) {
-        int64_t example = row / qzo_mmdit_patches_of(shape, limits),
-                place = row % qzo_mmdit_patches_of(shape, limits);
-        float *to = out_host + example * shape->out_channels * plane +
-                    place / across * patch * limits->width + place % across * patch;
+        float *to = out_host + place_of(shape, limits, row, shape->out_channels);
         for (int64_t y = 0; y < patch; y++)
             for (int64_t x = 0; x < patch; x++)
                 for (int64_t channel = 0; channel < shape->out_channels; channel++)

@@ -112,6 +112,15 @@ cleanup:
     return status;
 }
 
+qzo_status qzo_vector_values(const float **out, qzo_backend *backend, const qzo_vector *vector,
+                             float *scratch, const float *masters,
+                             const qzo_perturbation *perturbation) {
+    *out = vector->values;
+    if (vector->tensor.group_count == 0) return QZO_OK;
+    *out = scratch;
+    return backend->ops->perturb(backend, scratch, &vector->tensor, masters, perturbation);
+}
+
 void qzo_vector_release(qzo_backend *backend, qzo_vector *vector) {
     backend->ops->release(backend, vector->values);
     free(vector->name);

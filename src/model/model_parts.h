@@ -34,6 +34,12 @@ void qzo_model_place_at_rest(qzo_model *model, qzo_qtensor *tensor);
  * caller releases out. */
 qzo_status qzo_model_load_vector(qzo_vector *out, qzo_model *model, const char *module,
                                  const char *suffix, int64_t count, float base);
+
+/* A vector as a pass sees it: the model's own, or perturbed in scratch (its length) where it
+ * trains. */
+qzo_status qzo_vector_values(const float **out, qzo_backend *backend, const qzo_vector *vector,
+                             float *scratch, const float *masters,
+                             const qzo_perturbation *perturbation);
 void qzo_vector_release(qzo_backend *backend, qzo_vector *vector); /* safe on a zeroed vector */
 
 /* A linear layer that is bound becomes what the folder is to be quantized to, if anything. threads
