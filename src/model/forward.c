@@ -1,198 +1,9 @@
 /* Layers run over all packed rows; the last one only over the rows whose logits are asked for (its
  * keys and values still over all), since nothing reads the others. A row's result does not depend
  * on its neighbours, so this changes no bit. */
-#include "model/forward.h"
+#include "model/forward_workspace.h"
 
-#include "base/arena.h"
 #include "model/model_parts.h"
-
-#include <stdlib.h>
-#include <string.h>
-
-/* Rows of logits at a time: 128 rows of a vocabulary of 128 thousand are 64 MB. */
-enum { LOGITS_CHUNK_ROWS = 128 };
-
-/* All in the backend's memory. */
-typedef struct buffers {
-    float *residual;      /* (rows, width) */
-    float *last_residual; /* (gathers, width) */
-    qzo_act *x;           /* (rows, width) */
-    qzo_act *q, *mixed;   /* (rows, head_count * head_dim) */
-    qzo_act *k, *v;       /* (rows, kv_head_count * head_dim) */
-    qzo_act *gate, *up;   /* (rows, ffn_width) */
-    qzo_act *wide;        /* (rows, what is widest of fused layers and the embedding) */
-    float *widened;       /* (rows, width): activations in fp32, for norms of them */
-    float *logits;        /* (min(gathers, LOGITS_CHUNK_ROWS), vocab) */
-    float *rope_table;    /* (context, head_dim / 2, {cos, sin}) */
-    float *vectors[2];    /* (vector_width): a norm's gain and bias where they train */
-    /* positions: rows of the table of learned positions where the model has one */
-    int32_t *ids, *positions, *prefix_begin, *prefix_end, *own_begin; /* (rows) */
-    int32_t *gather_rows, *gather_positions;                          /* (gathers) */
-    int32_t *target_row, *target_id;                                  /* (targets) */
-} buffers;
-
-struct qzo_forward {
-    const qzo_model *model;
-    qzo_adapters *adapters; /* NULL: none */
-    qzo_pack_limits limits;
-    void *memory;
-    buffers at;
-    int32_t *position_rows; /* host side, (rows) */
-    /* Host side, (targets): ordered copies of a pack's targets and their results. */
-    int32_t *ordered_row, *ordered_id;
-    double *ordered_log_probs;
-};
-
-static int64_t chunk_rows(const qzo_pack_limits *limits) {
-    return limits->gathers < LOGITS_CHUNK_ROWS ? limits->gathers : LOGITS_CHUNK_ROWS;
-}
-
-static int64_t widest(int64_t a, int64_t b) { return a > b ? a : b; }
-
-static int64_t q_width_of(const qzo_shape *shape) { return shape->head_count * shape->head_dim; }
-static int64_t kv_width_of(const qzo_shape *shape) {
-    return shape->kv_head_count * shape->head_dim;
-}
-static int64_t qkv_width_of(const qzo_shape *shape) {
-    return q_width_of(shape) + 2 * kv_width_of(shape);
-}
-
-/* No norm and no bias is longer. */
-static int64_t vector_width(const qzo_shape *shape) {
-    return widest(widest(shape->width, shape->embed_width),
-                  widest(qkv_width_of(shape), 2 * shape->ffn_width));
-}
-
-static int64_t wide_width(const qzo_arch *arch, const qzo_shape *shape) {
-    int64_t width = 0;
-    if (arch->linears[QZO_LINEAR_QKV] != NULL) width = qkv_width_of(shape);
-    if (arch->linears[QZO_LINEAR_GATE_UP] != NULL) width = widest(width, 2 * shape->ffn_width);
-    return shape->embed_width != shape->width ? widest(width, shape->embed_width) : width;
-}
-
-static int64_t widened_width(const qzo_arch *arch, const qzo_shape *shape) {
-    int64_t width = shape->embed_width != shape->width ? shape->embed_width : 0;
-    if (arch->norms[QZO_PLACE_ATTENTION_OUT] != NULL || arch->norms[QZO_PLACE_FFN_OUT] != NULL)
-        width = widest(width, shape->width);
-    return arch->norms[QZO_PLACE_Q] != NULL ? widest(width, q_width_of(shape)) : width;
-}
-
-static void slice(buffers *at, qzo_arena *arena, const qzo_arch *arch, const qzo_shape *shape,
-                  size_t act_bytes, const qzo_pack_limits *limits) {
-    int64_t rows = limits->rows, gathers = limits->gathers;
-    int64_t q_width = q_width_of(shape), kv_width = kv_width_of(shape);
-    int64_t angles = arch->positions == NULL ? limits->context * shape->head_dim : 0;
-    at->residual = qzo_arena_reserve(arena, rows * shape->width, sizeof(float));
-    at->last_residual = qzo_arena_reserve(arena, gathers * shape->width, sizeof(float));
-    at->x = qzo_arena_reserve(arena, rows * shape->width, act_bytes);
-    at->q = qzo_arena_reserve(arena, rows * q_width, act_bytes);
-    at->mixed = qzo_arena_reserve(arena, rows * q_width, act_bytes);
-    at->k = qzo_arena_reserve(arena, rows * kv_width, act_bytes);
-    at->v = qzo_arena_reserve(arena, rows * kv_width, act_bytes);
-    at->gate = qzo_arena_reserve(arena, rows * shape->ffn_width, act_bytes);
-    at->up = qzo_arena_reserve(arena, rows * shape->ffn_width, act_bytes);
-    at->wide = qzo_arena_reserve(arena, rows * wide_width(arch, shape), act_bytes);
-    at->widened = qzo_arena_reserve(arena, rows * widened_width(arch, shape), sizeof(float));
-    at->logits = qzo_arena_reserve(arena, chunk_rows(limits) * shape->vocab, sizeof(float));
-    at->rope_table = qzo_arena_reserve(arena, angles, sizeof(float));
-    for (int i = 0; i < 2; i++)
-        at->vectors[i] = qzo_arena_reserve(arena, vector_width(shape), sizeof(float));
-    int32_t **const row_arrays[] = {&at->ids, &at->positions, &at->prefix_begin, &at->prefix_end,
-                                    &at->own_begin};
-    for (size_t i = 0; i < sizeof row_arrays / sizeof *row_arrays; i++)
-        *row_arrays[i] = qzo_arena_reserve(arena, rows, sizeof(int32_t));
-    at->gather_rows = qzo_arena_reserve(arena, gathers, sizeof(int32_t));
-    at->gather_positions = qzo_arena_reserve(arena, gathers, sizeof(int32_t));
-    at->target_row = qzo_arena_reserve(arena, limits->targets, sizeof(int32_t));
-    at->target_id = qzo_arena_reserve(arena, limits->targets, sizeof(int32_t));
-}
-
-int64_t qzo_forward_bytes(const qzo_arch *arch, const qzo_shape *shape, size_t activation_bytes,
-                          const qzo_pack_limits *limits) {
-    qzo_arena arena = {0};
-    buffers at;
-    slice(&at, &arena, arch, shape, activation_bytes, limits);
-    return (int64_t)arena.planned_bytes;
-}
-
-static qzo_status load_rope_table(qzo_forward *forward) {
-    qzo_status status = QZO_OK;
-    const qzo_shape *shape = &forward->model->shape;
-    qzo_backend *backend = forward->model->backend;
-    int64_t positions = forward->limits.context;
-    size_t size_bytes = (size_t)(positions * shape->head_dim) * sizeof(float);
-    if (size_bytes == 0 || forward->model->arch->positions != NULL) return QZO_OK;
-    float *host = malloc(size_bytes);
-    if (host == NULL)
-        return qzo_fail(QZO_ERR_MEMORY, "out of memory for the rotary table of %lld positions",
-                        (long long)positions);
-    qzo_rope_table_fill(host, shape, positions);
-    QZO_TRY(backend->ops->upload(backend, forward->at.rope_table, host, size_bytes));
-cleanup:
-    free(host);
-    return status;
-}
-
-qzo_status qzo_forward_open(qzo_forward **out, const qzo_model *model,
-                            const qzo_pack_limits *limits) {
-    return qzo_forward_open_adapted(out, model, NULL, limits);
-}
-
-qzo_status qzo_forward_open_adapted(qzo_forward **out, const qzo_model *model,
-                                    qzo_adapters *adapters, const qzo_pack_limits *limits) {
-    qzo_status status = QZO_OK;
-    qzo_backend *backend = model->backend;
-    qzo_arena arena = {0};
-    size_t targets = (size_t)limits->targets;
-    qzo_forward *forward = NULL;
-    QZO_TRY(qzo_model_require_decoder(model));
-    if (limits->context > model->shape.positions_max)
-        return qzo_fail(QZO_ERR_LIMIT, "a sequence of %lld tokens, the model has %lld positions",
-                        (long long)limits->context, (long long)model->shape.positions_max);
-    forward = calloc(1, sizeof *forward);
-    if (forward == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for a forward pass");
-    forward->model = model;
-    forward->adapters = adapters;
-    forward->limits = *limits;
-    forward->position_rows = calloc((size_t)limits->rows + 1, sizeof(int32_t));
-    forward->ordered_row = calloc(targets, sizeof(int32_t));
-    forward->ordered_id = calloc(targets, sizeof(int32_t));
-    forward->ordered_log_probs = calloc(targets, sizeof(double));
-    if (forward->position_rows == NULL) {
-        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %lld rows", (long long)limits->rows);
-        goto cleanup;
-    }
-    if (targets > 0 && (forward->ordered_row == NULL || forward->ordered_id == NULL ||
-                        forward->ordered_log_probs == NULL)) {
-        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %zu targets", targets);
-        goto cleanup;
-    }
-    slice(&forward->at, &arena, model->arch, &model->shape, backend->ops->activation_bytes, limits);
-    QZO_TRY(backend->ops->allocate(backend, &forward->memory, arena.planned_bytes));
-    arena.base = forward->memory;
-    slice(&forward->at, &arena, model->arch, &model->shape, backend->ops->activation_bytes, limits);
-    QZO_TRY(qzo_arena_finish(&arena));
-    QZO_TRY(load_rope_table(forward));
-    if (adapters != NULL) QZO_TRY(qzo_adapters_reserve(adapters, limits->rows));
-    QZO_TRY(backend->ops->reserve(backend, limits->context));
-    *out = forward;
-    forward = NULL;
-cleanup:
-    qzo_forward_close(forward);
-    return status;
-}
-
-void qzo_forward_close(qzo_forward *forward) {
-    if (forward == NULL) return;
-    forward->model->backend->ops->release(forward->model->backend, forward->memory);
-    free(forward->position_rows);
-    free(forward->ordered_row);
-    free(forward->ordered_id);
-    free(forward->ordered_log_probs);
-    free(forward);
-}
-
-const qzo_pack_limits *qzo_forward_limits(const qzo_forward *forward) { return &forward->limits; }
 
 /* What one pass works on. */
 typedef struct pass {
@@ -207,7 +18,7 @@ typedef struct pass {
 static qzo_status upload_pack(const pass *p) {
     qzo_status status = QZO_OK;
     qzo_backend *backend = p->forward->model->backend;
-    const buffers *at = &p->forward->at;
+    const qzo_forward_buffers *at = &p->forward->at;
     size_t rows = (size_t)p->pack->row_count * sizeof(int32_t);
     size_t gathers = (size_t)p->pack->gather_count * sizeof(int32_t);
     for (int64_t i = 0; i < p->pack->row_count; i++)
@@ -329,9 +140,9 @@ static qzo_status place_heads(const pass *p, qzo_act *x, const qzo_norm *with,
 static qzo_status keep_keys_and_values(const pass *p, const qzo_layer *layer) {
     qzo_status status = QZO_OK;
     const qzo_model *model = p->forward->model;
-    const buffers *at = &p->forward->at;
+    const qzo_forward_buffers *at = &p->forward->at;
     qzo_backend *backend = model->backend;
-    int64_t rows = p->pack->row_count, kv = kv_width_of(&model->shape);
+    int64_t rows = p->pack->row_count, kv = qzo_kv_width(&model->shape);
     if (p->cache == NULL) return QZO_OK;
     qzo_kv_layer kept = qzo_kv_cache_layer(p->cache, layer - model->layers);
     QZO_TRY(backend->ops->scatter(backend, kept.keys, at->k, p->cache->places, rows, kv));
@@ -345,9 +156,9 @@ static qzo_status keys_and_values(const pass *p, const qzo_layer *layer) {
     qzo_status status = QZO_OK;
     const qzo_model *model = p->forward->model;
     const qzo_shape *shape = &model->shape;
-    const buffers *at = &p->forward->at;
+    const qzo_forward_buffers *at = &p->forward->at;
     qzo_backend *backend = model->backend;
-    int64_t rows = p->pack->row_count, q = q_width_of(shape), kv = kv_width_of(shape);
+    int64_t rows = p->pack->row_count, q = qzo_q_width(shape), kv = qzo_kv_width(shape);
     QZO_TRY(enter(p, at->residual, &layer->norms[QZO_PLACE_ATTENTION], rows));
     if (layer->weights[QZO_LINEAR_QKV] != NULL) {
         QZO_TRY(linear(p, layer, QZO_LINEAR_QKV, at->wide, at->x, rows));
@@ -369,10 +180,10 @@ static qzo_status queries_of(const pass *p, const qzo_layer *layer, const int32_
                              const int32_t *positions, int64_t queries) {
     const qzo_shape *shape = &p->forward->model->shape;
     qzo_backend *backend = p->forward->model->backend;
-    const buffers *at = &p->forward->at;
+    const qzo_forward_buffers *at = &p->forward->at;
     qzo_status status = layer->weights[QZO_LINEAR_QKV] != NULL
                             ? backend->ops->select(backend, at->q, at->wide, query_rows, queries,
-                                                   qkv_width_of(shape), 0, q_width_of(shape))
+                                                   qzo_qkv_width(shape), 0, qzo_q_width(shape))
                             : linear(p, layer, QZO_LINEAR_Q, at->q, at->x, queries);
     if (status != QZO_OK) return status;
     return place_heads(p, at->q, &layer->norms[QZO_PLACE_Q], positions, queries, shape->head_count);
@@ -385,7 +196,7 @@ static qzo_status attend(const pass *p, const qzo_layer *layer, float *residual,
     qzo_status status = QZO_OK;
     const qzo_shape *shape = &p->forward->model->shape;
     qzo_backend *backend = p->forward->model->backend;
-    const buffers *at = &p->forward->at;
+    const qzo_forward_buffers *at = &p->forward->at;
     qzo_attention attention = {.query_rows = query_rows,
                                .prefix_begin = at->prefix_begin,
                                .prefix_end = at->prefix_end,
@@ -418,7 +229,7 @@ static qzo_status feed_forward(const pass *p, const qzo_layer *layer, float *res
                                int64_t rows) {
     qzo_status status = QZO_OK;
     const qzo_model *model = p->forward->model;
-    const buffers *at = &p->forward->at;
+    const qzo_forward_buffers *at = &p->forward->at;
     qzo_backend *backend = model->backend;
     int64_t ffn = model->shape.ffn_width;
     bool gated = true;
@@ -450,7 +261,7 @@ static qzo_status embed(const pass *p) {
     const qzo_model *model = p->forward->model;
     const qzo_shape *shape = &model->shape;
     qzo_backend *backend = model->backend;
-    const buffers *at = &p->forward->at;
+    const qzo_forward_buffers *at = &p->forward->at;
     int64_t rows = p->pack->row_count;
     float *embedded = model->project_in != NULL ? at->widened : at->residual;
     QZO_TRY(backend->ops->embed(backend, embedded, model->embedding, p->masters, p->perturbation,
@@ -473,7 +284,7 @@ static qzo_status run_layers(const pass *p) {
     qzo_status status = QZO_OK;
     const qzo_model *model = p->forward->model;
     qzo_backend *backend = model->backend;
-    const buffers *at = &p->forward->at;
+    const qzo_forward_buffers *at = &p->forward->at;
     int64_t rows = p->pack->row_count, gathers = p->pack->gather_count;
     const qzo_layer *last = &model->layers[model->shape.layer_count - 1];
     QZO_TRY(upload_pack(p));
@@ -500,7 +311,7 @@ static qzo_status chunk_logits(const pass *p, int64_t first, int64_t count) {
     const qzo_model *model = p->forward->model;
     const qzo_shape *shape = &model->shape;
     qzo_backend *backend = model->backend;
-    const buffers *at = &p->forward->at;
+    const qzo_forward_buffers *at = &p->forward->at;
     const qzo_act *x = at->x;
     QZO_TRY(enter(p, at->last_residual + first * shape->width, &model->final_norm, count));
     if (model->project_out != NULL) {
@@ -522,7 +333,7 @@ static qzo_status chunk_log_probs(const pass *p, int64_t first_row, int64_t begi
     qzo_status status = QZO_OK;
     qzo_forward *forward = p->forward;
     const qzo_model *model = forward->model;
-    const buffers *at = &forward->at;
+    const qzo_forward_buffers *at = &forward->at;
     size_t size_bytes = (size_t)(end - begin) * sizeof(int32_t);
     for (int64_t i = begin; i < end; i++) forward->ordered_row[i] -= (int32_t)first_row;
     QZO_TRY(model->backend->ops->upload(model->backend, at->target_row,
@@ -545,7 +356,7 @@ qzo_status qzo_forward_log_probs(qzo_forward *forward, const qzo_pack *pack, con
         forward->ordered_id[i] = pack->target_id[pack->target_order[i]];
     }
     QZO_TRY(run_layers(&p));
-    int64_t chunk = chunk_rows(&forward->limits), begin = 0;
+    int64_t chunk = qzo_forward_chunk_rows(&forward->limits), begin = 0;
     for (int64_t first = 0; first < pack->gather_count; first += chunk) {
         int64_t left = pack->gather_count - first, count = left < chunk ? left : chunk;
         int64_t end = begin;
@@ -565,7 +376,7 @@ static qzo_status logits_of(const pass *p, float *logits_host) {
     const qzo_forward *forward = p->forward;
     const qzo_pack *pack = p->pack;
     qzo_backend *backend = forward->model->backend;
-    int64_t chunk = chunk_rows(&forward->limits), vocab = forward->model->shape.vocab;
+    int64_t chunk = qzo_forward_chunk_rows(&forward->limits), vocab = forward->model->shape.vocab;
     QZO_TRY(run_layers(p));
     for (int64_t first = 0; first < pack->gather_count; first += chunk) {
         int64_t left = pack->gather_count - first, count = left < chunk ? left : chunk;
