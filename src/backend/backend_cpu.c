@@ -16,7 +16,7 @@ enum { ROWS_PER_PIECE = 16 };
 
 int64_t qzo_cpu_linear_scratch_floats(const qzo_qtensor *weight) {
     /* One that is not quantized may come to train: room for a row of its values. */
-    bool is_dense = weight->format == &qzo_quant_dense;
+    bool is_dense = weight->format->layout == QZO_LAYOUT_DENSE;
     int64_t groups = is_dense ? weight->in_features : weight->group_count;
     int64_t tile = CPU_LINEAR_TILE_MAX * (CPU_LINEAR_K_BLOCK + (is_dense ? 0 : 3 * groups));
     if (is_dense) tile += CPU_LINEAR_K_BLOCK;
@@ -217,7 +217,7 @@ static void embed_row(const row_job *job, int64_t row, float *scratch) {
 static qzo_status cpu_embed(qzo_backend *backend, float *residual, const qzo_weight *table,
                             const float *masters, const qzo_perturbation *perturbation,
                             const int32_t *ids, int64_t rows, float scale, bool add) {
-    QZO_ASSERT(table->tensor->format == &qzo_quant_dense);
+    QZO_ASSERT(table->tensor->format->layout == QZO_LAYOUT_DENSE);
     row_job job = {.state = state_of(backend),
                    .out = residual,
                    .a = masters,

@@ -279,12 +279,12 @@ static inline int64_t group_of_tile(const qzo_qtensor *weight, int64_t k) {
 static void decode_block(const cpu_linear *job, const linear_tile_data *tile, int64_t k0,
                          int64_t k_count, uint16_t *block) {
     int64_t input_tiles = tiles_of(k_count, TILE_INPUTS), groups[BLOCK_TILES];
-    if (job->weight->format == &qzo_quant_dense && job->weight->group_count == 0) {
+    if (job->weight->format->layout == QZO_LAYOUT_DENSE && job->weight->group_count == 0) {
         decode_dense(job, tile, k0, k_count, block);
         return;
     }
-    bool by_table = job->weight->format == &qzo_quant_gptq && job->weight->as.gptq.bits == 4 &&
-                    tile->output_count == TILE;
+    bool by_table = job->weight->format->layout == QZO_LAYOUT_GPTQ &&
+                    job->weight->as.gptq.bits == 4 && tile->output_count == TILE;
     for (int64_t i = 0; by_table && i < input_tiles; i++) {
         groups[i] = group_of_tile(job->weight, k0 + i * TILE_INPUTS);
         by_table = groups[i] >= 0;
@@ -311,7 +311,7 @@ typedef struct piece_data {
 
 /* Behind the panel: what the reference needs for a format without one. */
 static inline int64_t row_floats(const qzo_qtensor *weight) {
-    bool is_dense = weight->format == &qzo_quant_dense;
+    bool is_dense = weight->format->layout == QZO_LAYOUT_DENSE;
     return weight->in_features + (is_dense ? weight->in_features : weight->group_count);
 }
 

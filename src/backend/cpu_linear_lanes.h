@@ -123,14 +123,15 @@ static inline void parts_panel(const cpu_linear *job, const linear_tile_data *ti
 
 /* Whether tile_decode knows the format. */
 static inline bool tile_has_panel(const qzo_qtensor *weight) {
-    return weight->format == &qzo_quant_gptq || weight->format == &qzo_quant_dense ||
-           weight->format->decode_part != NULL;
+    return weight->format->layout == QZO_LAYOUT_GPTQ ||
+           weight->format->layout == QZO_LAYOUT_DENSE || weight->format->decode_part != NULL;
 }
 
 /* Room for a tile's values. A weight that is not quantized may come to train after it was loaded.
  */
 static inline int64_t tile_values_floats(const qzo_qtensor *weight) {
-    return weight->format == &qzo_quant_dense ? CPU_LINEAR_K_BLOCK : 3 * weight->group_count * TILE;
+    return weight->format->layout == QZO_LAYOUT_DENSE ? CPU_LINEAR_K_BLOCK
+                                                      : 3 * weight->group_count * TILE;
 }
 
 /* The tile of outputs first_output and on, with its perturbed values. panel: (CPU_LINEAR_K_BLOCK,
@@ -143,7 +144,7 @@ static inline linear_tile_data tile_open(const cpu_linear *job, int64_t first_ou
                              .values = values,
                              .first_output = first_output,
                              .output_count = left < TILE ? left : TILE};
-    if (weight->format == &qzo_quant_gptq) {
+    if (weight->format->layout == QZO_LAYOUT_GPTQ) {
         tile.zeros = tile.values + weight->group_count * TILE;
         tile_values(job, &tile, tile.zeros + weight->group_count * TILE);
         tile_gptq_zeros(job, &tile);
@@ -160,7 +161,7 @@ static inline linear_tile_data tile_open(const cpu_linear *job, int64_t first_ou
 /* Inputs k0 .. k0 + k_count - 1 of the tile into its panel; k_count <= CPU_LINEAR_K_BLOCK. */
 static inline void tile_decode(const cpu_linear *job, const linear_tile_data *tile, int64_t k0,
                                int64_t k_count) {
-    if (job->weight->format == &qzo_quant_dense)
+    if (job->weight->format->layout == QZO_LAYOUT_DENSE)
         dense_panel(job, tile, k0, k_count);
     else if (job->weight->format->decode_part != NULL)
         parts_panel(job, tile, k0, k_count);

@@ -49,21 +49,26 @@ cleanup:
 }
 
 static bool is_dense(const qzo_weight *weight) {
-    return weight->tensor->format == &qzo_quant_dense;
+    return weight->tensor->format->layout == QZO_LAYOUT_DENSE;
 }
 
-static bool is_gptq(const qzo_weight *weight) { return weight->tensor->format == &qzo_quant_gptq; }
+static bool is_gptq(const qzo_weight *weight) {
+    return weight->tensor->format->layout == QZO_LAYOUT_GPTQ;
+}
 
 /* Outputs first .. first + count - 1 of a quantized weight, given its perturbed values. */
 static cudaError_t decode_tile(const cuda_state *state, const qzo_weight *weight,
                                const float *values, int64_t first, int64_t count) {
-    if (is_gptq(weight))
-        return qzo_cuda_decode_gptq(state->tile, weight->as.gptq, values, first, count,
-                                    state->stream);
-    if (weight->tensor->format == &qzo_quant_bnb)
-        return qzo_cuda_decode_bnb(state->tile, weight->as.bnb, values, first, count,
-                                   state->stream);
-    return qzo_cuda_decode_aqlm(state->tile, weight->as.aqlm, values, first, count, state->stream);
+    uint16_t *tile = state->tile;
+    switch (weight->tensor->format->layout) {
+    case QZO_LAYOUT_GPTQ:
+        return qzo_cuda_decode_gptq(tile, weight->as.gptq, values, first, count, state->stream);
+    case QZO_LAYOUT_BNB:
+        return qzo_cuda_decode_bnb(tile, weight->as.bnb, values, first, count, state->stream);
+    case QZO_LAYOUT_AQLM:
+        return qzo_cuda_decode_aqlm(tile, weight->as.aqlm, values, first, count, state->stream);
+    default: return cudaErrorInvalidValue; /* qzo_cuda_layout_of refused it */
+    }
 }
 
 static qzo_status multiply_tiles(const cuda_state *state, const product *p, const float *values,

@@ -212,11 +212,12 @@ static qzo_status load_dense(qzo_backend *backend, qzo_weight *weight) {
 
 static qzo_status load_parts(qzo_backend *backend, qzo_weight *weight,
                              const qzo_cuda_layout *layout) {
-    const qzo_quant_format *format = weight->tensor->format;
-    if (format == &qzo_quant_gptq) return load_gptq(backend, weight, layout);
-    if (format == &qzo_quant_bnb) return load_bnb(backend, weight, layout);
-    if (format == &qzo_quant_aqlm) return load_aqlm(backend, weight, layout);
-    return load_dense(backend, weight);
+    switch (weight->tensor->format->layout) {
+    case QZO_LAYOUT_GPTQ: return load_gptq(backend, weight, layout);
+    case QZO_LAYOUT_BNB: return load_bnb(backend, weight, layout);
+    case QZO_LAYOUT_AQLM: return load_aqlm(backend, weight, layout);
+    default: return load_dense(backend, weight);
+    }
 }
 
 /* Buffers of the state that this weight's product will need. */

@@ -10,8 +10,8 @@
  * also holds it, whatever else it links. */
 typedef void module_need(void);
 const void *const qzo_cuda_module_needs[] = {
-    &qzo_quant_gptq,  &qzo_quant_bnb,        &qzo_quant_aqlm,
-    &qzo_quant_dense, &qzo_cuda_fixed_bytes, &qzo_cuda_library_memory,
+    &qzo_cuda_fixed_bytes,
+    &qzo_cuda_library_memory,
 };
 module_need *const qzo_cuda_module_calls[] = {
     (module_need *)qzo_fail,

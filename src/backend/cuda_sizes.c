@@ -59,6 +59,19 @@ static bool is_float(qzo_dtype dtype) {
     return dtype == QZO_DTYPE_F32 || dtype == QZO_DTYPE_F16 || dtype == QZO_DTYPE_BF16;
 }
 
+static qzo_status lay_out_dense(qzo_cuda_layout *out, const qzo_qtensor *tensor) {
+    if (tensor->group_count > 0) {
+        out->is_decoded = true; /* from the masters, which hold every element */
+        return QZO_OK;
+    }
+    if (!is_float(tensor->as.dense.dtype))
+        return qzo_fail(QZO_ERR_UNSUPPORTED, "%s: the CUDA backend takes no %s", tensor->name,
+                        qzo_dtype_name(tensor->as.dense.dtype));
+    out->total_bytes = tensor->as.dense.size_bytes;
+    out->is_decoded = tensor->as.dense.dtype != QZO_DTYPE_F16; /* which is multiplied as it is */
+    return QZO_OK;
+}
+
 qzo_status qzo_cuda_layout_of(qzo_cuda_layout *out, const qzo_qtensor *tensor) {
     size_t values = (size_t)(tensor->out_features * tensor->group_count);
     *out = (qzo_cuda_layout){.tile_width = tensor->in_features,
@@ -66,25 +79,13 @@ qzo_status qzo_cuda_layout_of(qzo_cuda_layout *out, const qzo_qtensor *tensor) {
     if (tensor->out_features > INT_MAX || tensor->in_features > INT_MAX)
         return qzo_fail(QZO_ERR_LIMIT, "%s: (%lld, %lld), cuBLAS takes at most %d", tensor->name,
                         (long long)tensor->out_features, (long long)tensor->in_features, INT_MAX);
-    if (tensor->format == &qzo_quant_gptq) {
-        lay_out_gptq(out, tensor);
-        out->values_bytes = values * sizeof(float);
-    } else if (tensor->format == &qzo_quant_bnb) {
-        lay_out_bnb(out, tensor);
-        out->values_bytes = values * sizeof(float);
-    } else if (tensor->format == &qzo_quant_aqlm) {
-        lay_out_aqlm(out, tensor);
-        out->values_bytes = values * sizeof(float);
-    } else if (values > 0 && tensor->format == &qzo_quant_dense) {
-        out->is_decoded = true; /* from the masters, which hold every element */
-    } else if (tensor->format == &qzo_quant_dense && is_float(tensor->as.dense.dtype)) {
-        out->total_bytes = tensor->as.dense.size_bytes;
-        out->is_decoded =
-            tensor->as.dense.dtype != QZO_DTYPE_F16; /* which is multiplied as it is */
-    } else if (tensor->format == &qzo_quant_dense) {
-        return qzo_fail(QZO_ERR_UNSUPPORTED, "%s: the CUDA backend takes no %s", tensor->name,
-                        qzo_dtype_name(tensor->as.dense.dtype));
-    } else {
+    out->values_bytes = tensor->format->layout == QZO_LAYOUT_DENSE ? 0 : values * sizeof(float);
+    switch (tensor->format->layout) {
+    case QZO_LAYOUT_GPTQ: lay_out_gptq(out, tensor); break;
+    case QZO_LAYOUT_BNB: lay_out_bnb(out, tensor); break;
+    case QZO_LAYOUT_AQLM: lay_out_aqlm(out, tensor); break;
+    case QZO_LAYOUT_DENSE: return lay_out_dense(out, tensor);
+    default:
         return qzo_fail(QZO_ERR_UNSUPPORTED, "%s: the CUDA backend has no kernel for format %s",
                         tensor->name, tensor->format->name);
     }

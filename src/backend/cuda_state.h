@@ -45,7 +45,7 @@ typedef struct cuda_state {
 struct qzo_weight {
     const qzo_qtensor *tensor;
     void *memory; /* one allocation for all parts */
-    union {       /* by tensor->format */
+    union {       /* by tensor->format->layout */
         qzo_cuda_gptq gptq;
         qzo_cuda_bnb bnb;
         qzo_cuda_aqlm aqlm;

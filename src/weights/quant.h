@@ -12,8 +12,19 @@
 
 #include <stdbool.h>
 
+/* Which member of qzo_qtensor.as a format fills: what backends have loops and kernels for. Formats
+ * may share one. */
+typedef enum {
+    QZO_LAYOUT_OTHER, /* known to the format's own functions alone */
+    QZO_LAYOUT_DENSE,
+    QZO_LAYOUT_GPTQ,
+    QZO_LAYOUT_BNB,
+    QZO_LAYOUT_AQLM
+} qzo_layout;
+
 struct qzo_quant_format {
     const char *name; /* "gptq", "bnb", "aqlm", "dense" */
+    qzo_layout layout;
 
     /* Whether the module's weight is stored in this format (its tensors' names tell). */
     bool (*detect)(const qzo_model_dir *dir, const char *module);

@@ -120,6 +120,7 @@ static qzo_status write_values(qzo_tensor_changes *changes, const qzo_qtensor *w
 
 const qzo_quant_format qzo_quant_aqlm = {
     .name = "aqlm",
+    .layout = QZO_LAYOUT_AQLM,
     .detect = detect,
     .bind = bind,
     .decode_row = decode_row,

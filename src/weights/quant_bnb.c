@@ -230,6 +230,7 @@ cleanup:
 
 const qzo_quant_format qzo_quant_bnb = {
     .name = "bnb",
+    .layout = QZO_LAYOUT_BNB,
     .detect = detect,
     .bind = bind,
     .decode_row = decode_row,

@@ -164,6 +164,7 @@ qzo_status qzo_dense_write_transposed(qzo_tensor_changes *changes, const qzo_qte
 
 const qzo_quant_format qzo_quant_dense = {
     .name = "dense",
+    .layout = QZO_LAYOUT_DENSE,
     .detect = detect,
     .bind = bind,
     .decode_row = decode_row,

@@ -14,7 +14,6 @@
 #include "weights/quant.h"
 #include "weights/quant_parts.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -263,48 +262,23 @@ static void decode_row(float *out, const qzo_qtensor *weight, int64_t row, const
     }
 }
 
-static qzo_status read_values(float *out, const qzo_qtensor *weight) {
-    const qzo_tensor_view *scales = &weight->as.gptq.scales;
-    for (int64_t row = 0; row < weight->out_features; row++) {
-        for (int64_t group = 0; group < weight->group_count; group++) {
-            const float value = qzo_tensor_float_at(scales, group * weight->out_features + row);
-            if (!isfinite(value))
-                return qzo_fail(QZO_ERR_FORMAT,
-                                "tensor %s: the scale of row %lld, group %lld is not finite (%g)",
-                                scales->name, (long long)row, (long long)group, (double)value);
-            out[row * weight->group_count + group] = value;
-        }
-    }
-    return QZO_OK;
+static qzo_scale_order scale_order(const qzo_qtensor *weight) {
+    return (qzo_scale_order){.row_stride = 1, .group_stride = weight->out_features};
 }
 
-/* In the type that the file has: GPTQModel and vLLM turn wider ones back to 16 bits. */
+static qzo_status read_values(float *out, const qzo_qtensor *weight) {
+    return qzo_quant_scales_read(out, weight, &weight->as.gptq.scales, scale_order(weight));
+}
+
 static qzo_status write_values(qzo_tensor_changes *changes, const qzo_qtensor *weight,
                                const float *values) {
-    const qzo_tensor_view *scales = &weight->as.gptq.scales;
-    uint8_t *data = malloc(scales->size_bytes);
-    if (data == NULL)
-        return qzo_fail(QZO_ERR_MEMORY, "tensor %s: out of memory for %zu bytes", scales->name,
-                        scales->size_bytes);
-    for (int64_t row = 0; row < weight->out_features; row++) {
-        for (int64_t group = 0; group < weight->group_count; group++) {
-            const float value = values[row * weight->group_count + group];
-            const int64_t place = group * weight->out_features + row;
-            if (qzo_tensor_float_put(data, scales->dtype, place, value)) continue;
-            free(data);
-            return qzo_fail(QZO_ERR_LIMIT,
-                            "tensor %s: the scale of row %lld, group %lld is %g, too large for %s",
-                            scales->name, (long long)row, (long long)group, (double)value,
-                            qzo_dtype_name(scales->dtype));
-        }
-    }
-    qzo_tensor_view changed = *scales;
-    changed.data = data;
-    return qzo_tensor_changes_put(changes, &changed);
+    return qzo_quant_scales_write(changes, weight, &weight->as.gptq.scales, scale_order(weight),
+                                  values);
 }
 
 const qzo_quant_format qzo_quant_gptq = {
     .name = "gptq",
+    .layout = QZO_LAYOUT_GPTQ,
     .detect = detect,
     .bind = bind,
     .decode_row = decode_row,

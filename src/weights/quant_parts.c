@@ -57,6 +57,46 @@ qzo_status qzo_quant_parts_align(void **owned, qzo_tensor_view *const views[], i
     return QZO_OK;
 }
 
+qzo_status qzo_quant_scales_read(float *out, const qzo_qtensor *weight,
+                                 const qzo_tensor_view *scales, qzo_scale_order order) {
+    for (int64_t row = 0; row < weight->out_features; row++) {
+        for (int64_t group = 0; group < weight->group_count; group++) {
+            const float value =
+                qzo_tensor_float_at(scales, row * order.row_stride + group * order.group_stride);
+            if (!isfinite(value))
+                return qzo_fail(QZO_ERR_FORMAT,
+                                "tensor %s: the scale of row %lld, group %lld is not finite (%g)",
+                                scales->name, (long long)row, (long long)group, (double)value);
+            out[row * weight->group_count + group] = value;
+        }
+    }
+    return QZO_OK;
+}
+
+qzo_status qzo_quant_scales_write(qzo_tensor_changes *changes, const qzo_qtensor *weight,
+                                  const qzo_tensor_view *scales, qzo_scale_order order,
+                                  const float *values) {
+    uint8_t *data = malloc(scales->size_bytes);
+    if (data == NULL)
+        return qzo_fail(QZO_ERR_MEMORY, "tensor %s: out of memory for %zu bytes", scales->name,
+                        scales->size_bytes);
+    for (int64_t row = 0; row < weight->out_features; row++) {
+        for (int64_t group = 0; group < weight->group_count; group++) {
+            const float value = values[row * weight->group_count + group];
+            const int64_t place = row * order.row_stride + group * order.group_stride;
+            if (qzo_tensor_float_put(data, scales->dtype, place, value)) continue;
+            free(data);
+            return qzo_fail(QZO_ERR_LIMIT,
+                            "tensor %s: the scale of row %lld, group %lld is %g, too large for %s",
+                            scales->name, (long long)row, (long long)group, (double)value,
+                            qzo_dtype_name(scales->dtype));
+        }
+    }
+    qzo_tensor_view changed = *scales;
+    changed.data = data;
+    return qzo_tensor_changes_put(changes, &changed);
+}
+
 qzo_status qzo_quant_part_check_finite(const qzo_tensor_view *view) {
     for (int64_t i = 0; i < view->count; i++) {
         const float value = qzo_tensor_float_at(view, i);

@@ -4,6 +4,8 @@
 
 #include "base/status.h"
 #include "weights/model_dir.h"
+#include "weights/qtensor.h"
+#include "weights/tensor_changes.h"
 
 #include <stdint.h>
 
@@ -21,6 +23,21 @@ qzo_status qzo_quant_part_require(const qzo_tensor_view **out, const qzo_model_d
 /* Copies of the views that are not aligned for their types, in one block that the caller frees;
  * the views then point there. *owned is NULL where all are aligned. */
 qzo_status qzo_quant_parts_align(void **owned, qzo_tensor_view *const views[], int count);
+
+/* Where the scale of (row, group) stands among the elements of its tensor. */
+typedef struct qzo_scale_order {
+    int64_t row_stride, group_stride;
+} qzo_scale_order;
+
+/* read_values of a format whose scales are one tensor of floats, (out_features * group_count). */
+qzo_status qzo_quant_scales_read(float *out, const qzo_qtensor *weight,
+                                 const qzo_tensor_view *scales, qzo_scale_order order);
+
+/* write_values of the same, in the type that the file has: libraries turn wider ones back to 16
+ * bits. */
+qzo_status qzo_quant_scales_write(qzo_tensor_changes *changes, const qzo_qtensor *weight,
+                                  const qzo_tensor_view *scales, qzo_scale_order order,
+                                  const float *values);
 
 /* The first element that is not finite: QZO_ERR_FORMAT names the tensor and the place. */
 qzo_status qzo_quant_part_check_finite(const qzo_tensor_view *view);
