@@ -1,6 +1,7 @@
 # ctest: timeout=120
 # Memory is planned before anything is loaded: a Llama-2-7B with GPTQ groups of 128 on a device, at
-# batch 1 on rows of SST-2's length, takes at most 4.5 GB of own allocations; what exceeds
+# batch 1 on rows of SST-2's length, takes at most 4.5 GB of own allocations, Stable Diffusion 3.5
+# Large with NF4 at batch 16 on pictures of 512 x 512 at most 12 GB; what exceeds
 # --memory-limit is refused with both numbers and leaves no folder; the peak of a run is the plan.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
@@ -83,4 +84,35 @@ assert memory["weights"] > 32 * (4 * 4096 * 4096 + 3 * 4096 * 11008) // 2, "half
 assert memory["ends"] == 2 * 32000 * 4096 * 2, "two tables in fp16"
 assert memory["own"] <= int(sys.argv[1]), memory["own"]
 assert memory["sum"] == memory["own"] + memory["libraries"], memory
+PY
+
+# --- images: quantized while they are loaded ------------------------------------------------------
+run 0 "$python" "$QZO_SOURCE/tools/make_random_checkpoint" sd3.5-large images --holes
+if "$python" -c 'import xxhash' 2>/dev/null; then
+    run 0 "$python" "$QZO_SOURCE/tools/make_random_task" images images.qzt --model images
+else
+    skip "no xxhash (tools/test installs it in .venv)"
+fi
+cat >images.yaml <<YAML
+model: images
+task: images.qzt
+train: { steps: 20000, batch: 16, quantize: nf4 }
+parameters: { learning_rate: { value: 1e-6 } }
+YAML
+run 0 "$QZO" plan images.yaml --backend cuda --json
+python3 - <<'PY' || fail "the plan of Stable Diffusion 3.5 Large: $(<stdout)"
+import json
+OWN_BYTES_MOST = 12 * 10**9  # of issue 10; the paper's program took 12.4e9
+WIDTH, LAYERS = 2432, 38
+memory = json.load(open("stdout"))["memory_bytes"]
+print(memory)
+# Of a block: modulations, attention and feed-forward of two streams; the last has no more of the
+# texts than a third of the modulation, keys and values.
+block = (6 + 6 + 4 + 4 + 8 + 8) * WIDTH**2
+last = (6 + 2 + 4 + 2 + 8) * WIDTH**2
+ends = (256 + WIDTH + 2048 + WIDTH + 4096 + 2 * WIDTH + 64) * WIDTH
+weights = (LAYERS - 1) * block + last + ends
+assert memory["values"] == weights // 64, (memory["values"], weights / 64)
+assert memory["weights"] > weights // 2, "half a byte per code"
+assert memory["own"] <= OWN_BYTES_MOST, memory["own"]
 PY
