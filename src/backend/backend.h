@@ -31,6 +31,9 @@ typedef struct qzo_backend {
     void *state;
     bool dry;         /* counts memory, holds none and computes nothing: for plans */
     int thread_count; /* that work for it on the host may take; 0: nobody said, so one */
+    /* Both signs of a perturbation are faster together than one after the other where each has at
+     * most so many rows; 0: never. It changes no bit. */
+    int64_t pair_rows_max;
 } qzo_backend;
 
 /* How much memory a backend takes; what it is for as in ledger.h. */
@@ -187,6 +190,13 @@ struct qzo_backend_ops {
                          const qzo_weight *weight, const float *masters,
                          const qzo_perturbation *perturbation, int64_t rows);
 
+    /* Optional (NULL: two of the above): both signs of the perturbation at once, so that codes are
+     * read once. out and x are two halves of `rows` rows each, those under +c, then those under -c,
+     * of widths that are multiples of 16 bytes. The bits are those of a call for each. */
+    qzo_status (*linear_pair)(qzo_backend *backend, qzo_act *out, const qzo_act *x,
+                              const qzo_weight *weight, const float *masters,
+                              const qzo_perturbation *perturbation, int64_t rows);
+
     /* x (rows, width) += bias (width) */
     qzo_status (*add_bias)(qzo_backend *backend, qzo_act *x, const float *bias, int64_t rows,
                            int64_t width);
@@ -201,10 +211,10 @@ struct qzo_backend_ops {
     qzo_status (*scatter)(qzo_backend *backend, qzo_act *out, const qzo_act *x, const int32_t *rows,
                           int64_t row_count, int64_t width);
 
-    /* Optional (NULL): what `linear` over that many rows decodes, for nothing; tells a profile the
-     * time of decoding from that of multiplying. */
+    /* Optional (NULL): what `linear` over that many rows decodes, or `linear_pair`, for nothing;
+     * tells a profile the time of decoding from that of multiplying. */
     qzo_status (*decode)(qzo_backend *backend, const qzo_weight *weight, const float *masters,
-                         const qzo_perturbation *perturbation, int64_t rows);
+                         const qzo_perturbation *perturbation, int64_t rows, bool pair);
 
     /* Rotates halves in place: (a, b) = (x[i], x[i + head_dim / 2]) to (a cos - b sin, b cos + a
      * sin) per head; table (positions, head_dim / 2, {cos, sin}) */

@@ -386,8 +386,8 @@ static qzo_status cpu_linear_op(qzo_backend *backend, qzo_act *out, const qzo_ac
 
 /* A product with no rows decodes every tile and multiplies nothing. */
 static qzo_status cpu_decode(qzo_backend *backend, const qzo_weight *weight, const float *masters,
-                             const qzo_perturbation *perturbation, int64_t rows) {
-    (void)rows;
+                             const qzo_perturbation *perturbation, int64_t rows, bool pair) {
+    (void)rows, (void)pair;
     return cpu_linear_op(backend, NULL, NULL, weight, masters, perturbation, 0);
 }
 

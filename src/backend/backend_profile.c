@@ -99,14 +99,14 @@ double qzo_profile_weight_bytes(const qzo_qtensor *tensor) {
 /* Decoding is also part of the product that follows: its own time is taken first, alone. */
 static qzo_status time_decoding(profile *p, double *seconds, const qzo_weight *weight,
                                 const float *masters, const qzo_perturbation *perturbation,
-                                int64_t rows) {
+                                int64_t rows, bool pair) {
     qzo_backend *inner = p->inner;
     *seconds = 0.0;
     if (!p->on || inner->ops->decode == NULL) return QZO_OK;
     double before = p->totals[QZO_PHASE_DECODE].seconds;
     range r = begin(&p->backend, QZO_PHASE_DECODE, "decode");
     qzo_status status =
-        end(&r, inner->ops->decode(inner, weight, masters, perturbation, rows), 0, 0);
+        end(&r, inner->ops->decode(inner, weight, masters, perturbation, rows, pair), 0, 0);
     *seconds = p->totals[QZO_PHASE_DECODE].seconds - before;
     p->extra_seconds += *seconds;
     return status;
@@ -136,11 +136,24 @@ static qzo_status profile_linear(qzo_backend *backend, qzo_act *out, const qzo_a
                                  const qzo_perturbation *perturbation, int64_t rows) {
     double decoding = 0.0;
     profile *p = profile_of(backend);
-    qzo_status status = time_decoding(p, &decoding, weight, masters, perturbation, rows);
+    qzo_status status = time_decoding(p, &decoding, weight, masters, perturbation, rows, false);
     if (status != QZO_OK) return status;
     range r = begin(backend, QZO_PHASE_MATMUL, "linear");
     status = p->inner->ops->linear(p->inner, out, x, weight, masters, perturbation, rows);
     return end_product(&r, status, p->inner->ops->weight_tensor(weight), rows, act_bytes(p),
+                       decoding);
+}
+
+static qzo_status profile_linear_pair(qzo_backend *backend, qzo_act *out, const qzo_act *x,
+                                      const qzo_weight *weight, const float *masters,
+                                      const qzo_perturbation *perturbation, int64_t rows) {
+    double decoding = 0.0;
+    profile *p = profile_of(backend);
+    qzo_status status = time_decoding(p, &decoding, weight, masters, perturbation, rows, true);
+    if (status != QZO_OK) return status;
+    range r = begin(backend, QZO_PHASE_MATMUL, "linear_pair");
+    status = p->inner->ops->linear_pair(p->inner, out, x, weight, masters, perturbation, rows);
+    return end_product(&r, status, p->inner->ops->weight_tensor(weight), 2 * rows, act_bytes(p),
                        decoding);
 }
 
@@ -149,7 +162,7 @@ static qzo_status profile_logits(qzo_backend *backend, float *out, const qzo_act
                                  const qzo_perturbation *perturbation, int64_t rows) {
     double decoding = 0.0;
     profile *p = profile_of(backend);
-    qzo_status status = time_decoding(p, &decoding, head, masters, perturbation, rows);
+    qzo_status status = time_decoding(p, &decoding, head, masters, perturbation, rows, false);
     if (status != QZO_OK) return status;
     range r = begin(backend, QZO_PHASE_MATMUL, "logits");
     status = p->inner->ops->logits(p->inner, out, x, head, masters, perturbation, rows);
@@ -419,6 +432,7 @@ qzo_status qzo_profile_open(qzo_backend **out, qzo_backend *inner) {
     p->ops.modulate = profile_modulate;
     p->ops.add_gated = profile_add_gated;
     p->ops.linear = profile_linear;
+    if (p->ops.linear_pair != NULL) p->ops.linear_pair = profile_linear_pair;
     p->ops.add_bias = profile_add_bias;
     p->ops.select = profile_select;
     p->ops.scatter = profile_scatter;
@@ -435,7 +449,11 @@ qzo_status qzo_profile_open(qzo_backend **out, qzo_backend *inner) {
     p->ops.log_probs = profile_log_probs;
     p->ops.update = profile_update;
     p->ops.digest = profile_digest;
-    p->backend = (qzo_backend){.ops = &p->ops, .state = inner->state, .dry = inner->dry};
+    p->backend = (qzo_backend){.ops = &p->ops,
+                               .state = inner->state,
+                               .dry = inner->dry,
+                               .thread_count = inner->thread_count,
+                               .pair_rows_max = inner->pair_rows_max};
     *out = &p->backend;
     return QZO_OK;
 }

@@ -138,7 +138,8 @@ qzo_status qzo_cuda_logits(qzo_backend *backend, float *out, const qzo_act *x,
 }
 
 qzo_status qzo_cuda_decode(qzo_backend *backend, const qzo_weight *weight, const float *masters,
-                           const qzo_perturbation *perturbation, int64_t rows) {
+                           const qzo_perturbation *perturbation, int64_t rows, bool pair) {
+    (void)pair;
     product p = {.weight = weight, .rows = rows};
     return run_product(state_of(backend), &p, masters, perturbation);
 }

@@ -105,7 +105,7 @@ qzo_status qzo_cuda_logits(qzo_backend *backend, float *out, const qzo_act *x,
                            const qzo_weight *head, const float *masters,
                            const qzo_perturbation *perturbation, int64_t rows);
 qzo_status qzo_cuda_decode(qzo_backend *backend, const qzo_weight *weight, const float *masters,
-                           const qzo_perturbation *perturbation, int64_t rows);
+                           const qzo_perturbation *perturbation, int64_t rows, bool pair);
 
 /* src/backend/cuda_update.c */
 qzo_status qzo_cuda_update_op(qzo_backend *backend, const qzo_update_values *values,

@@ -3,89 +3,88 @@
  * on its neighbours, so this changes no bit. */
 #include "model/forward_workspace.h"
 
-#include "model/model_parts.h"
+#include "base/check.h"
 
 /* What one pass works on. */
 typedef struct pass {
     qzo_forward *forward;
     const qzo_pack *pack;
-    const float *masters;
-    const qzo_perturbation *perturbation;
+    qzo_sides values;
+    int64_t rows, gathers;     /* of all sides */
     const qzo_kv_cache *cache; /* NULL: rows attend to those of the pack */
     const qzo_kv_places *places;
 } pass;
 
-static qzo_status upload_pack(const pass *p) {
+/* Rows of a pack to the backend: + offset, and where there are two sides once more, + step. */
+static qzo_status upload_rows(const pass *p, int32_t *to, const int32_t *from, int64_t count,
+                              int64_t offset, int64_t step) {
     qzo_status status = QZO_OK;
     qzo_backend *backend = p->forward->model->backend;
-    const qzo_forward_buffers *at = &p->forward->at;
-    size_t rows = (size_t)p->pack->row_count * sizeof(int32_t);
-    size_t gathers = (size_t)p->pack->gather_count * sizeof(int32_t);
-    for (int64_t i = 0; i < p->pack->row_count; i++)
-        p->forward->position_rows[i] =
-            p->pack->positions[i] + (int32_t)p->forward->model->arch->position_offset;
-    const struct {
-        int32_t *to;
-        const int32_t *from;
-        size_t size_bytes;
-    } copies[] = {
-        {at->ids, p->pack->ids, rows},
-        {at->positions, p->forward->position_rows, rows},
-        {at->gather_rows, p->pack->gather_rows, gathers},
-        {at->gather_positions, p->pack->gather_positions, gathers},
-        {at->prefix_begin, p->pack->prefix_begin, rows},
-        {at->prefix_end, p->pack->prefix_end, rows},
-        {at->own_begin, p->pack->own_begin, rows},
-    };
-    size_t count = sizeof copies / sizeof *copies - (p->cache != NULL ? 3 : 0);
-    for (size_t i = 0; i < count; i++)
-        QZO_TRY(backend->ops->upload(backend, copies[i].to, copies[i].from, copies[i].size_bytes));
-    if (p->cache == NULL) goto cleanup;
-    QZO_TRY(backend->ops->upload(backend, p->cache->places, p->places->of_rows, rows));
-    QZO_TRY(backend->ops->upload(backend, p->cache->gather_places, p->places->of_gathers, gathers));
+    int32_t *host = p->forward->row_numbers;
+    for (int side = 0; side < p->values.count; side++)
+        for (int64_t i = 0; i < count; i++)
+            host[side * count + i] = from[i] + (int32_t)(offset + side * step);
+    QZO_TRY(
+        backend->ops->upload(backend, to, host, (size_t)(p->values.count * count) * sizeof *host));
 cleanup:
     return status;
 }
 
-static qzo_status vector_values(const pass *p, const float **out, const qzo_vector *vector,
-                                float *scratch) {
-    return qzo_vector_values(out, p->forward->model->backend, vector, scratch, p->masters,
-                             p->perturbation);
+static qzo_status upload_pack(const pass *p) {
+    qzo_status status = QZO_OK;
+    const qzo_pack *pack = p->pack;
+    const qzo_forward_buffers *at = &p->forward->at;
+    int64_t rows = pack->row_count, gathers = pack->gather_count;
+    int64_t position_offset = p->forward->model->arch->position_offset;
+    QZO_TRY(upload_rows(p, at->ids, pack->ids, rows, 0, 0));
+    QZO_TRY(upload_rows(p, at->positions, pack->positions, rows, position_offset, 0));
+    QZO_TRY(upload_rows(p, at->gather_rows, pack->gather_rows, gathers, 0, rows));
+    QZO_TRY(upload_rows(p, at->gather_positions, pack->gather_positions, gathers, 0, 0));
+    if (p->cache != NULL) {
+        QZO_TRY(upload_rows(p, p->cache->places, p->places->of_rows, rows, 0, 0));
+        QZO_TRY(upload_rows(p, p->cache->gather_places, p->places->of_gathers, gathers, 0, 0));
+        goto cleanup;
+    }
+    QZO_TRY(upload_rows(p, at->prefix_begin, pack->prefix_begin, rows, 0, rows));
+    QZO_TRY(upload_rows(p, at->prefix_end, pack->prefix_end, rows, 0, rows));
+    QZO_TRY(upload_rows(p, at->own_begin, pack->own_begin, rows, 0, rows));
+cleanup:
+    return status;
+}
+
+/* out (rows, out_features) += what an adapter adds */
+static qzo_status adapt(const pass *p, const qzo_adapter *adapter, qzo_act *out, const qzo_act *x,
+                        int64_t rows) {
+    qzo_status status = QZO_OK;
+    const qzo_sides *values = &p->values;
+    int64_t each = rows / values->count;
+    for (int side = 0; status == QZO_OK && side < values->count; side++)
+        status = qzo_adapter_add(
+            p->forward->adapters, adapter,
+            qzo_act_at(values->backend, out, side * each * adapter->base->out_features),
+            qzo_act_from(values->backend, x, side * each * adapter->base->in_features),
+            values->masters, &values->of[side], each);
+    return status;
 }
 
 /* out (rows, out_features) = x W^T + bias, and what an adapter adds */
 static qzo_status linear(const pass *p, const qzo_layer *layer, qzo_linear_kind kind, qzo_act *out,
                          const qzo_act *x, int64_t rows) {
-    qzo_backend *backend = p->forward->model->backend;
     qzo_status status = QZO_OK;
-    const float *bias = NULL;
     const qzo_adapter *adapter = qzo_adapters_find(p->forward->adapters, layer, kind);
-    QZO_TRY(backend->ops->linear(backend, out, x, layer->weights[kind], p->masters, p->perturbation,
-                                 rows));
-    if (layer->biases[kind].values != NULL) {
-        QZO_TRY(vector_values(p, &bias, &layer->biases[kind], p->forward->at.vectors[0]));
-        QZO_TRY(
-            backend->ops->add_bias(backend, out, bias, rows, layer->tensors[kind].out_features));
-    }
-    if (adapter != NULL)
-        QZO_TRY(qzo_adapter_add(p->forward->adapters, adapter, out, x, p->masters, p->perturbation,
-                                rows));
+    QZO_TRY(qzo_sides_linear(&p->values, out, x, layer->weights[kind], rows));
+    QZO_TRY(qzo_sides_add_bias(&p->values, out, &layer->biases[kind], p->forward->at.vectors[0],
+                               rows, layer->tensors[kind].out_features));
+    if (adapter != NULL) QZO_TRY(adapt(p, adapter, out, x, rows));
 cleanup:
     return status;
 }
 
 static qzo_status norm(const pass *p, qzo_act *out, const float *in, const qzo_norm *with,
                        int64_t rows, int64_t width) {
-    qzo_status status = QZO_OK;
     const qzo_model *model = p->forward->model;
-    float *const *scratch = p->forward->at.vectors;
-    const float *gain = NULL, *bias = NULL;
-    QZO_TRY(vector_values(p, &gain, &with->gain, scratch[0]));
-    QZO_TRY(vector_values(p, &bias, &with->bias, scratch[1]));
-    QZO_TRY(model->backend->ops->norm(model->backend, out, in, gain, bias, rows, width,
-                                      model->arch->norm, model->shape.norm_epsilon));
-cleanup:
-    return status;
+    return qzo_sides_norm(&p->values, out, in, with, p->forward->at.vectors, rows, width,
+                          model->arch->norm, model->shape.norm_epsilon);
 }
 
 /* x (rows, width) = what a block reads of the residual stream */
@@ -142,7 +141,7 @@ static qzo_status keep_keys_and_values(const pass *p, const qzo_layer *layer) {
     const qzo_model *model = p->forward->model;
     const qzo_forward_buffers *at = &p->forward->at;
     qzo_backend *backend = model->backend;
-    int64_t rows = p->pack->row_count, kv = qzo_kv_width(&model->shape);
+    int64_t rows = p->rows, kv = qzo_kv_width(&model->shape);
     if (p->cache == NULL) return QZO_OK;
     qzo_kv_layer kept = qzo_kv_cache_layer(p->cache, layer - model->layers);
     QZO_TRY(backend->ops->scatter(backend, kept.keys, at->k, p->cache->places, rows, kv));
@@ -158,7 +157,7 @@ static qzo_status keys_and_values(const pass *p, const qzo_layer *layer) {
     const qzo_shape *shape = &model->shape;
     const qzo_forward_buffers *at = &p->forward->at;
     qzo_backend *backend = model->backend;
-    int64_t rows = p->pack->row_count, q = qzo_q_width(shape), kv = qzo_kv_width(shape);
+    int64_t rows = p->rows, q = qzo_q_width(shape), kv = qzo_kv_width(shape);
     QZO_TRY(enter(p, at->residual, &layer->norms[QZO_PLACE_ATTENTION], rows));
     if (layer->weights[QZO_LINEAR_QKV] != NULL) {
         QZO_TRY(linear(p, layer, QZO_LINEAR_QKV, at->wide, at->x, rows));
@@ -262,19 +261,18 @@ static qzo_status embed(const pass *p) {
     const qzo_shape *shape = &model->shape;
     qzo_backend *backend = model->backend;
     const qzo_forward_buffers *at = &p->forward->at;
-    int64_t rows = p->pack->row_count;
+    int64_t rows = p->rows;
     float *embedded = model->project_in != NULL ? at->widened : at->residual;
-    QZO_TRY(backend->ops->embed(backend, embedded, model->embedding, p->masters, p->perturbation,
-                                at->ids, rows, shape->embed_scale, false));
+    QZO_TRY(qzo_sides_embed(&p->values, embedded, model->embedding, at->ids, rows,
+                            shape->embed_scale, false));
     if (model->project_in != NULL) {
         QZO_TRY(backend->ops->narrow(backend, at->wide, embedded, rows * shape->embed_width));
-        QZO_TRY(backend->ops->linear(backend, at->x, at->wide, model->project_in, p->masters,
-                                     p->perturbation, rows));
+        QZO_TRY(qzo_sides_linear(&p->values, at->x, at->wide, model->project_in, rows));
         QZO_TRY(backend->ops->widen(backend, at->residual, at->x, rows * shape->width));
     }
     if (model->positions != NULL)
-        QZO_TRY(backend->ops->embed(backend, at->residual, model->positions, p->masters,
-                                    p->perturbation, at->positions, rows, 1.0f, true));
+        QZO_TRY(qzo_sides_embed(&p->values, at->residual, model->positions, at->positions, rows,
+                                1.0f, true));
 cleanup:
     return status;
 }
@@ -285,7 +283,7 @@ static qzo_status run_layers(const pass *p) {
     const qzo_model *model = p->forward->model;
     qzo_backend *backend = model->backend;
     const qzo_forward_buffers *at = &p->forward->at;
-    int64_t rows = p->pack->row_count, gathers = p->pack->gather_count;
+    int64_t rows = p->rows, gathers = p->gathers;
     const qzo_layer *last = &model->layers[model->shape.layer_count - 1];
     QZO_TRY(upload_pack(p));
     QZO_TRY(embed(p));
@@ -305,7 +303,15 @@ cleanup:
     return status;
 }
 
-/* logits (count, vocab) of gathered rows first .. first + count - 1 */
+/* The pass over logits, which are those of one side at a time: they fill no more memory so. */
+static pass side_of(const pass *p, int side) {
+    pass out = *p;
+    out.values = qzo_sides_one(p->values.backend, p->values.masters, &p->values.of[side]);
+    return out;
+}
+
+/* logits (count, vocab) of gathered rows first .. first + count - 1, which are of the pass's side
+ */
 static qzo_status chunk_logits(const pass *p, int64_t first, int64_t count) {
     qzo_status status = QZO_OK;
     const qzo_model *model = p->forward->model;
@@ -315,12 +321,11 @@ static qzo_status chunk_logits(const pass *p, int64_t first, int64_t count) {
     const qzo_act *x = at->x;
     QZO_TRY(enter(p, at->last_residual + first * shape->width, &model->final_norm, count));
     if (model->project_out != NULL) {
-        QZO_TRY(backend->ops->linear(backend, at->wide, at->x, model->project_out, p->masters,
-                                     p->perturbation, count));
+        QZO_TRY(qzo_sides_linear(&p->values, at->wide, at->x, model->project_out, count));
         x = at->wide;
     }
-    QZO_TRY(backend->ops->logits(backend, at->logits, x, model->head, p->masters, p->perturbation,
-                                 count));
+    QZO_TRY(backend->ops->logits(backend, at->logits, x, model->head, p->values.masters,
+                                 &p->values.of[0], count));
     if (shape->logit_cap > 0.0f)
         QZO_TRY(
             backend->ops->soft_cap(backend, at->logits, count * shape->vocab, shape->logit_cap));
@@ -347,28 +352,72 @@ cleanup:
     return status;
 }
 
-qzo_status qzo_forward_log_probs(qzo_forward *forward, const qzo_pack *pack, const float *masters,
-                                 const qzo_perturbation *perturbation, double *log_probs_host) {
+/* Of one side, after the layers. */
+static qzo_status side_log_probs(const pass *p, int side, double *log_probs_host) {
     qzo_status status = QZO_OK;
-    pass p = {forward, pack, masters, perturbation, NULL, NULL};
+    qzo_forward *forward = p->forward;
+    const qzo_pack *pack = p->pack;
+    const pass of_side = side_of(p, side);
+    int64_t chunk = qzo_forward_chunk_rows(&forward->limits), begin = 0;
     for (int64_t i = 0; i < pack->target_count; i++) {
         forward->ordered_row[i] = pack->target_row[pack->target_order[i]];
         forward->ordered_id[i] = pack->target_id[pack->target_order[i]];
     }
-    QZO_TRY(run_layers(&p));
-    int64_t chunk = qzo_forward_chunk_rows(&forward->limits), begin = 0;
     for (int64_t first = 0; first < pack->gather_count; first += chunk) {
         int64_t left = pack->gather_count - first, count = left < chunk ? left : chunk;
         int64_t end = begin;
         while (end < pack->target_count && forward->ordered_row[end] < first + count) end++;
-        QZO_TRY(chunk_logits(&p, first, count));
-        QZO_TRY(chunk_log_probs(&p, first, begin, end));
+        QZO_TRY(chunk_logits(&of_side, side * pack->gather_count + first, count));
+        QZO_TRY(chunk_log_probs(&of_side, first, begin, end));
         begin = end;
     }
     for (int64_t i = 0; i < pack->target_count; i++)
         log_probs_host[pack->target_order[i]] = forward->ordered_log_probs[i];
 cleanup:
     return status;
+}
+
+static pass pass_of(qzo_forward *forward, const qzo_pack *pack, const qzo_sides *values) {
+    return (pass){.forward = forward,
+                  .pack = pack,
+                  .values = *values,
+                  .rows = values->count * pack->row_count,
+                  .gathers = values->count * pack->gather_count};
+}
+
+static qzo_status log_probs_of(qzo_forward *forward, const qzo_pack *pack, const qzo_sides *values,
+                               double *log_probs_host) {
+    qzo_status status = QZO_OK;
+    const pass p = pass_of(forward, pack, values);
+    QZO_TRY(run_layers(&p));
+    for (int side = 0; side < values->count; side++)
+        QZO_TRY(side_log_probs(&p, side, log_probs_host + side * pack->target_count));
+cleanup:
+    return status;
+}
+
+qzo_status qzo_forward_log_probs(qzo_forward *forward, const qzo_pack *pack, const float *masters,
+                                 const qzo_perturbation *perturbation, double *log_probs_host) {
+    const qzo_sides values = qzo_sides_one(forward->model->backend, masters, perturbation);
+    return log_probs_of(forward, pack, &values, log_probs_host);
+}
+
+bool qzo_forward_has_pair(const qzo_forward *forward, const qzo_pack *pack) {
+    const qzo_shape *shape = &forward->model->shape;
+    const int64_t widths[] = {shape->width, shape->embed_width, shape->ffn_width,
+                              qzo_q_width(shape), qzo_kv_width(shape)};
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)
+        if (!qzo_sides_fit(forward->model->backend, widths[i])) return false;
+    return pack->row_count <= forward->limits.pair_rows &&
+           pack->gather_count <= forward->limits.pair_gathers;
+}
+
+qzo_status qzo_forward_log_probs_pair(qzo_forward *forward, const qzo_pack *pack,
+                                      const float *masters, const qzo_perturbation *perturbation,
+                                      double *log_probs_host) {
+    const qzo_sides values = qzo_sides_both(forward->model->backend, masters, perturbation);
+    QZO_ASSERT(qzo_forward_has_pair(forward, pack));
+    return log_probs_of(forward, pack, &values, log_probs_host);
 }
 
 static qzo_status logits_of(const pass *p, float *logits_host) {
@@ -390,7 +439,8 @@ cleanup:
 
 qzo_status qzo_forward_logits(qzo_forward *forward, const qzo_pack *pack, const float *masters,
                               const qzo_perturbation *perturbation, float *logits_host) {
-    const pass p = {forward, pack, masters, perturbation, NULL, NULL};
+    const qzo_sides values = qzo_sides_one(forward->model->backend, masters, perturbation);
+    const pass p = pass_of(forward, pack, &values);
     return logits_of(&p, logits_host);
 }
 
@@ -398,6 +448,9 @@ qzo_status qzo_forward_continue(qzo_forward *forward, const qzo_pack *pack,
                                 const qzo_kv_cache *cache, const qzo_kv_places *places_host,
                                 const float *masters, const qzo_perturbation *perturbation,
                                 float *logits_host) {
-    const pass p = {forward, pack, masters, perturbation, cache, places_host};
+    const qzo_sides values = qzo_sides_one(forward->model->backend, masters, perturbation);
+    pass p = pass_of(forward, pack, &values);
+    p.cache = cache;
+    p.places = places_host;
     return logits_of(&p, logits_host);
 }

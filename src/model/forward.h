@@ -32,6 +32,16 @@ int64_t qzo_forward_bytes(const qzo_arch *arch, const qzo_shape *shape, size_t a
 qzo_status qzo_forward_log_probs(qzo_forward *forward, const qzo_pack *pack, const float *masters,
                                  const qzo_perturbation *perturbation, double *log_probs_host);
 
+/* Whether the pack is within limits->pair_rows and pair_gathers, in a model whose widths allow it.
+ */
+bool qzo_forward_has_pair(const qzo_forward *forward, const qzo_pack *pack);
+
+/* The same for +c and -c at once: log_probs_host (2, target_count), first those under +c. For packs
+ * of which qzo_forward_has_pair is true; the same bits as one after the other. */
+qzo_status qzo_forward_log_probs_pair(qzo_forward *forward, const qzo_pack *pack,
+                                      const float *masters, const qzo_perturbation *perturbation,
+                                      double *log_probs_host);
+
 /* logits_host (gather_count, vocab) of the rows that the pack gathers. */
 qzo_status qzo_forward_logits(qzo_forward *forward, const qzo_pack *pack, const float *masters,
                               const qzo_perturbation *perturbation, float *logits_host);

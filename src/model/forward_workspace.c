@@ -33,9 +33,15 @@ static int64_t widened_width(const qzo_arch *arch, const qzo_shape *shape) {
     return arch->norms[QZO_PLACE_Q] != NULL ? widest(width, qzo_q_width(shape)) : width;
 }
 
+/* Of the largest pack, alone or under both signs. */
+static int64_t rows_of_sides(const qzo_pack_limits *limits) {
+    return widest(limits->rows, 2 * limits->pair_rows);
+}
+
 static void slice(qzo_forward_buffers *at, qzo_arena *arena, const qzo_arch *arch,
                   const qzo_shape *shape, size_t act_bytes, const qzo_pack_limits *limits) {
-    int64_t rows = limits->rows, gathers = limits->gathers;
+    int64_t rows = rows_of_sides(limits);
+    int64_t gathers = widest(limits->gathers, 2 * limits->pair_gathers);
     int64_t q_width = qzo_q_width(shape), kv_width = qzo_kv_width(shape);
     int64_t angles = arch->positions == NULL ? limits->context * shape->head_dim : 0;
     at->residual = qzo_arena_reserve(arena, rows * shape->width, sizeof(float));
@@ -111,11 +117,11 @@ qzo_status qzo_forward_open_adapted(qzo_forward **out, const qzo_model *model,
     forward->model = model;
     forward->adapters = adapters;
     forward->limits = *limits;
-    forward->position_rows = calloc((size_t)limits->rows + 1, sizeof(int32_t));
+    forward->row_numbers = calloc((size_t)rows_of_sides(limits) + 1, sizeof(int32_t));
     forward->ordered_row = calloc(targets, sizeof(int32_t));
     forward->ordered_id = calloc(targets, sizeof(int32_t));
     forward->ordered_log_probs = calloc(targets, sizeof(double));
-    if (forward->position_rows == NULL) {
+    if (forward->row_numbers == NULL) {
         status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %lld rows", (long long)limits->rows);
         goto cleanup;
     }
@@ -142,7 +148,7 @@ cleanup:
 void qzo_forward_close(qzo_forward *forward) {
     if (forward == NULL) return;
     forward->model->backend->ops->release(forward->model->backend, forward->memory);
-    free(forward->position_rows);
+    free(forward->row_numbers);
     free(forward->ordered_row);
     free(forward->ordered_id);
     free(forward->ordered_log_probs);

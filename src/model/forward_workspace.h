@@ -3,8 +3,9 @@
 #define QZO_MODEL_FORWARD_WORKSPACE_H
 
 #include "model/forward.h"
+#include "model/sides.h"
 
-/* All in the backend's memory. */
+/* All in the backend's memory; rows and gathers: of all sides. */
 typedef struct qzo_forward_buffers {
     float *residual;      /* (rows, width) */
     float *last_residual; /* (gathers, width) */
@@ -29,7 +30,7 @@ struct qzo_forward {
     qzo_pack_limits limits;
     void *memory;
     qzo_forward_buffers at;
-    int32_t *position_rows; /* host side, (rows) */
+    int32_t *row_numbers; /* host side, (rows): on their way to the backend */
     /* Host side, (targets): ordered copies of a pack's targets and their results. */
     int32_t *ordered_row, *ordered_id;
     double *ordered_log_probs;

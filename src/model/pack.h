@@ -17,6 +17,8 @@ typedef struct qzo_pack_limits {
     int64_t targets; /* predicted answer tokens */
     int64_t options;
     int64_t context; /* rows that one row attends to: the longest sequence */
+    /* Of packs that a forward pass runs under both signs of a perturbation at once; 0: of none. */
+    int64_t pair_rows, pair_gathers;
 } qzo_pack_limits;
 
 typedef struct qzo_pack {
