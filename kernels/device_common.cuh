@@ -56,6 +56,19 @@ static __device__ inline __half guarded_half(float value) {
     return __float2half_rn(value);
 }
 
+/* Two halves and their bits. */
+static __device__ inline __half2 half2_from(uint32_t bits) {
+    __half2 out;
+    memcpy(static_cast<void *>(&out), &bits, sizeof out);
+    return out;
+}
+
+static __device__ inline uint32_t half2_bits(__half2 pair) {
+    uint32_t out;
+    memcpy(&out, &pair, sizeof out);
+    return out;
+}
+
 /* Eight halves, which live at an address that is a multiple of 16 and move as one access. */
 struct alignas(16) half8 {
     __half2 pair[4];

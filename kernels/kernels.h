@@ -28,6 +28,7 @@ typedef struct qzo_cuda_gptq {
     int64_t out_features;
     int64_t in_features;
     int64_t group_count;
+    int64_t inputs_per_group; /* input i is in group i / this; 0: group_of_input alone knows */
 } qzo_cuda_gptq;
 
 /* bitsandbytes 4-bit, laid out as in weights/bnb_decode.h. */
@@ -67,7 +68,12 @@ typedef struct qzo_cuda_attention {
     int64_t window;
 } qzo_cuda_attention;
 
-enum { QZO_CUDA_HEAD_DIM_MAX = 256, QZO_CUDA_FEW_ROWS_MAX = 8 };
+enum {
+    QZO_CUDA_HEAD_DIM_MAX = 256,
+    QZO_CUDA_FEW_ROWS_MAX = 8,
+    QZO_CUDA_MMA_ROWS_MAX = 32,
+    QZO_CUDA_MMA_CHUNK = 32 /* inputs; divides inputs_per_group */
+};
 
 /* backend.h qzo_gain, and what an update needs to know of a span. */
 typedef struct qzo_cuda_gain {
@@ -176,6 +182,15 @@ cudaError_t qzo_cuda_decode_values(uint16_t *tile, const float *masters, const f
 /* out (rows, out_features) fp16, or fp32 where wide, = x W^T for rows <= QZO_CUDA_FEW_ROWS_MAX. */
 cudaError_t qzo_cuda_linear_gptq_few(void *out, const uint16_t *x, qzo_cuda_gptq weight,
                                      const float *values, int64_t rows, int wide,
+                                     cudaStream_t stream);
+
+/* --- linear_gptq_mma.cu --- */
+
+/* The same on tensor cores for rows <= QZO_CUDA_MMA_ROWS_MAX and groups of whole chunks. Given
+ * minus, x and out have the rows of both signs, plus's first: (2 rows, width), the codes are read
+ * once, and each half has the bits that it gets alone. minus NULL: one sign. */
+cudaError_t qzo_cuda_linear_gptq_mma(void *out, const uint16_t *x, qzo_cuda_gptq weight,
+                                     const float *plus, const float *minus, int64_t rows, int wide,
                                      cudaStream_t stream);
 
 /* --- rope.cu --- */

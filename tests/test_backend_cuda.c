@@ -101,17 +101,45 @@ static void check_product(const device_weight *there, int kind, int64_t rows, co
 }
 
 static void check_weight(const test_weight *weight, const char *name) {
-    static const int64_t rows_of[] = {1, 3, 8, 9, 40};
+    static const int64_t rows_of[] = {1, 3, 8, 9, 17, 32, 33, 64};
     device_weight there = load_weight(weight);
+    for (size_t r = 0; r < sizeof rows_of / sizeof *rows_of; r++)
+        check_product(&there, 1, rows_of[r], name);
     for (int p = 0; p < TEST_PERTURBATIONS; p++)
-        for (size_t r = 0; r < sizeof rows_of / sizeof *rows_of; r++)
-            check_product(&there, p, rows_of[r], name);
+        for (int64_t rows = 2; rows < 50; rows *= 4) check_product(&there, p, rows, name);
     drop_weight(&there);
 }
 
 static void products_are_within_their_bounds(void **state) {
     (void)state;
     test_weights_visit(check_weight);
+}
+
+/* A kernel for few rows takes them in tiles of 8, 16 and 32. */
+static void check_rows_alone(const test_weight *weight, const char *name) {
+    enum { ROWS = 32, FEW = 3 };
+    int64_t inputs = weight->tensor.in_features, outputs = weight->tensor.out_features;
+    const qzo_perturbation clean = test_perturbation(0, NULL);
+    device_weight there = load_weight(weight);
+    float *x_host = test_normals(23, ROWS * inputs, 1.0f);
+    float *all = malloc((size_t)(ROWS * outputs) * sizeof *all);
+    float *few = malloc((size_t)(FEW * outputs) * sizeof *few);
+    qzo_act *x = device_act(x_host, ROWS * inputs);
+    float *out = device_floats(all, ROWS * outputs);
+    assert_ok(backend->ops->logits(backend, out, x, there.loaded, there.masters, &clean, ROWS));
+    host_floats(all, out, ROWS * outputs);
+    assert_ok(backend->ops->logits(backend, out, x, there.loaded, there.masters, &clean, FEW));
+    host_floats(few, out, FEW * outputs);
+    assert_same_floats(few, all, FEW * outputs, name);
+    drop(x), drop(out), drop_weight(&there);
+    free(x_host), free(all), free(few);
+}
+
+static void few_rows_do_not_change_each_other(void **state) {
+    (void)state;
+    test_weight weight = test_weight_gptq(72, 1056, 64, false, true);
+    check_rows_alone(&weight, "rows beside other rows");
+    test_weight_release(&weight);
 }
 
 /* More outputs than a tile of decoded weights holds, and an uneven rest. */
@@ -517,6 +545,7 @@ static void ten_million_values_have_the_promised_bits(void **state) {
 static int run(const char *name) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_are_within_their_bounds),
+        cmocka_unit_test(few_rows_do_not_change_each_other),
         cmocka_unit_test(a_product_of_several_tiles_is_within_its_bound),
         cmocka_unit_test(embed_and_gather_copy_rows),
         cmocka_unit_test(trained_rows_have_the_promised_bits),

@@ -1,6 +1,6 @@
 /* The matrix product of the CUDA backend: weights are decoded, with their perturbed values, into a
- * tile of fp16 that stays in L2, and cuBLAS multiplies tile by tile; a handful of rows goes through
- * a fused kernel (cuda_plan.h decides). Part of the CUDA module. */
+ * tile of fp16 that stays in L2, and cuBLAS multiplies tile by tile; few rows of a GPTQ weight go
+ * through a fused kernel (cuda_plan.h decides). Part of the CUDA module. */
 #include "backend/cuda_state.h"
 
 #include <limits.h>
@@ -54,6 +54,21 @@ static bool is_dense(const qzo_weight *weight) {
 
 static bool is_gptq(const qzo_weight *weight) {
     return weight->tensor->format->layout == QZO_LAYOUT_GPTQ;
+}
+
+static cuda_linear_path path_of(const cuda_state *state, const product *p) {
+    if (!is_gptq(p->weight)) return CUDA_LINEAR_TILES;
+    int64_t group = p->weight->as.gptq.inputs_per_group;
+    return cuda_plan_linear(state->plan, p->rows, group > 0 && group % QZO_CUDA_MMA_CHUNK == 0);
+}
+
+static cudaError_t multiply_fused(const cuda_state *state, const product *p, const float *values,
+                                  cuda_linear_path path) {
+    if (path == CUDA_LINEAR_MMA)
+        return qzo_cuda_linear_gptq_mma(p->out, p->x, p->weight->as.gptq, values, NULL, p->rows,
+                                        p->wide, state->stream);
+    return qzo_cuda_linear_gptq_few(p->out, p->x, p->weight->as.gptq, values, p->rows, p->wide,
+                                    state->stream);
 }
 
 /* Outputs first .. first + count - 1 of a quantized weight, given its perturbed values. */
@@ -112,11 +127,11 @@ static qzo_status run_product(const cuda_state *state, const product *p, const f
         QZO_TRY(perturbed_values(state, &values, weight->tensor, masters, perturbation));
     else if (in_masters)
         values = masters + weight->tensor->span_offset;
-    if (!is_gptq(weight) || cuda_plan_linear(state->plan, p->rows) == CUDA_LINEAR_TILES)
+    cuda_linear_path path = path_of(state, p);
+    if (path == CUDA_LINEAR_TILES)
         QZO_TRY(multiply_tiles(state, p, values, perturbation));
     else if (p->x != NULL)
-        TRY_CUDA(qzo_cuda_linear_gptq_few(p->out, p->x, weight->as.gptq, values, p->rows, p->wide,
-                                          state->stream));
+        TRY_CUDA(multiply_fused(state, p, values, path));
 cleanup:
     return status;
 }

@@ -156,6 +156,19 @@ cleanup:
 
 /* --- weights --- */
 
+/* qzo_cuda_gptq.inputs_per_group. A single group may end inside a chunk: past the last input there
+ * is nothing to add. */
+static int64_t inputs_per_group(const qzo_qtensor *tensor) {
+    const int32_t *groups = tensor->as.gptq.group_of_input;
+    int64_t inputs = tensor->in_features, length = 0;
+    if (tensor->group_count == 1)
+        return (inputs + QZO_CUDA_MMA_CHUNK - 1) / QZO_CUDA_MMA_CHUNK * QZO_CUDA_MMA_CHUNK;
+    while (length < inputs && groups[length] == 0) length++;
+    for (int64_t i = 0; i < inputs; i++)
+        if (length == 0 || groups[i] != i / length) return 0;
+    return length;
+}
+
 static qzo_status load_gptq(qzo_backend *backend, qzo_weight *weight,
                             const qzo_cuda_layout *layout) {
     qzo_status status = QZO_OK;
@@ -172,7 +185,8 @@ static qzo_status load_gptq(qzo_backend *backend, qzo_weight *weight,
                                       .zero_correction = tensor->as.gptq.zero_correction,
                                       .out_features = tensor->out_features,
                                       .in_features = tensor->in_features,
-                                      .group_count = tensor->group_count};
+                                      .group_count = tensor->group_count,
+                                      .inputs_per_group = inputs_per_group(tensor)};
 cleanup:
     return status;
 }

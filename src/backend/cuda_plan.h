@@ -5,27 +5,30 @@
 #ifndef QZO_BACKEND_CUDA_PLAN_H
 #define QZO_BACKEND_CUDA_PLAN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define CUDA_PLAN_VERSION "1"
+#define CUDA_PLAN_VERSION "2"
 
 typedef enum {
     CUDA_LINEAR_TILES, /* decode to fp16 tiles, then cuBLAS */
-    CUDA_LINEAR_FEW    /* fused, for a handful of rows */
+    CUDA_LINEAR_MMA,   /* fused on tensor cores, for few rows and groups of whole chunks */
+    CUDA_LINEAR_FEW    /* fused, for a handful of rows and any groups */
 } cuda_linear_path;
 
 typedef struct cuda_plan {
     int compute_capability; /* major * 10 + minor; the entry serves this one and those above */
-    int64_t few_rows_max;   /* of the fused kernel */
+    int64_t mma_rows_max;   /* of the fused kernel on tensor cores */
+    int64_t few_rows_max;   /* of the other fused kernel */
     size_t tile_bytes;      /* of decoded weights: should stay in L2 between decoder and product */
 } cuda_plan;
 
 /* Ascending by compute capability. */
 static const cuda_plan cuda_plans[] = {
-    {80, 8, (size_t)16 << 20},
-    {90, 8, (size_t)16 << 20},
-    {100, 8, (size_t)16 << 20},
+    {80, 32, 8, (size_t)16 << 20},
+    {90, 32, 8, (size_t)16 << 20},
+    {100, 32, 8, (size_t)16 << 20},
 };
 
 static inline const cuda_plan *cuda_plan_find(int compute_capability) {
@@ -35,7 +38,11 @@ static inline const cuda_plan *cuda_plan_find(int compute_capability) {
     return found;
 }
 
-static inline cuda_linear_path cuda_plan_linear(const cuda_plan *plan, int64_t rows) {
+/* Of a GPTQ weight; whole_chunks: its groups are runs of inputs that tensor cores take at a time.
+ */
+static inline cuda_linear_path cuda_plan_linear(const cuda_plan *plan, int64_t rows,
+                                                bool whole_chunks) {
+    if (whole_chunks) return rows <= plan->mma_rows_max ? CUDA_LINEAR_MMA : CUDA_LINEAR_TILES;
     return rows <= plan->few_rows_max ? CUDA_LINEAR_FEW : CUDA_LINEAR_TILES;
 }
 

@@ -178,9 +178,11 @@ enum class place : unsigned char { RUNS, AT_BLOCK, AT_WARP, LEFT };
 struct fiber {
     std::jmp_buf at;
     dim3 thread;
-    unsigned shuffle_count;
+    unsigned exchange_count; /* shuffles and products */
     bool is_begun;
-    uint64_t shuffled[2]; /* the next shuffle leaves the last one alone */
+    uint64_t shuffled[2]; /* the next exchange leaves the last one alone */
+    float a[2][8], b[2][4];
+    char exchange[2]; /* its kind */
     ucontext_t begin;
 };
 
@@ -235,16 +237,53 @@ void __trap() {
 
 unsigned emulator_lane() { return running % WARP_LANES; }
 
-uint64_t emulator_shuffle(uint64_t value, unsigned mask, unsigned from_lane) {
+/* Begins an exchange between the lanes of a warp: the side to write. */
+static unsigned begin_exchange(char kind) {
     fiber *mine = &fibers[running];
-    const fiber *from = mine - emulator_lane() + from_lane;
-    unsigned side = mine->shuffle_count++ % 2;
+    unsigned side = mine->exchange_count++ % 2;
+    mine->exchange[side] = kind;
+    return side;
+}
+
+/* A lane that took part in the running thread's exchange; it may be in its next one by now. */
+static const fiber *other_lane(unsigned lane, unsigned side) {
+    const fiber *mine = &fibers[running], *other = mine - emulator_lane() + lane;
+    if (other->exchange_count - mine->exchange_count > 1 ||
+        other->exchange[side] != mine->exchange[side])
+        refuse("lanes meet in different exchanges");
+    return other;
+}
+
+uint64_t emulator_shuffle(uint64_t value, unsigned mask, unsigned from_lane) {
     if (from_lane >= WARP_LANES) refuse("a shuffle from a lane that no warp has");
-    mine->shuffled[side] = value;
+    unsigned side = begin_exchange('s');
+    fibers[running].shuffled[side] = value;
     __syncwarp(mask);
-    /* Another lane may be in its next shuffle by now. */
-    if (from->shuffle_count - mine->shuffle_count > 1) refuse("lanes meet in different shuffles");
-    return from->shuffled[side];
+    return other_lane(from_lane, side)->shuffled[side];
+}
+
+static void widen_pairs(float *out, const uint32_t *pairs, int count, float (*widen)(uint16_t)) {
+    for (int i = 0; i < count; i++) {
+        out[2 * i] = widen((uint16_t)(pairs[i] & 0xffffu));
+        out[2 * i + 1] = widen((uint16_t)(pairs[i] >> 16));
+    }
+}
+
+void emulator_mma(float d[4], const uint32_t a[4], const uint32_t b[2], float (*widen)(uint16_t)) {
+    constexpr unsigned MEMBERS = 4; /* lanes that share a row of a or a column of b */
+    unsigned side = begin_exchange('m'), group = emulator_lane() / MEMBERS;
+    unsigned column = emulator_lane() % MEMBERS * 2;
+    widen_pairs(fibers[running].a[side], a, 4, widen);
+    widen_pairs(fibers[running].b[side], b, 2, widen);
+    __syncwarp();
+    for (unsigned k = 0; k < 16; k++) {
+        unsigned member = k % 8 / 2, pair = k / 8, half = k % 2;
+        const float *rows = other_lane(group * MEMBERS + member, side)->a[side];
+        for (unsigned i = 0; i < 4; i++) {
+            const float *columns = other_lane((column + i % 2) * MEMBERS + member, side)->b[side];
+            d[i] += rows[4 * pair + 2 * (i / 2) + half] * columns[2 * pair + half];
+        }
+    }
 }
 
 static unsigned count_at(place at, unsigned first, unsigned count) {
@@ -274,7 +313,7 @@ static void run_warp(unsigned first, unsigned count, bool backwards) {
 static void run_block(unsigned thread_count, bool backwards) {
     unsigned warp_count = (thread_count + WARP_LANES - 1) / WARP_LANES;
     release(0, thread_count);
-    for (unsigned i = 0; i < thread_count; i++) fibers[i].shuffle_count = 0;
+    for (unsigned i = 0; i < thread_count; i++) fibers[i].exchange_count = 0;
     for (;;) {
         for (unsigned w = 0; w < warp_count; w++) {
             unsigned first = (backwards ? warp_count - 1 - w : w) * WARP_LANES;

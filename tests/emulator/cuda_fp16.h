@@ -19,6 +19,11 @@ static inline __half2 __halves2half2(__half low, __half high) { return {low, hig
 static inline float __low2float(__half2 pair) { return __half2float(pair.x); }
 static inline float __high2float(__half2 pair) { return __half2float(pair.y); }
 
+static inline __half2 __hsub2(__half2 a, __half2 b) {
+    return {__float2half_rn(__half2float(a.x) - __half2float(b.x)),
+            __float2half_rn(__half2float(a.y) - __half2float(b.y))};
+}
+
 static inline float2 __half22float2(__half2 pair) {
     return {__half2float(pair.x), __half2float(pair.y)};
 }

@@ -46,6 +46,10 @@ void emulator_run(dim3 grid, dim3 block, void (*body)(const void *of), const voi
 uint64_t emulator_shuffle(uint64_t value, unsigned mask, unsigned from_lane);
 unsigned emulator_lane();
 
+/* d (16, 8) += a (16, 16) b (16, 8) over a warp, as kernels/mma.cuh lays them out; `widen` reads
+ * an operand. */
+void emulator_mma(float d[4], const uint32_t a[4], const uint32_t b[2], float (*widen)(uint16_t));
+
 void __syncthreads();
 void __syncwarp(unsigned mask = 0xffffffffu);
 [[noreturn]] void __trap();
