@@ -10,15 +10,16 @@
 #include <stdio.h>
 
 static const char *const test_image_models[] = {"mmdit/sd3", "mmdit/sd35-large",
-                                                "mmdit/sd35-medium"};
+                                                "mmdit/sd35-medium", "mmdit/wide-nf4"};
 enum { TEST_IMAGE_MODELS = sizeof test_image_models / sizeof *test_image_models };
 
 /* A fixture's inputs and output, of two examples of 4 x 8 x 6 with 5 text rows. */
-enum { EXAMPLES = 2, LATENT = 4 * 8 * 6, TEXT_ROWS = 5, TEXT = TEXT_ROWS * 24, POOLED = 12 };
+enum { EXAMPLES = 2, LATENT = 4 * 8 * 6, TEXT_ROWS = 5, EMBEDDING_MAX = 64 };
 
 typedef struct test_images {
-    float latents[EXAMPLES * LATENT], output[EXAMPLES * LATENT];
-    float text[EXAMPLES * TEXT], pooled[EXAMPLES * POOLED], timesteps[EXAMPLES];
+    float latents[EXAMPLES * LATENT], output[EXAMPLES * LATENT], timesteps[EXAMPLES];
+    float text[EXAMPLES * TEXT_ROWS * EMBEDDING_MAX], pooled[EXAMPLES * EMBEDDING_MAX];
+    int64_t text_count, pooled_count; /* numbers of one example */
 } test_images;
 
 static inline void test_images_take(float *out, const qzo_safetensors *file, const char *name,
@@ -29,6 +30,14 @@ static inline void test_images_take(float *out, const qzo_safetensors *file, con
     memcpy(out, view->data, view->size_bytes);
 }
 
+/* How many numbers of that name an example has, at most `max`. */
+static inline int64_t test_images_count(const qzo_safetensors *file, const char *name,
+                                        int64_t max) {
+    const qzo_tensor_view *view = qzo_safetensors_find(file, name);
+    if (view == NULL || view->count > EXAMPLES * max) fail_msg("expected %s", name);
+    return view->count / EXAMPLES;
+}
+
 static inline void test_images_load(test_images *out, const char *folder) {
     char path[256];
     qzo_safetensors *file = NULL;
@@ -36,8 +45,10 @@ static inline void test_images_load(test_images *out, const char *folder) {
     assert_ok(qzo_safetensors_open(&file, qzo_test_fixture(path)));
     test_images_take(out->latents, file, "latents", EXAMPLES * LATENT);
     test_images_take(out->output, file, "output", EXAMPLES * LATENT);
-    test_images_take(out->text, file, "text", EXAMPLES * TEXT);
-    test_images_take(out->pooled, file, "pooled", EXAMPLES * POOLED);
+    out->text_count = test_images_count(file, "text", TEXT_ROWS * EMBEDDING_MAX);
+    out->pooled_count = test_images_count(file, "pooled", EMBEDDING_MAX);
+    test_images_take(out->text, file, "text", EXAMPLES * out->text_count);
+    test_images_take(out->pooled, file, "pooled", EXAMPLES * out->pooled_count);
     test_images_take(out->timesteps, file, "timesteps", EXAMPLES);
     qzo_safetensors_close(file);
 }
@@ -51,8 +62,8 @@ static inline void test_images_run(float *out, const test_model *model, const te
     const qzo_mmdit_batch batch = {.example_count = count,
                                    .latents = data->latents + first * LATENT,
                                    .timesteps = data->timesteps + first,
-                                   .text = data->text + first * TEXT,
-                                   .pooled = data->pooled + first * POOLED};
+                                   .text = data->text + first * data->text_count,
+                                   .pooled = data->pooled + first * data->pooled_count};
     qzo_mmdit_forward *forward = NULL;
     assert_ok(qzo_mmdit_forward_open(&forward, model->model, &limits));
     assert_ok(qzo_mmdit_forward_set(forward, &batch));

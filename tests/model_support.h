@@ -25,17 +25,22 @@ typedef struct test_row {
 
 static const qzo_perturbation test_no_perturbation = {.directions = QZO_DIRECTIONS_GAUSSIAN};
 
-static inline void test_model_open(test_model *out, const char *path, int thread_count) {
+static inline void test_model_open_for(test_model *out, const char *path, int thread_count,
+                                       const qzo_training *training) {
     qzo_backend_options options = {.thread_count = thread_count};
     qzo_model_dir *dir = NULL;
     void *memory = NULL;
     assert_ok(qzo_backend_open(&out->backend, "cpu", &options));
     assert_ok(qzo_model_dir_open(&dir, path));
-    assert_ok(qzo_model_load(&out->model, dir, out->backend));
-    size_t size_bytes = (size_t)out->model->value_count * sizeof(float);
+    assert_ok(qzo_model_load_for(&out->model, dir, out->backend, training));
+    size_t size_bytes = (size_t)out->model->master_count * sizeof(float);
     assert_ok(out->backend->ops->allocate(out->backend, &memory, size_bytes));
     out->masters = memory;
     assert_ok(qzo_model_initial_values(out->model, out->masters));
+}
+
+static inline void test_model_open(test_model *out, const char *path, int thread_count) {
+    test_model_open_for(out, path, thread_count, &qzo_training_default);
 }
 
 static inline void test_model_close(test_model *model) {

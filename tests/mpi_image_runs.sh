@@ -41,6 +41,7 @@ run 0 "$QZO" run sweep.yaml --out killed --threads 1
 same_journals one killed "a killed run"
 run 0 "$QZO" replay one 2 --check
 run 0 "$QZO" export one 2 --to tuned
+says stdout 'dev +loss [0-9.]+ before the rounding'
 run 0 "$QZO" eval tuned "$models/toy.qzt" --split dev --json
 loss=$(awk -F': ' '/"loss,none"/ { print $2 + 0 }' stdout)
 expected=$(column table.csv dev_loss | sed -n 2p)
@@ -56,6 +57,8 @@ cp stdout nf4.csv
 falls nf4.csv 1 2
 run 0 "$QZO" export nf4 2 --to nf4-tuned
 says nf4-tuned/config.json bnb_4bit_quant_type
+run 0 "$QZO" inspect nf4-tuned
+says stdout 'transformer_blocks.0.attn.add_q_proj.weight.absmax' # unread, but diffusers asks for it
 run 0 "$QZO" inspect "$models/wide" --quantize nf4
 says stdout 'architecture +mmdit: 1 layers'
 says stdout 'attn.to_q +bnb '

@@ -3,6 +3,8 @@
 #include "mmdit_support.h"
 
 #include "base/json.h"
+#include "weights/bnb_quantize.h"
+#include "weights/tensor_changes.h"
 
 #include <math.h>
 
@@ -48,6 +50,46 @@ static void threads_and_neighbours_change_no_bit(void **state) {
     }
 }
 
+/* --- 4 bits --- */
+
+static bool ends_with(const char *text, const char *end) {
+    size_t length = strlen(text), end_length = strlen(end);
+    return length >= end_length && strcmp(text + length - end_length, end) == 0;
+}
+
+/* What diffusers saves of a model that it quantized with bitsandbytes: the same codes and absmax,
+ * those of the layer that no pass reads too. */
+static void quantizing_at_load_gives_what_diffusers_saves(void **state) {
+    (void)state;
+    test_model model = {0};
+    qzo_safetensors *file = NULL;
+    qzo_tensor_changes changes = {0};
+    qzo_training training = qzo_training_default;
+    int64_t compared = 0;
+    training.quantize = qzo_bnb_kind_find("nf4");
+    test_model_open_for(&model, qzo_test_fixture("mmdit/wide"), 2, &training);
+    assert_ok(qzo_model_changes(&changes, model.model, model.masters));
+    assert_ok(qzo_safetensors_open(
+        &file, qzo_test_fixture("mmdit/wide-nf4/diffusion_pytorch_model.safetensors")));
+    for (int64_t i = 0; i < qzo_safetensors_count(file); i++) {
+        const qzo_tensor_view *expected = qzo_safetensors_at(file, i), *found;
+        bool is_code = expected->dtype == QZO_DTYPE_U8 && ends_with(expected->name, ".weight");
+        if (!is_code && !ends_with(expected->name, ".absmax")) continue;
+        found = qzo_tensor_changes_find(&changes, expected->name);
+        if (found == NULL || found->dtype != expected->dtype ||
+            found->size_bytes != expected->size_bytes)
+            fail_msg("%s: expected %zu bytes of %s", expected->name, expected->size_bytes,
+                     qzo_dtype_name(expected->dtype));
+        if (memcmp(found->data, expected->data, expected->size_bytes) != 0)
+            fail_msg("%s differs from what diffusers saves", expected->name);
+        compared++;
+    }
+    assert_int_equal(compared, 2 * 18); /* all linear layers of the fixture */
+    qzo_tensor_changes_release(&changes);
+    qzo_safetensors_close(file);
+    test_model_close(&model);
+}
+
 /* --- what cannot be --- */
 
 static void sizes_that_do_not_fit_are_refused(void **state) {
@@ -90,6 +132,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(outputs_are_those_recorded),
         cmocka_unit_test(threads_and_neighbours_change_no_bit),
+        cmocka_unit_test(quantizing_at_load_gives_what_diffusers_saves),
         cmocka_unit_test(sizes_that_do_not_fit_are_refused),
         cmocka_unit_test(configs_that_are_not_supported_are_refused),
     };

@@ -4,7 +4,8 @@
 Random weights of a trained model's spread, in float16, written by diffusers itself; the outputs of
 its SD3Transformer2DModel in float32 for two examples. A task of random images (toy.qzt), and what
 diffusers' functions for training such models give as its losses, with the timesteps and noise that
-src/task/flow.h promises, drawn here by NumPy. Needs requirements-oracle.txt.
+src/task/flow.h promises, drawn here by NumPy. One of the models again as diffusers loads and saves
+it with bitsandbytes' NF4, with the outputs of the decoded weights. Needs requirements-oracle.txt.
 """
 import argparse
 import shutil
@@ -46,30 +47,81 @@ def randomize(model, draw):
             buffer.copy_(buffer.half().float())
 
 
-def make(out, name, seed):
-    draw = np.random.default_rng(seed)
-    model = SD3Transformer2DModel(**KINDS[name]).eval()
-    randomize(model, draw)
-    config = model.config
+def inputs_of(config, draw):
     inputs = {
         "latents": draw.normal(size=(EXAMPLES, config.in_channels, HEIGHT, WIDTH)),
         "text": draw.normal(size=(EXAMPLES, TEXT_ROWS, config.joint_attention_dim)),
         "pooled": draw.normal(size=(EXAMPLES, config.pooled_projection_dim)),
         "timesteps": np.array([37.5, 912.25]),
     }
-    inputs = {key: value.astype(np.float32) for key, value in inputs.items()}
+    return {key: value.astype(np.float32) for key, value in inputs.items()}
+
+
+def record_output(folder, model, inputs):
+    """Inputs and what the model, in float32, makes of them."""
     with torch.no_grad():
         output = model(hidden_states=torch.from_numpy(inputs["latents"]),
                        encoder_hidden_states=torch.from_numpy(inputs["text"]),
                        pooled_projections=torch.from_numpy(inputs["pooled"]),
                        timestep=torch.from_numpy(inputs["timesteps"]), return_dict=False)[0]
-    folder = out / name
-    shutil.rmtree(folder, ignore_errors=True)
-    model.half().save_pretrained(folder)
     tensor_file.write(folder / "expected.safetensors", {**inputs, "output": output.numpy()},
                       {"output": "diffusers, float32"})
     size = sum(path.stat().st_size for path in folder.iterdir())
-    print(f"{name}: {size} bytes, outputs up to {output.abs().max():.3g}")
+    print(f"{folder.name}: {size} bytes, outputs up to {output.abs().max():.3g}")
+
+
+def make(out, name, seed):
+    draw = np.random.default_rng(seed)
+    model = SD3Transformer2DModel(**KINDS[name]).eval()
+    randomize(model, draw)
+    inputs = inputs_of(model.config, draw)
+    folder = out / name
+    shutil.rmtree(folder, ignore_errors=True)
+    model.half().save_pretrained(folder)
+    record_output(folder, model.float(), inputs)
+
+
+# --- 4 bits by diffusers and bitsandbytes ---
+
+
+def quantized(folder):
+    """The model in `folder` in NF4. diffusers quantizes on a GPU alone; the library has the same
+    kernels for a CPU, so what refuses it is taken away."""
+    from diffusers import BitsAndBytesConfig
+    from diffusers.quantizers.bitsandbytes import BnB4BitDiffusersQuantizer
+
+    BnB4BitDiffusersQuantizer.validate_environment = lambda self, *_, **__: None
+    BnB4BitDiffusersQuantizer.update_device_map = lambda self, _: {"": "cpu"}
+    settings = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4",
+                                  bnb_4bit_compute_dtype=torch.float32)
+    return SD3Transformer2DModel.from_pretrained(folder, quantization_config=settings,
+                                                 torch_dtype=torch.float32).eval()
+
+
+def with_plain_linears(model):
+    """Decoded by the library to fp32: its products on a CPU are in bfloat16."""
+    import bitsandbytes
+
+    for name, module in list(model.named_modules()):
+        if not isinstance(module, bitsandbytes.nn.Linear4bit):
+            continue
+        plain = torch.nn.Linear(module.in_features, module.out_features)
+        plain.weight.data = bitsandbytes.functional.dequantize_4bit(module.weight.data,
+                                                                    module.weight.quant_state)
+        plain.bias = module.bias
+        parent, _, own = name.rpartition(".")
+        setattr(model.get_submodule(parent), own, plain)
+    return model
+
+
+def make_nf4(out, name, seed):
+    folder = out / f"{name}-nf4"
+    shutil.rmtree(folder, ignore_errors=True)
+    model = quantized(out / name)
+    model.register_to_config(_name_or_path=name)
+    model.save_pretrained(folder)
+    inputs = inputs_of(model.config, np.random.default_rng(seed))
+    record_output(folder, with_plain_linears(model), inputs)
 
 
 # --- a task and its losses ---
@@ -180,6 +232,7 @@ def main():
     torch.manual_seed(0)
     for seed, name in enumerate(KINDS):
         make(out, name, seed)
+    make_nf4(out, "wide", len(KINDS))
     record_losses(out)
     make_task(out / "toy-wide.qzt", "wide", 101)
 

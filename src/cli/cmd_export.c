@@ -134,6 +134,13 @@ cleanup:
 
 /* --- printing --- */
 
+/* Images have no score. */
+static void print_score(const char *head, const qzo_export_score *score) {
+    printf("%-8s ", head);
+    if (!isnan(score->score)) printf("score %.4f, ", score->score);
+    printf("loss %.6f", score->loss);
+}
+
 static void print_report(const qzo_export_report *report, const qzo_options *options) {
     printf("%s: step %" PRId64 ", digest %016" PRIx64 "\n", options->to_folder, report->step,
            report->digest);
@@ -150,10 +157,10 @@ static void print_report(const qzo_export_report *report, const qzo_options *opt
         printf("adapters %s%s, for PEFT\n", options->to_folder,
                report->has_model ? "/adapter" : "");
     if (isnan(report->tuned.loss)) return;
-    printf("dev      score %.4f, loss %.6f before the rounding\n", report->tuned.score,
-           report->tuned.loss);
-    printf("         score %.4f, loss %.6f after it, read back from the folder\n",
-           report->exported.score, report->exported.loss);
+    print_score("dev", &report->tuned);
+    printf(" before the rounding\n");
+    print_score("", &report->exported);
+    printf(" after it, read back from the folder\n");
 }
 
 static qzo_status print_json(const qzo_export_report *report, const qzo_options *options) {

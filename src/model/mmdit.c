@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "model/config.h"
+#include "weights/bnb_quantize.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -234,6 +235,30 @@ cleanup:
     return status;
 }
 
+/* No pass reads the last block's text queries, but their tensors stand in the files, and diffusers
+ * quantizes them with the others: a folder that has them in fp16 beside 4-bit neighbours is one
+ * that it refuses. So they are quantized with the others here too, stay at rest and off the device.
+ */
+static qzo_status load_unread(qzo_model *model) {
+    qzo_status status = QZO_OK;
+    const qzo_mmdit_shape *shape = &model->mmdit->shape;
+    qzo_linear *unread = &model->mmdit->unread;
+    char module[QZO_MODULE_NAME_BYTES], weight[QZO_MODULE_NAME_BYTES + 8];
+    module_name(module, shape->layer_count - 1, block_linears[QZO_MMDIT_TEXT_Q].module);
+    snprintf(weight, sizeof weight, "%s.weight", module);
+    if (qzo_model_dir_quantize_kind(model->dir) == NULL ||
+        qzo_model_dir_find(model->dir, weight) == NULL)
+        return QZO_OK;
+    unread->name = strdup(module);
+    if (unread->name == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: no memory", module);
+    QZO_TRY(
+        qzo_qtensor_bind(&unread->tensor, model->dir, unread->name, shape->width, shape->width));
+    QZO_TRY(qzo_model_quantize(&unread->tensor, model->dir, qzo_model_quantize_threads(model)));
+    model->loaded_bytes += qzo_bnb_made_bytes(&unread->tensor);
+cleanup:
+    return status;
+}
+
 /* --- the whole --- */
 
 static void place_at_rest(qzo_model *model, qzo_linear *linears, int count) {
@@ -257,13 +282,15 @@ qzo_status qzo_mmdit_load(qzo_model *model) {
         return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory for %lld layers", path,
                         (long long)mmdit->shape.layer_count);
     QZO_TRY(qzo_model_reserve_parts(model, mmdit->shape.layer_count * BLOCK_PARTS_MAX +
-                                               2 * QZO_MMDIT_END_COUNT));
+                                               2 * QZO_MMDIT_END_COUNT + 1));
     for (int64_t i = 0; i < mmdit->shape.layer_count; i++) QZO_TRY(load_block(model, i));
     QZO_TRY(load_ends(model));
+    QZO_TRY(load_unread(model));
     model->master_count = model->value_count;
     for (int64_t i = 0; i < mmdit->shape.layer_count; i++)
         place_at_rest(model, mmdit->blocks[i].linears, QZO_MMDIT_LINEAR_COUNT);
     place_at_rest(model, mmdit->ends, QZO_MMDIT_END_COUNT);
+    if (mmdit->unread.name != NULL) qzo_model_place_at_rest(model, &mmdit->unread.tensor);
 cleanup:
     return status;
 }
@@ -280,6 +307,7 @@ void qzo_mmdit_free(qzo_backend *backend, qzo_mmdit *mmdit) {
             qzo_vector_release(backend, &mmdit->blocks[i].norms[kind]);
     }
     free_linears(backend, mmdit->ends, QZO_MMDIT_END_COUNT);
+    qzo_linear_release(backend, &mmdit->unread);
     backend->ops->weight_free(backend, mmdit->positions);
     qzo_qtensor_release(&mmdit->positions_tensor);
     free(mmdit->blocks);

@@ -82,6 +82,7 @@ typedef struct qzo_mmdit {
     qzo_mmdit_shape shape;
     qzo_mmdit_block *blocks; /* (layer_count) */
     qzo_linear ends[QZO_MMDIT_END_COUNT];
+    qzo_linear unread; /* quantized at load: the last block's text queries, for an export alone */
     qzo_qtensor positions_tensor;
     qzo_weight *positions; /* (side_max * side_max, width) */
 } qzo_mmdit;
