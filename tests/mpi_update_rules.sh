@@ -1,7 +1,7 @@
 # ctest: timeout=600
-# Every kind of perturbation, batches per sample and every update rule, as sweeps/README.md lists
-# them: the journals are equal byte for byte alone, over 2 and 3 ranks and after a kill, and replay
-# to the recorded digest; and each of them trains.
+# Every kind of perturbation, batches per sample, evaluations cut by tokens and every update rule,
+# as sweeps/README.md lists them: the journals are equal byte for byte alone, over 2 and 3 ranks and
+# after a kill, and replay to the recorded digest; and each of them trains.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
 need_mpi
@@ -45,6 +45,7 @@ for kind in $(choices perturbation); do
     esac
 done
 
+check eval_tokens "eval_tokens: 300, learning_rate: 1e-4"
 check per_sample "batches: per_sample, learning_rate: 1e-4"
 
 for rule in $(choices update_rule); do

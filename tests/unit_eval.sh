@@ -48,7 +48,9 @@ assert {"original": original, "effective": 20} in found["n-samples"].values()
 PY
 
 # A trial's scales: the score at its best step is what the run recorded, that of step 0 zero-shot.
-write_sweep sweep.yaml "steps: 20, batch: 16, samples_per_step: 2, evaluate_every: 10" \
+# Passes of 300 tokens: eval cuts as the trial does, or the last bits of the loss would differ.
+write_sweep sweep.yaml "steps: 20, batch: 16, samples_per_step: 2, evaluate_every: 10, \
+eval_tokens: 300" \
     "learning_rate: { values: [1e-4] }"
 run 0 "$QZO" run sweep.yaml --out out --threads 1
 run 0 "$QZO" report out --json

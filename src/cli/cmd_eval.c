@@ -12,6 +12,10 @@
 
 enum { RESULTS_MAX = 2 * QZO_TASKS_MAX, TRIAL_TEXT_BYTES = 4352 };
 
+/* Packed tokens of a forward pass of a folder: enough to hide the reading of the weights. A trial's
+ * scores are cut as in its run, so that its losses are those of its journal to the last bit. */
+enum { EVAL_TOKENS = 2048 };
+
 typedef struct evaluation {
     const qzo_options *options;
     qzo_backend *backend;
@@ -62,6 +66,7 @@ static qzo_status open_model(evaluation *e) {
     if (e->options->step >= 0)
         return qzo_fail(QZO_ERR_USAGE, "--step is a trial's: --trial names one");
     qzo_trial_spec_defaults(&e->spec);
+    e->spec.eval_tokens = EVAL_TOKENS;
     if (e->options->quantize_name != NULL) e->spec.quantize = e->options->quantize_name;
     QZO_TRY(set_path(&e->spec.model_path, e->options->model_path));
     QZO_TRY(set_path(&e->spec.task_path, e->options->task_paths[0]));
@@ -92,7 +97,7 @@ static qzo_status take_scores(qzo_example_scores *out, evaluation *e, const char
     if (status == QZO_OK) status = qzo_workbench_prepare_task(&e->bench, spec);
     if (status != QZO_OK) return status;
     return qzo_example_scores_take(out, &e->bench, &e->bench.task->splits[split],
-                                   e->options->example_limit, spec->eval_batch);
+                                   e->options->example_limit, spec);
 }
 
 static qzo_status calibrate(evaluation *e, qzo_eval_result *r) {

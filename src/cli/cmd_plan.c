@@ -39,8 +39,7 @@ static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static double passes_of(const qzo_trial_spec *spec, const qzo_kind *kind) {
     double steps = (double)spec->steps * (double)qzo_trial_spec_passes(spec);
     double evaluations = 1.0 + (double)divide_up(spec->steps, spec->evaluate_every);
-    return steps + evaluations * (double)divide_up(kind->dev_count, spec->eval_batch) +
-           (double)divide_up(kind->test_count, spec->eval_batch);
+    return steps + evaluations * (double)kind->dev_passes + (double)kind->test_passes;
 }
 
 static qzo_status make_plan(plan *p, const qzo_options *options) {

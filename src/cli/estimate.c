@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "sweep/scheduling.h"
 #include "trial/batches.h"
+#include "trial/eval_chunks.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -45,12 +46,15 @@ static qzo_status time_update(double *out, qzo_workbench *bench, const qzo_trial
 
 static qzo_status time_evaluation(double *out, qzo_workbench *bench, const qzo_trial_spec *spec) {
     const qzo_split *split = &bench->task->splits[QZO_SPLIT_DEV];
-    int64_t count =
-        split->example_count < spec->eval_batch ? split->example_count : spec->eval_batch;
+    qzo_eval_chunks chunks = {0};
     double seconds[TIMED_STEPS];
     qzo_perturbation none = {0};
-    qzo_status status = QZO_OK;
-    int64_t *examples = calloc((size_t)count + 1, sizeof *examples);
+    int64_t *examples = NULL;
+    qzo_status status = qzo_eval_chunks_make(&chunks, split, spec);
+    if (status != QZO_OK) return status;
+    int64_t count = chunks.count > 0 ? chunks.begin[1] : 0;
+    qzo_eval_chunks_release(&chunks);
+    examples = calloc((size_t)count + 1, sizeof *examples);
     if (examples == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for an evaluation");
     for (int64_t i = 0; i < count; i++) examples[i] = i;
     for (int i = 0; count > 0 && i < TIMED_STEPS; i++) {

@@ -21,9 +21,8 @@ static qzo_trial_size size_of(const qzo_trial_spec *spec, const qzo_kind *kind, 
                             .evaluations = 1 + divide_up(steps, spec->evaluate_every),
                             .passes_per_step = qzo_trial_spec_passes(spec),
                             .records_per_step = spec->samples_per_step,
-                            .passes_per_evaluation = divide_up(kind->dev_count, spec->eval_batch),
-                            .test_passes =
-                                is_whole ? divide_up(kind->test_count, spec->eval_batch) : 0};
+                            .passes_per_evaluation = kind->dev_passes,
+                            .test_passes = is_whole ? kind->test_passes : 0};
 }
 
 /* Seconds until the last of the trials ends, each taken by the first group that is free. */

@@ -1,6 +1,7 @@
 #include "sweep/kinds.h"
 
 #include "task/task_file.h"
+#include "trial/eval_chunks.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +14,8 @@ static bool same_kind(const qzo_trial_spec *a, const qzo_trial_spec *b) {
     return qzo_training_equal(&training_a, &training_b) &&
            qzo_adapter_settings_equal(&adapters_a, &adapters_b) &&
            a->micro_batch == b->micro_batch && a->eval_batch == b->eval_batch &&
-           strcmp(a->compat, b->compat) == 0 && strcmp(a->model_path, b->model_path) == 0 &&
-           strcmp(a->task_path, b->task_path) == 0;
+           a->eval_tokens == b->eval_tokens && strcmp(a->compat, b->compat) == 0 &&
+           strcmp(a->model_path, b->model_path) == 0 && strcmp(a->task_path, b->task_path) == 0;
 }
 
 static qzo_kind *find(const qzo_kinds *kinds, const qzo_trial_spec *spec) {
@@ -28,13 +29,21 @@ const qzo_kind *qzo_kinds_find(const qzo_kinds *kinds, const qzo_trial_spec *spe
     return find(kinds, spec);
 }
 
+static qzo_status count_passes(int64_t *out, const qzo_split *split, const qzo_trial_spec *spec) {
+    qzo_eval_chunks chunks = {0};
+    qzo_status status = qzo_eval_chunks_make(&chunks, split, spec);
+    *out = chunks.count;
+    qzo_eval_chunks_release(&chunks);
+    return status;
+}
+
 static qzo_status measure(qzo_kind *out, const char *backend_name, int thread_count) {
     qzo_status status = QZO_OK;
     qzo_task *task = NULL;
     QZO_TRY(qzo_memory_plan_measure(&out->memory, out->spec, backend_name, thread_count));
     QZO_TRY(qzo_task_open(&task, out->spec->task_path));
-    out->dev_count = task->splits[QZO_SPLIT_DEV].example_count;
-    out->test_count = task->splits[QZO_SPLIT_TEST].example_count;
+    QZO_TRY(count_passes(&out->dev_passes, &task->splits[QZO_SPLIT_DEV], out->spec));
+    QZO_TRY(count_passes(&out->test_passes, &task->splits[QZO_SPLIT_TEST], out->spec));
 cleanup:
     qzo_task_close(task);
     return status;
@@ -100,7 +109,7 @@ qzo_status qzo_kinds_check_limit(const qzo_kinds *kinds, int64_t limit_bytes,
         return QZO_OK;
     return qzo_fail(QZO_ERR_MEMORY,
                     "trial %lld (%s) takes %lld bytes on a rank, %s is %lld bytes; `qzo plan` "
-                    "lists them, smaller micro_batch and eval_batch take less",
+                    "lists them, smaller micro_batch and eval_batch (or eval_tokens) take less",
                     (long long)largest->first_trial + 1, largest->spec->model_path,
                     (long long)largest->memory.rank_bytes, limit_name, (long long)limit_bytes);
 }

@@ -10,7 +10,7 @@ typedef struct qzo_kind {
     int64_t first_trial;        /* from 0 */
     int64_t trial_count;
     qzo_memory_plan memory;
-    int64_t dev_count, test_count; /* examples */
+    int64_t dev_passes, test_passes; /* forward passes of an evaluation */
     qzo_status status;
     char *message; /* why its trials cannot run; NULL where they can */
 } qzo_kind;

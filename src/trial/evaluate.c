@@ -1,5 +1,7 @@
 #include "trial/evaluate.h"
 
+#include "trial/eval_chunks.h"
+
 #include <stdlib.h>
 
 /* One chunk's result as it travels between ranks of one machine type: 40 bytes. */
@@ -12,16 +14,15 @@ typedef struct chunk_result {
 typedef struct evaluation {
     qzo_workbench *bench;
     const qzo_split *split;
-    int64_t eval_batch, chunk_count;
-    int64_t *examples; /* (eval_batch) */
+    qzo_eval_chunks chunks;
+    int64_t *examples; /* (chunks.examples_max) */
 } evaluation;
 
 static qzo_status evaluate_chunk(const evaluation *e, qzo_sums *out, int64_t chunk) {
     static const qzo_perturbation clean = {0};
     *out = (qzo_sums){0};
-    if (chunk >= e->chunk_count) return QZO_OK;
-    int64_t first = chunk * e->eval_batch, left = e->split->example_count - first;
-    int64_t count = left < e->eval_batch ? left : e->eval_batch;
+    if (chunk >= e->chunks.count) return QZO_OK;
+    int64_t first = e->chunks.begin[chunk], count = e->chunks.begin[chunk + 1] - first;
     for (int64_t i = 0; i < count; i++) e->examples[i] = first + i;
     qzo_status status =
         qzo_workbench_evaluate(e->bench, out, e->split, e->examples, count, false, NULL, &clean);
@@ -30,22 +31,22 @@ static qzo_status evaluate_chunk(const evaluation *e, qzo_sums *out, int64_t chu
 }
 
 qzo_status qzo_evaluate_split(double *score, double *loss, qzo_workbench *bench, qzo_comm *group,
-                              const qzo_split *split, int64_t eval_batch, qzo_status my_status,
-                              const qzo_trial_hooks *hooks) {
+                              const qzo_split *split, const qzo_trial_spec *spec,
+                              qzo_status my_status, const qzo_trial_hooks *hooks) {
     qzo_sums total = {0};
-    evaluation e = {.bench = bench,
-                    .split = split,
-                    .eval_batch = eval_batch,
-                    .chunk_count = (split->example_count + eval_batch - 1) / eval_batch,
-                    .examples = malloc((size_t)eval_batch * sizeof *e.examples)};
+    evaluation e = {.bench = bench, .split = split};
     chunk_result *all = calloc((size_t)group->size, sizeof *all);
     qzo_status status = my_status;
+    if (status == QZO_OK) status = qzo_eval_chunks_make(&e.chunks, split, spec);
+    if (status == QZO_OK)
+        e.examples = calloc((size_t)e.chunks.examples_max + 1, sizeof *e.examples);
     if (status == QZO_OK && (e.examples == NULL || all == NULL))
-        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %lld examples", (long long)eval_batch);
+        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %lld examples",
+                          (long long)e.chunks.examples_max);
     /* A rank without memory must not leave the others waiting in the rounds. */
     status = qzo_comm_worst_status(group, status);
     bool park = false, failed = status != QZO_OK;
-    for (int64_t chunk = 0; !failed && !park && chunk < e.chunk_count; chunk += group->size) {
+    for (int64_t chunk = 0; !failed && !park && chunk < e.chunks.count; chunk += group->size) {
         chunk_result mine = {.failed = status != QZO_OK};
         if (status == QZO_OK) {
             hooks->poll(hooks->context);
@@ -66,6 +67,7 @@ qzo_status qzo_evaluate_split(double *score, double *loss, qzo_workbench *bench,
         failed |= gathered != QZO_OK;
     }
     free(e.examples);
+    qzo_eval_chunks_release(&e.chunks);
     free(all);
     status = qzo_comm_worst_status(group, status);
     if (status != QZO_OK) return status;

@@ -66,7 +66,8 @@ static void record_answer(void *context, int64_t example, qzo_text text, double 
 }
 
 qzo_status qzo_example_scores_take(qzo_example_scores *out, qzo_workbench *bench,
-                                   const qzo_split *split, int64_t limit, int64_t eval_batch) {
+                                   const qzo_split *split, int64_t limit,
+                                   const qzo_trial_spec *spec) {
     qzo_status status = QZO_OK;
     qzo_comm *alone = NULL;
     const qzo_trial_hooks hooks = {.should_park = never, .poll = nothing};
@@ -89,8 +90,8 @@ qzo_status qzo_example_scores_take(qzo_example_scores *out, qzo_workbench *bench
     }
     QZO_TRY(qzo_comm_local_open(&alone));
     bench->observer = (qzo_observer){record_example, record_image, record_answer, &r};
-    QZO_TRY(qzo_evaluate_split(&out->score, &out->loss, bench, alone, &out->split, eval_batch,
-                               QZO_OK, &hooks));
+    QZO_TRY(qzo_evaluate_split(&out->score, &out->loss, bench, alone, &out->split, spec, QZO_OK,
+                               &hooks));
     if (r.lacks_memory) status = qzo_fail(QZO_ERR_MEMORY, "out of memory for generated answers");
 cleanup:
     bench->observer = (qzo_observer){0};

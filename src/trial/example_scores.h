@@ -21,7 +21,8 @@ typedef struct qzo_example_scores {
 /* Evaluates the bench's masters on the split's first `limit` examples (all where it has no more).
  * The bench's task must outlive the scores; the caller releases them. */
 qzo_status qzo_example_scores_take(qzo_example_scores *out, qzo_workbench *bench,
-                                   const qzo_split *split, int64_t limit, int64_t eval_batch);
+                                   const qzo_split *split, int64_t limit,
+                                   const qzo_trial_spec *spec);
 void qzo_example_scores_release(qzo_example_scores *scores); /* safe on zeroed ones */
 
 /* Surface form competition (arXiv 2104.08315) as MeZO computes it: an option's score becomes its

@@ -27,8 +27,8 @@ static qzo_status evaluate(qzo_export_score *out, qzo_workbench *bench,
     if (dev->example_count == 0) return QZO_OK;
     qzo_status status = qzo_comm_local_open(&alone);
     if (status == QZO_OK)
-        status = qzo_evaluate_split(&out->score, &out->loss, bench, alone, dev, spec->eval_batch,
-                                    QZO_OK, &hooks);
+        status =
+            qzo_evaluate_split(&out->score, &out->loss, bench, alone, dev, spec, QZO_OK, &hooks);
     qzo_comm_close(alone);
     return status;
 }

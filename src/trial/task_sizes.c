@@ -1,5 +1,7 @@
 #include "trial/task_sizes.h"
 
+#include "trial/eval_chunks.h"
+
 #include <stdlib.h>
 
 int64_t qzo_task_options(const qzo_split *split, int64_t example, bool gold_only,
@@ -17,16 +19,46 @@ int64_t qzo_task_options(const qzo_split *split, int64_t example, bool gold_only
     return end - begin;
 }
 
+static int64_t options_max_of(const qzo_split *split) {
+    int64_t most = 1;
+    for (int64_t e = 0; split->option_begin != NULL && e < split->example_count; e++) {
+        int64_t count = split->option_begin[e + 1] - split->option_begin[e];
+        if (count > most) most = count;
+    }
+    return most;
+}
+
 int64_t qzo_task_options_max(const qzo_task *task) {
     int64_t most = 1;
     for (int s = 0; s < QZO_SPLIT_COUNT; s++) {
-        const qzo_split *split = &task->splits[s];
-        for (int64_t e = 0; e < split->example_count; e++) {
-            int64_t count = split->option_begin[e + 1] - split->option_begin[e];
-            if (count > most) most = count;
-        }
+        int64_t count = options_max_of(&task->splits[s]);
+        if (count > most) most = count;
     }
     return most;
+}
+
+qzo_status qzo_task_meter_open(qzo_task_meter *out, const qzo_split *split) {
+    size_t room = (size_t)options_max_of(split);
+    *out = (qzo_task_meter){.split = split,
+                            .rows = malloc(room * sizeof *out->rows),
+                            .lengths = malloc(room * sizeof *out->lengths)};
+    if (out->rows != NULL && out->lengths != NULL) return QZO_OK;
+    qzo_task_meter_close(out);
+    return qzo_fail(QZO_ERR_MEMORY, "out of memory for %zu options", room);
+}
+
+void qzo_task_meter_read(qzo_pack_limits *out, const qzo_task_meter *meter, int64_t example,
+                         bool gold_only) {
+    const int32_t *answers = NULL;
+    int64_t options =
+        qzo_task_options(meter->split, example, gold_only, meter->rows, meter->lengths, &answers);
+    qzo_pack_measure(out, options, meter->rows, meter->lengths, answers);
+}
+
+void qzo_task_meter_close(qzo_task_meter *meter) {
+    free(meter->rows);
+    free(meter->lengths);
+    *meter = (qzo_task_meter){0};
 }
 
 static int descending(const void *a, const void *b) {
@@ -43,55 +75,86 @@ static int64_t sum_of_largest(int64_t *values, int64_t count, int64_t taken) {
 
 enum { ROWS, GATHERS, TARGETS, OPTIONS, DIMENSIONS };
 
+static void raise(int64_t *limit, int64_t need) {
+    if (need > *limit) *limit = need;
+}
+
 /* Raises limits to what any `batch` examples of the split need: for each dimension the sum of the
  * batch largest (a batch over the end of an epoch may repeat an example: the largest is repeated
  * where there are fewer examples than a batch has). */
-static qzo_status raise_limits(qzo_pack_limits *limits, const qzo_split *split, int64_t batch,
-                               bool gold_only, int64_t options_max) {
+static qzo_status raise_to_batches(qzo_pack_limits *limits, const qzo_split *split, int64_t batch,
+                                   bool gold_only) {
     qzo_status status = QZO_OK;
+    qzo_task_meter meter = {0};
     int64_t count = split->example_count;
     if (count == 0) return QZO_OK;
-    const int32_t **rows = malloc((size_t)options_max * sizeof *rows);
-    int64_t *lengths = malloc((size_t)options_max * sizeof *lengths);
     int64_t *needs = malloc((size_t)count * DIMENSIONS * sizeof *needs);
-    if (rows == NULL || lengths == NULL || needs == NULL) {
-        status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %lld examples", (long long)count);
-        goto cleanup;
-    }
+    if (needs == NULL)
+        return qzo_fail(QZO_ERR_MEMORY, "out of memory for %lld examples", (long long)count);
+    QZO_TRY(qzo_task_meter_open(&meter, split));
     for (int64_t e = 0; e < count; e++) {
         qzo_pack_limits need;
-        const int32_t *answers = NULL;
-        int64_t options = qzo_task_options(split, e, gold_only, rows, lengths, &answers);
-        qzo_pack_measure(&need, options, rows, lengths, answers);
+        qzo_task_meter_read(&need, &meter, e, gold_only);
         needs[ROWS * count + e] = need.rows;
         needs[GATHERS * count + e] = need.gathers;
         needs[TARGETS * count + e] = need.targets;
         needs[OPTIONS * count + e] = need.options;
-        if (need.context > limits->context) limits->context = need.context;
+        raise(&limits->context, need.context);
     }
-    int64_t *const limit_of[DIMENSIONS] = {&limits->rows, &limits->gathers, &limits->targets,
-                                           &limits->options};
-    for (int d = 0; d < DIMENSIONS; d++) {
-        int64_t sum = sum_of_largest(needs + d * count, count, batch);
-        if (sum > *limit_of[d]) *limit_of[d] = sum;
-    }
+    raise(&limits->rows, sum_of_largest(needs + ROWS * count, count, batch));
+    raise(&limits->gathers, sum_of_largest(needs + GATHERS * count, count, batch));
+    raise(&limits->targets, sum_of_largest(needs + TARGETS * count, count, batch));
+    raise(&limits->options, sum_of_largest(needs + OPTIONS * count, count, batch));
 cleanup:
-    free(rows);
-    free(lengths);
+    qzo_task_meter_close(&meter);
     free(needs);
     return status;
+}
+
+/* Raises limits to what the chunks of an evaluation need, as they are cut. */
+static qzo_status raise_to_chunks(qzo_pack_limits *limits, const qzo_split *split,
+                                  const qzo_trial_spec *spec) {
+    qzo_status status = QZO_OK;
+    qzo_task_meter meter = {0};
+    qzo_eval_chunks chunks = {0};
+    QZO_TRY(qzo_eval_chunks_make(&chunks, split, spec));
+    QZO_TRY(qzo_task_meter_open(&meter, split));
+    for (int64_t c = 0; c < chunks.count; c++) {
+        qzo_pack_limits sum = {0};
+        for (int64_t e = chunks.begin[c]; e < chunks.begin[c + 1]; e++) {
+            qzo_pack_limits need;
+            qzo_task_meter_read(&need, &meter, e, false);
+            sum.rows += need.rows;
+            sum.gathers += need.gathers;
+            sum.targets += need.targets;
+            sum.options += need.options;
+            raise(&limits->context, need.context);
+        }
+        raise(&limits->rows, sum.rows);
+        raise(&limits->gathers, sum.gathers);
+        raise(&limits->targets, sum.targets);
+        raise(&limits->options, sum.options);
+    }
+cleanup:
+    qzo_task_meter_close(&meter);
+    qzo_eval_chunks_release(&chunks);
+    return status;
+}
+
+static qzo_status raise_to_evaluations(qzo_pack_limits *limits, const qzo_split *split,
+                                       const qzo_trial_spec *spec) {
+    return spec->eval_tokens > 0 ? raise_to_chunks(limits, split, spec)
+                                 : raise_to_batches(limits, split, spec->eval_batch, false);
 }
 
 qzo_status qzo_task_limits(qzo_pack_limits *out, const qzo_task *task, const qzo_loss *loss,
                            const qzo_trial_spec *spec) {
     qzo_status status = QZO_OK;
-    int64_t options_max = qzo_task_options_max(task);
     bool gold_only = loss->gold_only && !qzo_trial_spec_by_metric(spec);
     *out = (qzo_pack_limits){0};
-    QZO_TRY(raise_limits(out, &task->splits[QZO_SPLIT_TRAIN], spec->micro_batch, gold_only,
-                         options_max));
-    QZO_TRY(raise_limits(out, &task->splits[QZO_SPLIT_DEV], spec->eval_batch, false, options_max));
-    QZO_TRY(raise_limits(out, &task->splits[QZO_SPLIT_TEST], spec->eval_batch, false, options_max));
+    QZO_TRY(raise_to_batches(out, &task->splits[QZO_SPLIT_TRAIN], spec->micro_batch, gold_only));
+    QZO_TRY(raise_to_evaluations(out, &task->splits[QZO_SPLIT_DEV], spec));
+    QZO_TRY(raise_to_evaluations(out, &task->splits[QZO_SPLIT_TEST], spec));
 cleanup:
     return status;
 }

@@ -14,6 +14,18 @@ int64_t qzo_task_options(const qzo_split *split, int64_t example, bool gold_only
 /* The most options of any example. */
 int64_t qzo_task_options_max(const qzo_task *task);
 
+/* Reads what single examples of a split need of a pack. */
+typedef struct qzo_task_meter { /* zeroed: none */
+    const qzo_split *split;     /* borrowed */
+    const int32_t **rows;
+    int64_t *lengths;
+} qzo_task_meter;
+
+qzo_status qzo_task_meter_open(qzo_task_meter *out, const qzo_split *split); /* QZO_ERR_MEMORY */
+void qzo_task_meter_read(qzo_pack_limits *out, const qzo_task_meter *meter, int64_t example,
+                         bool gold_only);
+void qzo_task_meter_close(qzo_task_meter *meter); /* safe on a zeroed one */
+
 /* Room for any micro-batch of the trial and any batch of its evaluations. */
 qzo_status qzo_task_limits(qzo_pack_limits *out, const qzo_task *task, const qzo_loss *loss,
                            const qzo_trial_spec *spec);

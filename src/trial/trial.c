@@ -219,8 +219,8 @@ static qzo_status evaluate_dev(trial *t, int64_t step) {
     double begin = qzo_clock_seconds();
     qzo_evaluation evaluation = {.step = step, .split = QZO_SPLIT_DEV};
     QZO_TRY(qzo_evaluate_split(&evaluation.score, &evaluation.loss, t->bench, t->group,
-                               &t->bench->task->splits[QZO_SPLIT_DEV], t->spec->eval_batch,
-                               failure_of(t), t->hooks));
+                               &t->bench->task->splits[QZO_SPLIT_DEV], t->spec, failure_of(t),
+                               t->hooks));
     if (leads(t)) remember(t, qzo_journal_evaluation_append(t->journal, &evaluation));
     t->progress.last_dev_step = step;
     t->dev_score = evaluation.score;
@@ -249,7 +249,7 @@ static qzo_status evaluate_test(trial *t) {
     if (t->progress.has_test || split->example_count == 0) return QZO_OK;
     remember(t, qzo_workbench_restore_best(t->bench));
     QZO_TRY(qzo_evaluate_split(&evaluation.score, &evaluation.loss, t->bench, t->group, split,
-                               t->spec->eval_batch, failure_of(t), t->hooks));
+                               t->spec, failure_of(t), t->hooks));
     if (leads(t)) remember(t, qzo_journal_evaluation_append(t->journal, &evaluation));
     t->evaluation_seconds += qzo_clock_seconds() - begin;
 cleanup:

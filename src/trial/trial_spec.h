@@ -43,6 +43,7 @@ typedef struct qzo_trial_spec {
     const char *objective;    /* "loss" | "metric" */
     int64_t evaluate_every;   /* steps; 0 in a file means steps (only at the end) */
     int64_t eval_batch;       /* examples per evaluation chunk */
+    int64_t eval_tokens;      /* packed tokens per evaluation chunk; 0: eval_batch examples */
     int64_t warmup_steps;
     double learning_rate;
     double eps;
