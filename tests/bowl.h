@@ -19,6 +19,9 @@ typedef struct bowl {
     float *masters;    /* (BOWL_VALUES) */
     const float *unit; /* NULL: absolute */
     float *velocity;   /* (BOWL_VALUES), or NULL */
+    float aside[BOWL_VALUES];
+    qzo_value_group groups[1]; /* of both spans, where group_count is 1 */
+    int64_t group_count;
     qzo_span spans[2];
     int64_t unit_count;
     int64_t calls;
@@ -27,6 +30,7 @@ typedef struct bowl {
     bool bad_minus_only;
     double bad_loss;
     int64_t failing_step;
+    int64_t failing_call; /* or a call of its loss: 1, 2, ... */
     qzo_status failure;
     double slope; /* of the whole loss */
     bool may_be_zero;
@@ -56,7 +60,7 @@ static inline qzo_status bowl_loss_sum(void *context, double *sum, const qzo_pro
     bowl *b = context;
     float z[BOWL_VALUES];
     b->calls++;
-    if (b->failing_step == probe->step)
+    if (b->failing_step == probe->step || b->failing_call == b->calls)
         return qzo_fail(b->failure, "the disk of this test is gone");
     bool is_bad = perturbation->seed == b->bad_seed && perturbation->c != 0.0f;
     if (is_bad && (perturbation->c < 0.0f || !b->bad_minus_only)) {
@@ -111,6 +115,9 @@ static inline qzo_trainable bowl_trainable(bowl *b) {
                            .unit = b->unit,
                            .velocity = b->velocity,
                            .decay = 0.9f,
+                           .aside = b->aside,
+                           .groups = b->groups,
+                           .group_count = b->group_count,
                            .spans = b->spans,
                            .span_count = 2};
 }

@@ -34,3 +34,5 @@ check learning_rate=1e-3 update_rule=fzoo clip=3
 check learning_rate=1e-2 update_rule=fzoo perturbation=relative directions=gaussian
 check learning_rate=1e-3 update_rule=spsa_1_5 clip=3
 check learning_rate=2e-3 update_rule=spsa_1_5 curvature_power=0.5 directions=gaussian
+check learning_rate=3e-3 update_rule=mezo_gv clip=2
+check learning_rate=3e-2 update_rule=mezo_gv guide_share=0.7 perturbation=relative

@@ -17,6 +17,7 @@ static void make_spec(qzo_trial_spec *out, const char *rule) {
     out->micro_batch = 4;
     out->eval_batch = 7;
     out->update_rule = rule;
+    out->samples_per_step = 2; /* which every rule takes */
     assert_ok(qzo_trial_spec_complete(out));
 }
 
@@ -52,6 +53,7 @@ static void check_rule(const char *backend_name, const char *rule, int arrays) {
 static void check_taken(const char *backend_name) {
     check_rule(backend_name, "plain", 2);
     check_rule(backend_name, "momentum", 3);
+    check_rule(backend_name, "mezo_gv", 3);
 }
 
 /* The next trial's plan has no velocity. */

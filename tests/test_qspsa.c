@@ -373,6 +373,74 @@ static void a_velocity_that_changed_is_found(void **state) {
     bowl_close(&b);
 }
 
+/* One step by hand: the pair is that of the masters moved along the guide, by the eps of their
+ * group and unconstrained; what remains is the update. */
+static void a_pair_is_taken_along_the_guide(void **state) {
+    (void)state;
+    enum { SAMPLES = 4 };
+    bowl b;
+    qzo_qspsa_settings settings = bowl_settings(SAMPLES);
+    qzo_gain scratch[SAMPLES];
+    settings.rule = qzo_update_rule_find("mezo_gv");
+    settings.rule_settings.guide_share = 0.25;
+    settings.eps = 0.2; /* some values go below their floor */
+    bowl_open(&b, 1);
+    b.group_count = 1;
+    b.groups[0] = (qzo_value_group){.eps_factor = 2.0f, .rate_factor = 0.125f};
+    for (int i = 0; i < 2; i++) b.spans[i].group = &b.groups[0];
+    float start[BOWL_VALUES], v[BOWL_VALUES] = {0}, z[BOWL_VALUES];
+    memcpy(start, b.masters, sizeof start);
+    assert_ok(bowl_run(&first, &b, &settings, comm, 1));
+    const qzo_record *records = first.records[0], *pair = &records[SAMPLES];
+    qzo_rule *rule = NULL;
+    assert_ok(qzo_rule_open(&rule, settings.rule, &settings.rule_settings));
+    for (int i = 0; i < SAMPLES; i++) {
+        assert_int_equal(records[i].flags, QZO_FLAG_CANDIDATE);
+        bowl_directions(z, records[i].seed, settings.directions);
+        double share = qzo_rule_share(rule, records, SAMPLES, i);
+        assert_true(first.k[0][i] == (float)(0.15 * fmax(-100.0, (double)pair->gradient) * share));
+        for (int j = 0; j < BOWL_VALUES; j++) v[j] = fmaf((float)share, z[j], v[j]);
+    }
+    qzo_rule_close(rule);
+    assert_int_equal(pair->flags, QZO_FLAG_GUIDED);
+    assert_true(first.k[0][SAMPLES] == 0.0f);
+    double difference = (double)pair->loss_plus - (double)pair->loss_minus;
+    assert_true(pair->gradient == (float)(difference / (2.0 * 0.2)));
+    for (int side = 0; side < 2; side++) {
+        const qzo_probe probe = {.step = 1, .batch = 1};
+        double sum = 0.0, found = (double)(side == 0 ? pair->loss_plus : pair->loss_minus);
+        float c = side == 0 ? 0.4f : -0.4f;
+        for (int j = 0; j < BOWL_VALUES; j++) b.masters[j] = fmaf(c, v[j], start[j]);
+        assert_ok(bowl_loss_sum(&b, &sum, &probe));
+        /* Four fmas in another order, and the loss rounded to fp32. */
+        qzo_test_assert_close(found, sum / BOWL_VALUES, 1e-6 * found, "the loss along the guide");
+    }
+    memcpy(b.masters, start, sizeof start);
+    qzo_trainable trainable = bowl_trainable(&b);
+    const qzo_step recorded = {
+        .step = 1, .records = records, .k = first.k[0], .record_count = SAMPLES + 1};
+    assert_ok(qzo_qspsa_apply(&trainable, scratch, &settings, &recorded, NULL));
+    assert_memory_equal(b.masters, first.masters, sizeof first.masters);
+    bowl_close(&b);
+}
+
+/* Moved values are put back also where a loss along the guide cannot be computed. */
+static void a_failure_along_the_guide_leaves_the_masters(void **state) {
+    (void)state;
+    bowl b;
+    qzo_qspsa_settings settings = bowl_settings(2);
+    settings.rule = qzo_update_rule_find("mezo_gv");
+    settings.rule_settings.guide_share = 0.5;
+    bowl_open(&b, 1);
+    b.failing_call = 4; /* two candidates, then the pair */
+    b.failure = QZO_ERR_IO;
+    float start[BOWL_VALUES];
+    memcpy(start, b.masters, sizeof start);
+    assert_int_equal(bowl_run(&first, &b, &settings, comm, 1), QZO_ERR_IO);
+    assert_memory_equal(b.masters, start, sizeof start);
+    bowl_close(&b);
+}
+
 static void values_stay_above_their_floor(void **state) {
     (void)state;
     qzo_qspsa_settings settings = bowl_settings(2);
@@ -403,6 +471,8 @@ int main(void) {
         cmocka_unit_test(zero_may_be_a_loss),
         cmocka_unit_test(replay_gives_the_same_masters),
         cmocka_unit_test(momentum_is_replayed),
+        cmocka_unit_test(a_pair_is_taken_along_the_guide),
+        cmocka_unit_test(a_failure_along_the_guide_leaves_the_masters),
         cmocka_unit_test(a_velocity_that_changed_is_found),
         cmocka_unit_test(values_stay_above_their_floor),
     };

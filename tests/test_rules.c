@@ -56,8 +56,8 @@ static void infinite_gradient_is_clipped(void **state) {
     assert_true(k[1] == -k[0]);
 }
 
-/* Of every rule, before its first step, with a bound of 10 in force: the others, whose gradients
- * are the same, are applied alike. */
+/* Of every rule without a guide, before its first step, with a bound of 10 in force: the others,
+ * whose gradients are the same, are applied alike. */
 static void losses_that_are_not_finite_are_never_applied(void **state) {
     (void)state;
     const qzo_rule_settings settings = {.eps = 1e-3,
@@ -79,6 +79,7 @@ static void losses_that_are_not_finite_are_never_applied(void **state) {
     records[3].gradient = INFINITY;
     records[4].flags = QZO_FLAG_CLIPPED | QZO_FLAG_ZERO_LOSS;
     for (int r = 0; qzo_update_rules[r] != NULL; r++) {
+        if (qzo_update_rules[r]->share != NULL) continue;
         qzo_rule *rule = open_rule(qzo_update_rules[r]->name, settings);
         qzo_rule_factors(k, rule, records, COUNT, 1.0);
         for (int i = 0; i < COUNT; i++) assert_true(k[i] == (i % 2 != 0 ? 0.0f : k[0]));
@@ -234,6 +235,46 @@ static void spsa_1_5_divides_by_a_power_of_the_curvature(void **state) {
     qzo_rule_close(rule);
 }
 
+/* By hand: two of five lead, the first of two equal losses before the other. */
+static void mezo_gv_goes_from_high_to_low_losses(void **state) {
+    (void)state;
+    static const float losses[COUNT] = {3.0f, 1.0f, 2.0f, 5.0f, 2.0f};
+    static const double shares[COUNT] = {-1.0 / 3, 0.5, 0.5, -1.0 / 3, -1.0 / 3};
+    qzo_rule *rule = open_rule("mezo_gv", (qzo_rule_settings){.clip = 4.0, .guide_share = 0.5});
+    qzo_record records[COUNT + 1] = {0};
+    float k[COUNT];
+    for (int i = 0; i < COUNT; i++) records[i].loss_plus = losses[i];
+    records[COUNT] = (qzo_record){.gradient = -3.0f, .flags = QZO_FLAG_GUIDED};
+    for (int i = 0; i < COUNT; i++)
+        assert_true(qzo_rule_share(rule, records, COUNT, i) == shares[i]);
+    qzo_rule_factors(k, rule, records, COUNT, 0.1); /* as it is, whatever the samples */
+    for (int i = 0; i < COUNT; i++) assert_true(k[i] == (float)(0.1 * -3.0 * shares[i]));
+    records[COUNT].gradient = -INFINITY;
+    qzo_rule_factors(k, rule, records, COUNT, 0.1); /* clipped */
+    for (int i = 0; i < COUNT; i++) assert_true(k[i] == (float)(0.1 * -4.0 * shares[i]));
+    qzo_rule_close(rule);
+}
+
+static void mezo_gv_leaves_out_what_is_not_finite(void **state) {
+    (void)state;
+    qzo_rule *rule = open_rule("mezo_gv", (qzo_rule_settings){.clip = 4.0, .guide_share = 0.5});
+    qzo_record records[4] = {{.loss_plus = -INFINITY, .flags = QZO_FLAG_NOT_FINITE},
+                             {.loss_plus = 2.0f},
+                             {.loss_plus = 1.0f},
+                             {.gradient = 1.0f, .flags = QZO_FLAG_GUIDED}};
+    float k[3];
+    qzo_rule_factors(k, rule, records, 3, 1.0);
+    assert_true(k[0] == 0.0f && k[1] == -1.0f && k[2] == 1.0f);
+    records[3].flags |= QZO_FLAG_NOT_FINITE; /* the pair */
+    qzo_rule_factors(k, rule, records, 3, 1.0);
+    assert_true(k[0] == 0.0f && k[1] == 0.0f && k[2] == 0.0f);
+    records[3].flags = QZO_FLAG_GUIDED;
+    records[1].flags = QZO_FLAG_NOT_FINITE; /* one is left, which cannot be above and below */
+    qzo_rule_factors(k, rule, records, 3, 1.0);
+    assert_true(k[0] == 0.0f && k[1] == 0.0f && k[2] == 0.0f);
+    qzo_rule_close(rule);
+}
+
 /* Of every rule: its state comes from records alone, and reset forgets them. */
 static void told_the_same_records_a_rule_is_the_same(void **state) {
     (void)state;
@@ -294,6 +335,8 @@ int main(void) {
         cmocka_unit_test(meazo_divides_by_one_moment),
         cmocka_unit_test(fzoo_divides_by_the_spread_of_the_losses),
         cmocka_unit_test(spsa_1_5_divides_by_a_power_of_the_curvature),
+        cmocka_unit_test(mezo_gv_goes_from_high_to_low_losses),
+        cmocka_unit_test(mezo_gv_leaves_out_what_is_not_finite),
         cmocka_unit_test(told_the_same_records_a_rule_is_the_same),
         cmocka_unit_test(rules_and_perturbations_have_names),
         cmocka_unit_test(record_is_32_bytes_without_padding),

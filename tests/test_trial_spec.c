@@ -330,19 +330,28 @@ static void what_a_rule_needs_of_a_step_is_asked_for(void **state) {
     assert_int_equal(qzo_trial_spec_passes(&spec), 3 * 4);
     spec.update_rule = "plain";
     assert_int_equal(qzo_trial_spec_passes(&spec), 4 * 4);
+    spec.update_rule = "mezo_gv";
+    assert_int_equal(qzo_trial_spec_passes(&spec), 4 * 4);
+    assert_ok(read_key(&spec, "guide_share", "0.4"));
+    assert_fails(qzo_trial_spec_complete(&spec), QZO_ERR_CONFIG,
+                 "expected guide_share such that 1 to 1 of 2 samples_per_step lead, found 0.4: 0");
+    assert_ok(read_key(&spec, "guide_share", "1"));
+    assert_fails(qzo_trial_spec_complete(&spec), QZO_ERR_CONFIG, "found 1: 2 of them");
 }
 
 static void what_the_update_rule_does_not_read_names_no_other_trial(void **state) {
     (void)state;
     static const struct {
         const char *key, *text, *readers;
-    } cases[] = {{"clip_factor", "7", " mean_clip "},
-                 {"clip_memory", "7", " mean_clip quantile_clip "},
-                 {"clip_quantile", "0.7", " quantile_clip "},
-                 {"moment_memory", "7", " meazo "},
-                 {"momentum", "0.7", " momentum "},
-                 {"curvature_power", "0.3", " spsa_1_5 "},
-                 {"clip", "7", " plain mean_clip quantile_clip meazo momentum fzoo spsa_1_5 "}};
+    } cases[] = {
+        {"clip_factor", "7", " mean_clip "},
+        {"clip_memory", "7", " mean_clip quantile_clip "},
+        {"clip_quantile", "0.7", " quantile_clip "},
+        {"moment_memory", "7", " meazo "},
+        {"momentum", "0.7", " momentum "},
+        {"curvature_power", "0.3", " spsa_1_5 "},
+        {"guide_share", "0.7", " mezo_gv "},
+        {"clip", "7", " plain mean_clip quantile_clip meazo momentum fzoo spsa_1_5 mezo_gv "}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         for (int rule = 0; qzo_update_rules[rule]; rule++) {
             const char *name = qzo_update_rules[rule]->name;

@@ -29,12 +29,14 @@ LOSS_LIMIT = 1e-6
 FACTOR_LIMIT = 4 * 2.0**-24
 NOISE, SEED, DATA = 0, 1, 2  # purposes of Philox
 CLEAN = 32  # the flag of a loss without perturbation
+GUIDED = 1 << 7  # ... the pair along the guiding vector
 
 DEFAULTS = {
     "batch": "16", "samples_per_step": "1", "learning_rate": "1e-7", "eps": "1e-3", "clip": "100",
     "clip_factor": "3", "clip_memory": "100", "clip_quantile": "0.9", "moment_memory": "100",
-    "momentum": "0.9", "curvature_power": "0.1", "floor": "1e-7", "directions": "",
-    "perturbation": "absolute", "update_rule": "plain", "batches": "shared", "seed": "0",
+    "momentum": "0.9", "curvature_power": "0.1", "guide_share": "0.5", "floor": "1e-7",
+    "directions": "", "perturbation": "absolute", "update_rule": "plain",
+    "batches": "shared", "seed": "0",
 }
 
 
@@ -135,7 +137,9 @@ class Losses:
     def __init__(self, given, rows):
         eps = float(given["eps"])
         self.clean = [fp32(row["loss_plus"]) for row in rows if int(row["flags"]) & CLEAN]
-        rows = [row for row in rows if not int(row["flags"]) & CLEAN]
+        self.guided = [(fp32(row["loss_plus"]), fp32(row["loss_minus"])) for row in rows
+                       if int(row["flags"]) & GUIDED]
+        rows = [row for row in rows if not int(row["flags"]) & (CLEAN | GUIDED)]
         self.plus = [fp32(row["loss_plus"]) for row in rows]
         self.minus = [fp32(row["loss_minus"]) for row in rows]
         width = eps if given["update_rule"] in ONE_SIDED else 2 * eps
@@ -198,8 +202,23 @@ def spsa_1_5(given, state, losses):
             for g, bend in zip(bounded(losses.gradients, float(given["clip"])), bends)]
 
 
+def guide_of(given, losses):
+    """The share of each sample in the guiding vector."""
+    by_loss = sorted(range(len(losses)), key=lambda i: losses[i])
+    low = int(float(given["guide_share"]) * len(losses))
+    return [1 / low if i in by_loss[:low] else -1 / (len(losses) - low)
+            for i in range(len(losses))]
+
+
+def mezo_gv(given, state, losses):
+    """Times the number of samples, by which `follow_step` divides."""
+    (plus, minus), = losses.guided
+    slope, = bounded([(plus - minus) / (2 * float(given["eps"]))], float(given["clip"]))
+    return [slope * share * len(losses.plus) for share in guide_of(given, losses.plus)]
+
+
 RULES = {rule.__name__: rule
-         for rule in (plain, mean_clip, quantile_clip, meazo, fzoo, spsa_1_5)}
+         for rule in (plain, mean_clip, quantile_clip, meazo, fzoo, spsa_1_5, mezo_gv)}
 RULES["momentum"] = plain  # its state is a vector, see Course.move
 ONE_SIDED, DIRECTIONS = {"fzoo"}, {"fzoo": "rademacher", "spsa_1_5": "rademacher"}
 
@@ -229,6 +248,7 @@ def follow_step(course, rows, number, state, findings):
         if int(row["flags"]) & CLEAN:
             loss = course.loss(0.0, batches[0])
             findings.compare("clean", fp32(row["loss_plus"]), loss, LOSS_LIMIT * abs(loss))
+    pairs = [row for row in rows if int(row["flags"]) & GUIDED]
     factors = RULES[given["update_rule"]](given, state, Losses(given, rows))
     rows = rows[: course.samples]
     for sample, row in enumerate(rows):
@@ -238,10 +258,16 @@ def follow_step(course, rows, number, state, findings):
             findings.lines.append(f"{where}: seed {row['seed']}, expected {seed}")
         z = course.direction(seed)
         directions.append(z)
-        minus = 0.0 if given["update_rule"] in ONE_SIDED else -eps
+        minus = eps if pairs else 0.0 if given["update_rule"] in ONE_SIDED else -eps
         for name, c in (("loss_plus", eps), ("loss_minus", minus)):
             loss = course.loss(c * z, batches[sample])
             findings.compare(f"{name}", fp32(row[name]), loss, LOSS_LIMIT * abs(loss))
+    for pair in pairs:
+        shares = guide_of(given, [fp32(row["loss_plus"]) for row in rows])
+        guide = sum(share * z for share, z in zip(shares, directions))
+        for name, c in (("loss_plus", eps), ("loss_minus", -eps)):
+            loss = course.loss(c * guide, batches[0])
+            findings.compare("guided", fp32(pair[name]), loss, LOSS_LIMIT * abs(loss))
     rate = float(given["learning_rate"]) / course.samples
     for row, factor, z in zip(rows, factors, directions):
         k = fp32(row["k"])

@@ -39,9 +39,10 @@ class Trial:
                 steps += 1
             elif words[:1] == ["sample"]:
                 is_clean, is_one_sided = "clean" in words, "one-sided" in words
-                evaluations += 1 if is_clean or is_one_sided else 2
+                is_candidate = "candidate" in words
+                evaluations += 1 if is_clean or is_one_sided or is_candidate else 2
                 evaluations += is_one_sided and words[1] == "0"  # the loss that all share
-                gradients += not is_clean
+                gradients += not is_clean and not is_candidate
                 self.clipped += "clipped" in words
             elif line.startswith("  ") and "=" in line:
                 key, _, value = line.strip().partition("=")

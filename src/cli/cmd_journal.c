@@ -36,7 +36,8 @@ static void print_flags(uint32_t flags) {
         const char *name;
     } names[] = {{QZO_FLAG_EMPTY, "empty"},         {QZO_FLAG_NOT_FINITE, "not-finite"},
                  {QZO_FLAG_CLIPPED, "clipped"},     {QZO_FLAG_ZERO_LOSS, "zero-loss"},
-                 {QZO_FLAG_ONE_SIDED, "one-sided"}, {QZO_FLAG_CLEAN, "clean"}};
+                 {QZO_FLAG_ONE_SIDED, "one-sided"}, {QZO_FLAG_CLEAN, "clean"},
+                 {QZO_FLAG_CANDIDATE, "candidate"}, {QZO_FLAG_GUIDED, "guided"}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (flags & names[i].flag) printf(" %s", names[i].name);
 }

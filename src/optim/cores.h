@@ -25,6 +25,7 @@ typedef struct qzo_trainable {
     const float *unit; /* what z is multiplied with, element by element; NULL: 1 */
     float *velocity;   /* of a rule with momentum, laid out as the masters; NULL: none */
     float decay;       /* share of the velocity that a step keeps */
+    float *aside;      /* laid out as the masters, for a rule with a guide (guide.h); NULL: none */
     const qzo_span *spans;
     int64_t span_count;
     qzo_value_group *groups; /* of the spans: each step says which of them are active; or NULL */

@@ -3,12 +3,21 @@
 #include "base/fault.h"
 #include "base/file_io.h"
 #include "base/host_device.h"
+#include "optim/guide.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { RECORD_BYTES = 32 };
+enum { RECORD_BYTES = 32, PAIR = 2 };
+
+/* Losses of a batch, cut into units (evaluation, micro-batch) that are dealt to the ranks. */
+typedef struct unit_work {
+    int64_t total; /* units */
+    int64_t slots; /* that one rank computes at most */
+    double *sums;  /* (total) by unit; only this rank's until they travelled */
+    bool is_pair;  /* the two along the guide; else those of the samples and the clean one */
+} unit_work;
 
 struct qzo_qspsa {
     qzo_qspsa_settings settings;
@@ -16,15 +25,15 @@ struct qzo_qspsa {
     qzo_objective objective;
     qzo_comm *comm;
     qzo_rule *rule;
-    double bound;         /* the rule's, in this step */
-    qzo_status failure;   /* of this rank alone; the next exchange carries it */
-    int64_t unit_total;   /* evaluations * micro-batches */
-    int64_t unit_slots;   /* units that one rank computes at most */
+    double bound;       /* the rule's, in this step */
+    qzo_status failure; /* of this rank alone; the next exchange carries it */
+    unit_work samples;
+    unit_work pair;       /* of a rule with a guide; else nothing */
+    qzo_guide *guide;     /* of such a rule */
     int64_t record_slots; /* records that each rank sends */
     bool units_travel;    /* not every rank computes all that its records need */
-    double *unit_sums;    /* (unit_total) by unit; only this rank's until they travelled */
-    double *my_sums;      /* (unit_slots) */
-    double *all_sums;     /* (ranks, unit_slots) */
+    double *my_sums;      /* (slots of the larger work) */
+    double *all_sums;     /* (ranks, slots of the larger work) */
     uint8_t *my_records;  /* (record_slots, RECORD_BYTES) */
     uint8_t *all_records; /* (ranks, record_slots, RECORD_BYTES) */
     int64_t record_count; /* of a step */
@@ -37,9 +46,16 @@ struct qzo_qspsa {
 
 /* Units of a rank: [first, first of the next rank). Rounded up: rank 0, whose journal's errors and
  * whose answers to other groups travel with its units, always has one. */
-static int64_t first_unit(const qzo_qspsa *optimizer, int64_t rank) {
+static int64_t first_unit(const qzo_qspsa *optimizer, const unit_work *work, int64_t rank) {
     int64_t ranks = optimizer->comm->size;
-    return (rank * optimizer->unit_total + ranks - 1) / ranks;
+    return (rank * work->total + ranks - 1) / ranks;
+}
+
+static bool open_work(unit_work *out, int64_t evaluations, int64_t units, int64_t ranks) {
+    out->total = evaluations * units;
+    out->slots = (out->total + ranks - 1) / ranks;
+    out->sums = calloc((size_t)out->total + 1, sizeof(double));
+    return out->sums != NULL;
 }
 
 qzo_status qzo_qspsa_open(qzo_qspsa **out, const qzo_qspsa_settings *settings,
@@ -52,14 +68,19 @@ qzo_status qzo_qspsa_open(qzo_qspsa **out, const qzo_qspsa_settings *settings,
     optimizer->trainable = *trainable;
     optimizer->objective = *objective;
     optimizer->comm = comm;
-    optimizer->unit_total =
-        qzo_update_rule_evaluations(settings->rule, samples) * objective->unit_count;
-    optimizer->unit_slots = (optimizer->unit_total + ranks - 1) / ranks;
+    int64_t evaluations = qzo_update_rule_evaluations(settings->rule, samples);
+    int64_t along_guide = settings->rule->share != NULL ? PAIR : 0;
     optimizer->record_slots = (samples + ranks - 1) / ranks;
-    optimizer->units_travel = ranks > 1 && (settings->rule->has_clean || samples % ranks != 0);
-    size_t sums = (size_t)optimizer->unit_slots,
+    optimizer->units_travel =
+        ranks > 1 && (settings->rule->has_clean || along_guide > 0 || samples % ranks != 0);
+    bool is_open =
+        open_work(&optimizer->samples, evaluations - along_guide, objective->unit_count, ranks) &&
+        open_work(&optimizer->pair, along_guide, objective->unit_count, ranks);
+    optimizer->pair.is_pair = true;
+    size_t sums = (size_t)(optimizer->pair.slots > optimizer->samples.slots
+                               ? optimizer->pair.slots
+                               : optimizer->samples.slots),
            record_bytes = (size_t)optimizer->record_slots * RECORD_BYTES;
-    optimizer->unit_sums = calloc((size_t)optimizer->unit_total, sizeof(double));
     optimizer->my_sums = calloc(sums, sizeof(double));
     optimizer->all_sums = calloc(sums * (size_t)ranks, sizeof(double));
     optimizer->my_records = calloc(record_bytes, 1);
@@ -68,7 +89,7 @@ qzo_status qzo_qspsa_open(qzo_qspsa **out, const qzo_qspsa_settings *settings,
     optimizer->records = calloc((size_t)optimizer->record_count, sizeof(qzo_record));
     optimizer->k = calloc((size_t)optimizer->record_count, sizeof(float));
     optimizer->gains = calloc((size_t)samples, sizeof(qzo_gain));
-    if (optimizer->unit_sums == NULL || optimizer->my_sums == NULL || optimizer->all_sums == NULL ||
+    if (!is_open || optimizer->my_sums == NULL || optimizer->all_sums == NULL ||
         optimizer->my_records == NULL || optimizer->all_records == NULL ||
         optimizer->records == NULL || optimizer->k == NULL || optimizer->gains == NULL) {
         qzo_qspsa_close(optimizer);
@@ -76,6 +97,8 @@ qzo_status qzo_qspsa_open(qzo_qspsa **out, const qzo_qspsa_settings *settings,
                         (long long)samples);
     }
     qzo_status status = qzo_rule_open(&optimizer->rule, settings->rule, &settings->rule_settings);
+    if (status == QZO_OK && along_guide > 0)
+        status = qzo_guide_open(&optimizer->guide, &optimizer->trainable, samples);
     if (status != QZO_OK)
         qzo_qspsa_close(optimizer);
     else
@@ -85,7 +108,9 @@ qzo_status qzo_qspsa_open(qzo_qspsa **out, const qzo_qspsa_settings *settings,
 
 void qzo_qspsa_close(qzo_qspsa *optimizer) {
     if (optimizer == NULL) return;
-    free(optimizer->unit_sums);
+    free(optimizer->samples.sums);
+    free(optimizer->pair.sums);
+    qzo_guide_close(optimizer->guide);
     free(optimizer->my_sums);
     free(optimizer->all_sums);
     free(optimizer->my_records);
@@ -161,8 +186,10 @@ static uint64_t sample_seed(const qzo_qspsa *optimizer, int64_t step, int64_t sa
     return qzo_noise_seed(optimizer->settings.noise_seed, (uint64_t)step, (uint32_t)sample);
 }
 
+/* Losses that a sample has of its own. */
 static int64_t sides_of(const qzo_qspsa *optimizer) {
-    return optimizer->settings.rule->is_one_sided ? 1 : 2;
+    const qzo_update_rule *rule = optimizer->settings.rule;
+    return rule->is_one_sided || rule->share != NULL ? 1 : PAIR;
 }
 
 static qzo_probe probe_of(const qzo_qspsa *optimizer, int64_t step, int64_t unit) {
@@ -180,51 +207,72 @@ static qzo_probe probe_of(const qzo_qspsa *optimizer, int64_t step, int64_t unit
     return probe;
 }
 
+/* The values are those of the guide, so that nothing is left to add: first plus, then minus. */
+static qzo_probe probe_along_guide(const qzo_qspsa *optimizer, int64_t step, int64_t unit) {
+    int64_t units = optimizer->objective.unit_count;
+    return (qzo_probe){.step = step,
+                       .batch = step,
+                       .unit = unit % units,
+                       .perturbation = {.directions = optimizer->settings.directions,
+                                        .unit = optimizer->trainable.unit}};
+}
+
+static float guide_eps(const qzo_qspsa *optimizer, int64_t unit) {
+    float eps = (float)optimizer->settings.eps;
+    return unit < optimizer->objective.unit_count ? eps : -eps;
+}
+
 /* One unit under its perturbation; the values are made ready for it where they are not those of the
  * unit before. */
-static qzo_status evaluate_unit(qzo_qspsa *optimizer, double *sum, int64_t step, int64_t unit,
-                                qzo_perturbation *entered, bool is_first) {
+static qzo_status evaluate_unit(qzo_qspsa *optimizer, const unit_work *work, double *sum,
+                                int64_t step, int64_t unit, qzo_perturbation *entered,
+                                bool is_first) {
     const qzo_objective *objective = &optimizer->objective;
-    qzo_probe probe = probe_of(optimizer, step, unit);
+    qzo_probe probe =
+        work->is_pair ? probe_along_guide(optimizer, step, unit) : probe_of(optimizer, step, unit);
     qzo_status status = QZO_OK;
     if (is_first || probe.unit == 0) {
         *entered = probe.perturbation;
-        status = qzo_core_enter(&optimizer->trainable, entered);
+        status = work->is_pair ? qzo_guide_enter(optimizer->guide, guide_eps(optimizer, unit),
+                                                 optimizer->settings.directions)
+                               : qzo_core_enter(&optimizer->trainable, entered);
     }
     probe.perturbation = *entered;
     return status != QZO_OK ? status : objective->loss_sum(objective->context, sum, &probe);
 }
 
-/* This rank's units. A failure is remembered, not returned: the others wait in the exchange. */
-static qzo_status evaluate_units(qzo_qspsa *optimizer, int64_t step) {
-    int64_t first = first_unit(optimizer, optimizer->comm->rank);
-    int64_t end = first_unit(optimizer, optimizer->comm->rank + 1);
-    qzo_status status = optimizer->failure;
+/* This rank's units, unless it failed before. A failure is returned to be remembered: the others
+ * wait in the exchange. */
+static qzo_status evaluate_units(qzo_qspsa *optimizer, const unit_work *work, int64_t step,
+                                 qzo_status status) {
+    int64_t first = first_unit(optimizer, work, optimizer->comm->rank);
+    int64_t end = first_unit(optimizer, work, optimizer->comm->rank + 1);
     qzo_perturbation perturbation;
     for (int64_t unit = first; unit < end; unit++) {
         double sum = (double)NAN;
         if (status == QZO_OK)
-            status = evaluate_unit(optimizer, &sum, step, unit, &perturbation, unit == first);
-        optimizer->unit_sums[unit] = sum;
+            status = evaluate_unit(optimizer, work, &sum, step, unit, &perturbation, unit == first);
+        work->sums[unit] = sum;
     }
-    qzo_status left = qzo_core_leave(&optimizer->trainable);
+    qzo_status left =
+        work->is_pair ? qzo_guide_leave(optimizer->guide) : qzo_core_leave(&optimizer->trainable);
     return status != QZO_OK ? status : left;
 }
 
-/* All units' sums to all ranks. */
-static qzo_status exchange_units(qzo_qspsa *optimizer) {
+/* All units' sums to all ranks, where they do not have them. */
+static qzo_status exchange_units(qzo_qspsa *optimizer, const unit_work *work) {
     const qzo_comm *comm = optimizer->comm;
-    size_t slots = (size_t)optimizer->unit_slots;
-    int64_t first = first_unit(optimizer, comm->rank);
-    int64_t end = first_unit(optimizer, comm->rank + 1);
-    memcpy(optimizer->my_sums, optimizer->unit_sums + first,
-           (size_t)(end - first) * sizeof(double));
+    size_t slots = (size_t)work->slots;
+    int64_t first = first_unit(optimizer, work, comm->rank);
+    int64_t end = first_unit(optimizer, work, comm->rank + 1);
+    if (!optimizer->units_travel) return QZO_OK;
+    memcpy(optimizer->my_sums, work->sums + first, (size_t)(end - first) * sizeof(double));
     qzo_status status = qzo_comm_gather(optimizer->comm, optimizer->all_sums, optimizer->my_sums,
                                         slots * sizeof(double));
     for (int64_t rank = 0; status == QZO_OK && rank < comm->size; rank++) {
-        first = first_unit(optimizer, rank);
-        end = first_unit(optimizer, rank + 1);
-        memcpy(optimizer->unit_sums + first, optimizer->all_sums + (size_t)rank * slots,
+        first = first_unit(optimizer, work, rank);
+        end = first_unit(optimizer, work, rank + 1);
+        memcpy(work->sums + first, optimizer->all_sums + (size_t)rank * slots,
                (size_t)(end - first) * sizeof(double));
     }
     return status;
@@ -235,32 +283,41 @@ static float one_nan(float value) {
     return isnan(value) ? qzo_float_from_bits(0x7fc00000u) : value;
 }
 
-static float loss_of(const qzo_qspsa *optimizer, int64_t evaluation, double weight) {
+static float loss_of(const qzo_qspsa *optimizer, const unit_work *work, int64_t evaluation,
+                     double weight) {
     int64_t units = optimizer->objective.unit_count;
-    const double *sums = optimizer->unit_sums + evaluation * units;
+    const double *sums = work->sums + evaluation * units;
     double total = 0.0;
     for (int64_t unit = 0; unit < units; unit++) total += sums[unit];
     return one_nan((float)(total / weight));
 }
 
+/* What both losses of a record say of each other; sides: perturbed ones among them. */
+static void complete_record(const qzo_qspsa *optimizer, qzo_record *record, int64_t sides) {
+    double difference = (double)record->loss_plus - (double)record->loss_minus;
+    record->gradient = one_nan((float)(difference / ((double)sides * optimizer->settings.eps)));
+    if (!isfinite(record->loss_plus) || !isfinite(record->loss_minus))
+        record->flags |= QZO_FLAG_NOT_FINITE;
+    else if (fabs((double)record->gradient) > optimizer->bound)
+        record->flags |= QZO_FLAG_CLIPPED;
+    bool is_zero = record->loss_plus == 0.0f && record->loss_minus == 0.0f;
+    if (is_zero && !optimizer->objective.may_be_zero) record->flags |= QZO_FLAG_ZERO_LOSS;
+}
+
 static qzo_record record_of(const qzo_qspsa *optimizer, int64_t step, int64_t sample) {
     const qzo_objective *objective = &optimizer->objective;
+    const qzo_update_rule *rule = optimizer->settings.rule;
     double weight = objective->loss_weight(objective->context, batch_of(optimizer, step, sample));
-    int64_t sides = sides_of(optimizer), plus = sides * sample;
-    int64_t minus = sides == 1 ? optimizer->settings.samples_per_step : plus + 1;
-    qzo_record record = {.seed = sample_seed(optimizer, step, sample),
-                         .loss_plus = loss_of(optimizer, plus, weight),
-                         .loss_minus = loss_of(optimizer, minus, weight),
-                         .sample = (uint32_t)sample,
-                         .flags = sides == 1 ? QZO_FLAG_ONE_SIDED : 0};
-    double difference = (double)record.loss_plus - (double)record.loss_minus;
-    record.gradient = one_nan((float)(difference / ((double)sides * optimizer->settings.eps)));
-    if (!isfinite(record.loss_plus) || !isfinite(record.loss_minus))
-        record.flags |= QZO_FLAG_NOT_FINITE;
-    else if (fabs((double)record.gradient) > optimizer->bound)
-        record.flags |= QZO_FLAG_CLIPPED;
-    if (record.loss_plus == 0.0f && record.loss_minus == 0.0f && !objective->may_be_zero)
-        record.flags |= QZO_FLAG_ZERO_LOSS;
+    int64_t sides = sides_of(optimizer), plus = sides * sample, minus = plus + sides - 1;
+    qzo_record record = {.seed = sample_seed(optimizer, step, sample), .sample = (uint32_t)sample};
+    if (rule->share != NULL) record.flags = QZO_FLAG_CANDIDATE;
+    if (rule->is_one_sided) {
+        record.flags = QZO_FLAG_ONE_SIDED;
+        minus = optimizer->settings.samples_per_step; /* the clean one */
+    }
+    record.loss_plus = loss_of(optimizer, &optimizer->samples, plus, weight);
+    record.loss_minus = loss_of(optimizer, &optimizer->samples, minus, weight);
+    complete_record(optimizer, &record, sides);
     return record;
 }
 
@@ -269,7 +326,7 @@ static qzo_record clean_record(const qzo_qspsa *optimizer, int64_t step) {
     const qzo_objective *objective = &optimizer->objective;
     int64_t samples = optimizer->settings.samples_per_step;
     double weight = objective->loss_weight(objective->context, step);
-    float loss = loss_of(optimizer, samples * sides_of(optimizer), weight);
+    float loss = loss_of(optimizer, &optimizer->samples, samples * sides_of(optimizer), weight);
     qzo_record record = {.loss_plus = loss,
                          .loss_minus = loss,
                          .sample = (uint32_t)samples,
@@ -277,6 +334,31 @@ static qzo_record clean_record(const qzo_qspsa *optimizer, int64_t step) {
     if (!isfinite(loss)) record.flags |= QZO_FLAG_NOT_FINITE;
     if (loss == 0.0f && !objective->may_be_zero) record.flags |= QZO_FLAG_ZERO_LOSS;
     return record;
+}
+
+/* As the clean one. */
+static qzo_record guided_record(const qzo_qspsa *optimizer, int64_t step) {
+    const qzo_objective *objective = &optimizer->objective;
+    double weight = objective->loss_weight(objective->context, step);
+    qzo_record record = {.loss_plus = loss_of(optimizer, &optimizer->pair, 0, weight),
+                         .loss_minus = loss_of(optimizer, &optimizer->pair, 1, weight),
+                         .sample = (uint32_t)optimizer->settings.samples_per_step,
+                         .flags = QZO_FLAG_GUIDED};
+    complete_record(optimizer, &record, PAIR);
+    return record;
+}
+
+/* Candidates to a guide, and the pair of losses along it. */
+static qzo_status follow_guide(qzo_qspsa *optimizer, int64_t step, qzo_status *evaluated) {
+    int64_t samples = optimizer->settings.samples_per_step;
+    qzo_status status = exchange_units(optimizer, &optimizer->samples);
+    if (status != QZO_OK) return status;
+    for (int64_t i = 0; i < samples; i++) optimizer->records[i] = record_of(optimizer, step, i);
+    for (int64_t i = 0; i < samples; i++)
+        qzo_guide_set(optimizer->guide, i, optimizer->records[i].seed,
+                      qzo_rule_share(optimizer->rule, optimizer->records, samples, i));
+    *evaluated = evaluate_units(optimizer, &optimizer->pair, step, *evaluated);
+    return QZO_OK;
 }
 
 /* Every rank fills every slot, if only with flags and digest. */
@@ -370,7 +452,9 @@ qzo_status qzo_qspsa_step(qzo_qspsa *optimizer, int64_t step, uint32_t my_flags,
     qzo_status status = QZO_OK;
     optimizer->bound = qzo_rule_bound(optimizer->rule);
     qzo_value_groups_enter(optimizer->trainable.groups, optimizer->trainable.group_count, step);
-    qzo_status evaluated = evaluate_units(optimizer, step);
+    const unit_work *last = optimizer->guide != NULL ? &optimizer->pair : &optimizer->samples;
+    qzo_status evaluated = evaluate_units(optimizer, &optimizer->samples, step, optimizer->failure);
+    if (optimizer->guide != NULL) QZO_TRY(follow_guide(optimizer, step, &evaluated));
     /* Read again after the losses: a value that changed since the update is found before anything
      * computed from it is applied. */
     uint64_t digest_now, state_now = optimizer->state;
@@ -378,7 +462,7 @@ qzo_status qzo_qspsa_step(qzo_qspsa *optimizer, int64_t step, uint32_t my_flags,
         evaluated = read_values(&digest_now, &state_now, &optimizer->trainable);
     if (evaluated != QZO_OK) my_flags |= QZO_FLAG_FAILED;
     if (state_now != optimizer->state) my_flags |= QZO_FLAG_CORRUPT;
-    if (optimizer->units_travel) QZO_TRY(exchange_units(optimizer));
+    QZO_TRY(exchange_units(optimizer, last));
     fill_slots(optimizer, step, my_flags, state_now);
     QZO_TRY(qzo_comm_gather(optimizer->comm, optimizer->all_records, optimizer->my_records,
                             (size_t)optimizer->record_slots * RECORD_BYTES));
@@ -387,7 +471,9 @@ qzo_status qzo_qspsa_step(qzo_qspsa *optimizer, int64_t step, uint32_t my_flags,
         return qzo_comm_worst_status(optimizer->comm, evaluated);
     if (status != QZO_OK) goto cleanup;
     if (optimizer->record_count > optimizer->settings.samples_per_step)
-        optimizer->records[optimizer->record_count - 1] = clean_record(optimizer, step);
+        optimizer->records[optimizer->record_count - 1] = optimizer->guide != NULL
+                                                              ? guided_record(optimizer, step)
+                                                              : clean_record(optimizer, step);
 
     qzo_qspsa_fail(optimizer, apply_step(optimizer, step));
     *out = (qzo_step){.step = step,

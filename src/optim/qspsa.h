@@ -4,7 +4,8 @@
  * This file knows spans of values and a loss, nothing of models. A step is
  *   for each sample s: seed = noise_seed(noise_seed, step, s)
  *       loss+- = objective under value +- eps z(seed); gradient = (loss+ - loss-) / (2 eps)
- *       (a one-sided rule: the loss without perturbation, taken once, for loss-, and eps for 2 eps)
+ *       (a one-sided rule: the loss without perturbation, taken once, for loss-, and eps for 2 eps;
+ *       a rule with a guide: loss+ alone of each sample, and one pair along what they say: guide.h)
  *   records of all samples are exchanged; k = rule(records); value = fma(-k, z(seed), value) in
  * order of samples, then the constraint once. (Another core, see cores.h, has other arithmetic.)
  *

@@ -276,16 +276,58 @@ static const qzo_update_rule spsa_1_5 = {.name = "spsa_1_5",
                                          .directions = "rademacher",
                                          .reads = {"curvature_power"}};
 
+/* --- mezo_gv (MeZO-GV: Jin, Cen and Tan, arXiv 2601.04710, section III-A) ---
+ *
+ * Candidates first: loss+ of each sample, M of them. With v = the mean direction of the
+ * floor(guide_share M) samples with the lowest losses less the mean direction of the others, a pair
+ * of losses along v gives g = (loss+ - loss-) / (2 eps), and the step is that of plain along v: as
+ * v is a sum of share_i z_i, k_i = fp32(rate clip(g, C) share_i). Of two losses that are equal the
+ * first is the lower one; a sample whose loss is not finite is in neither half. Where a half is
+ * empty v = 0 and k = 0. With 4 samples and halves v is as long as one direction z. The paper gives
+ * no number for its share, or we found none: 1/2 is ours. No state. */
+
+static double mezo_gv_share(const qzo_rule *rule, const qzo_record *records, int64_t count,
+                            int64_t sample) {
+    const qzo_record *own = &records[sample];
+    int64_t finite = 0, lower = 0;
+    for (int64_t i = 0; i < count; i++) {
+        if (!is_finite(&records[i])) continue;
+        finite++;
+        lower += records[i].loss_plus < own->loss_plus ||
+                 (records[i].loss_plus == own->loss_plus && i < sample);
+    }
+    int64_t low = (int64_t)(rule->settings.guide_share * (double)finite), high = finite - low;
+    if (!is_finite(own) || low == 0 || high == 0) return 0.0;
+    return lower < low ? 1.0 / (double)low : -1.0 / (double)high;
+}
+
+static void mezo_gv_factors(float *k, const qzo_rule *rule, const qzo_record *records,
+                            int64_t count, double rate) {
+    const qzo_record *pair = &records[count];
+    double gradient = clipped((double)pair->gradient, rule->settings.clip);
+    bool applies = is_finite(pair) && isfinite(gradient);
+    for (int64_t i = 0; i < count; i++)
+        k[i] = applies ? (float)(rate * gradient * mezo_gv_share(rule, records, count, i)) : 0.0f;
+}
+
+static const qzo_update_rule mezo_gv = {.name = "mezo_gv",
+                                        .bound = plain_bound,
+                                        .factors = mezo_gv_factors,
+                                        .share = mezo_gv_share,
+                                        .samples_min = 2,
+                                        .reads = {"guide_share"}};
+
 /* --- the registry --- */
 
-const qzo_update_rule *const qzo_update_rules[] = {&plain,    &mean_clip, &quantile_clip, &meazo,
-                                                   &momentum, &fzoo,      &spsa_1_5,      NULL};
+const qzo_update_rule *const qzo_update_rules[] = {
+    &plain, &mean_clip, &quantile_clip, &meazo, &momentum, &fzoo, &spsa_1_5, &mezo_gv, NULL};
 
 int64_t qzo_update_rule_records(const qzo_update_rule *kind, int64_t samples) {
-    return samples + (kind->has_clean && !kind->is_one_sided ? 1 : 0);
+    return samples + ((kind->has_clean && !kind->is_one_sided) || kind->share != NULL ? 1 : 0);
 }
 
 int64_t qzo_update_rule_evaluations(const qzo_update_rule *kind, int64_t samples) {
+    if (kind->share != NULL) return samples + 2;
     return samples * (kind->is_one_sided ? 1 : 2) + (kind->has_clean ? 1 : 0);
 }
 
@@ -333,6 +375,11 @@ double qzo_rule_bound(const qzo_rule *rule) { return rule->kind->bound(rule); }
 void qzo_rule_factors(float *k, const qzo_rule *rule, const qzo_record *records, int64_t count,
                       double rate) {
     rule->kind->factors(k, rule, records, count, rate);
+}
+
+double qzo_rule_share(const qzo_rule *rule, const qzo_record *records, int64_t count,
+                      int64_t sample) {
+    return rule->kind->share(rule, records, count, sample);
 }
 
 void qzo_rule_observe(qzo_rule *rule, const qzo_record *records, int64_t count) {

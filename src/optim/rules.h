@@ -17,7 +17,7 @@
 typedef struct qzo_record {
     uint64_t seed;
     float loss_plus;
-    float loss_minus; /* where one-sided: without perturbation */
+    float loss_minus; /* where one-sided: without perturbation; of a candidate: loss_plus again */
     float gradient;   /* (loss_plus - loss_minus) / (2 eps), or one-sided over eps, not clipped */
     uint32_t sample;
     uint32_t flags;  /* qzo_record_flags */
@@ -31,6 +31,8 @@ typedef enum {
     QZO_FLAG_ZERO_LOSS = 1u << 3,  /* both losses are exactly 0: the model has collapsed */
     QZO_FLAG_ONE_SIDED = 1u << 4,  /* loss_minus is that of the masters as they are */
     QZO_FLAG_CLEAN = 1u << 5,      /* no sample: both losses are that without perturbation */
+    QZO_FLAG_CANDIDATE = 1u << 6,  /* one loss, which says the sample's share of the guide */
+    QZO_FLAG_GUIDED = 1u << 7,     /* no sample: both losses are those along the guide */
     QZO_FLAG_PARK = 1u << 8,       /* this rank wants to stop after the step; depends on the run */
     QZO_FLAG_FAILED = 1u << 9,     /* this rank could not evaluate its share; depends on the run */
     QZO_FLAG_CORRUPT = 1u << 10,   /* this rank's masters changed since its last update */
@@ -47,6 +49,7 @@ typedef struct qzo_rule_settings {
     int64_t moment_memory; /* meazo: steps that the second moment remembers */
     double momentum;       /* momentum: share of the velocity that a step keeps */
     double curvature_power; /* spsa_1_5: of the curvature that a step is divided by */
+    double guide_share;     /* mezo_gv: of the samples, those with the lowest losses */
 } qzo_rule_settings;
 
 /* A rule with its state. */
@@ -60,7 +63,7 @@ typedef struct qzo_update_rule {
     double (*bound)(const qzo_rule *rule);
     /* k (count), one per sample's record: fp32 of a value computed in double. rate: learning rate
      * times schedule; a record flagged QZO_FLAG_NOT_FINITE gets k = 0. Behind the samples' records
-     * stands the clean one, where there is one. */
+     * stands the clean or the guided one, where there is one. */
     void (*factors)(float *k, const qzo_rule *rule, const qzo_record *records, int64_t count,
                     double rate);
     void (*observe)(qzo_rule *rule, const qzo_record *records, int64_t count); /* NULL: no state */
@@ -69,6 +72,9 @@ typedef struct qzo_update_rule {
     /* What a step evaluates: loss+ and loss- of each sample, or loss+ alone; and the loss without
      * perturbation, once, for which its samples must share their batch. */
     bool is_one_sided, has_clean;
+    /* Not NULL: a step evaluates loss+ alone of each sample, the candidates; then a pair along
+     * their guide (guide.h), of which this is a sample's share, told by all their records. */
+    double (*share)(const qzo_rule *rule, const qzo_record *records, int64_t count, int64_t sample);
     int64_t samples_min;    /* that a step must have; 0: any number */
     const char *directions; /* the default with this rule; NULL: that of all */
     const char
@@ -76,7 +82,7 @@ typedef struct qzo_update_rule {
 } qzo_update_rule;
 
 /* NULL-terminated: plain (the paper's), mean_clip, quantile_clip, meazo, momentum, fzoo,
- * spsa_1_5. */
+ * spsa_1_5, mezo_gv. */
 extern const qzo_update_rule *const qzo_update_rules[];
 const qzo_update_rule *qzo_update_rule_find(const char *name);
 
@@ -84,7 +90,7 @@ const qzo_update_rule *qzo_update_rule_find(const char *name);
 int64_t qzo_update_rule_evaluations(const qzo_update_rule *kind, int64_t samples);
 
 /* Records of a step: one per sample, in their order; then, where a clean loss stands beside pairs,
- * its own, which is never applied. */
+ * or a pair beside candidates, its own, which is never applied. */
 int64_t qzo_update_rule_records(const qzo_update_rule *kind, int64_t samples);
 
 /* Allocates all that the rule will need, as before the first step. The caller closes it. */
@@ -96,6 +102,10 @@ void qzo_rule_reset(qzo_rule *rule); /* as it was opened */
 double qzo_rule_bound(const qzo_rule *rule);
 void qzo_rule_factors(float *k, const qzo_rule *rule, const qzo_record *records, int64_t count,
                       double rate);
+
+/* Of a rule with a guide. */
+double qzo_rule_share(const qzo_rule *rule, const qzo_record *records, int64_t count,
+                      int64_t sample);
 
 /* A step is done: its records enter the state. After qzo_rule_factors, or from a journal. */
 void qzo_rule_observe(qzo_rule *rule, const qzo_record *records, int64_t count);

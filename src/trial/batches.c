@@ -90,6 +90,7 @@ qzo_qspsa_settings qzo_batches_settings(const qzo_trial_spec *spec) {
                                                   .clip_quantile = spec->clip_quantile,
                                                   .moment_memory = spec->moment_memory,
                                                   .momentum = spec->momentum,
-                                                  .curvature_power = spec->curvature_power},
+                                                  .curvature_power = spec->curvature_power,
+                                                  .guide_share = spec->guide_share},
                                 .schedule = qzo_lr_schedule_find(spec->schedule)};
 }

@@ -44,7 +44,7 @@ static void take_step(qzo_trial_summary *out, const qzo_step *step) {
         is_still &= step->records[i].gradient == 0.0f;
         sum += 0.5 * ((double)step->records[i].loss_plus + (double)step->records[i].loss_minus);
         out->clipped_count += (step->records[i].flags & QZO_FLAG_CLIPPED) != 0;
-        out->record_count += (step->records[i].flags & QZO_FLAG_CLEAN) == 0;
+        out->record_count += (step->records[i].flags & (QZO_FLAG_CLEAN | QZO_FLAG_CANDIDATE)) == 0;
     }
     out->still_steps = is_still ? out->still_steps + 1 : 0;
     out->last_loss = step->record_count > 0 ? sum / (double)step->record_count : (double)NAN;

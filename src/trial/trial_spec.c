@@ -309,6 +309,16 @@ static qzo_status complete_batches(qzo_trial_spec *spec) {
     return QZO_OK;
 }
 
+/* Both halves of a guide's samples need one. */
+static qzo_status check_guide(const qzo_trial_spec *spec) {
+    int64_t lead = (int64_t)(spec->guide_share * (double)spec->samples_per_step);
+    if (lead >= 1 && lead < spec->samples_per_step) return QZO_OK;
+    return qzo_fail(QZO_ERR_CONFIG,
+                    "expected guide_share such that 1 to %" PRId64 " of %" PRId64
+                    " samples_per_step lead, found %g: %" PRId64 " of them",
+                    spec->samples_per_step - 1, spec->samples_per_step, spec->guide_share, lead);
+}
+
 /* What the update rule needs of a step. */
 static qzo_status complete_rule(qzo_trial_spec *spec) {
     const qzo_update_rule *rule = qzo_update_rule_find(spec->update_rule);
@@ -319,12 +329,12 @@ static qzo_status complete_rule(qzo_trial_spec *spec) {
                         "expected samples_per_step >= %" PRId64 " with update_rule %s, found "
                         "%" PRId64,
                         rule->samples_min, rule->name, spec->samples_per_step);
-    if (rule->has_clean && qzo_trial_spec_batch_per_sample(spec))
+    if ((rule->has_clean || rule->share) && qzo_trial_spec_batch_per_sample(spec))
         return qzo_fail(QZO_ERR_CONFIG,
-                        "expected batches shared with update_rule %s, found per_sample: its "
-                        "perturbed losses are compared with one that is not",
+                        "expected batches shared with update_rule %s, found per_sample: it "
+                        "compares losses of a step with each other",
                         rule->name);
-    return QZO_OK;
+    return rule->share ? check_guide(spec) : QZO_OK;
 }
 
 qzo_status qzo_trial_spec_complete(qzo_trial_spec *spec) {

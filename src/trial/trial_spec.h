@@ -54,6 +54,7 @@ typedef struct qzo_trial_spec {
     int64_t moment_memory;  /* steps that meazo's second moment remembers */
     double momentum;        /* share of the velocity that a step keeps, with momentum */
     double curvature_power; /* of the curvature that spsa_1_5 divides by */
+    double guide_share;     /* of the candidates that lead mezo_gv's guide */
     double floor;           /* smallest value of a positive scale */
     const char *directions; /* names of registries; static strings */
     const char *perturbation;

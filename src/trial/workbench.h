@@ -37,7 +37,7 @@ typedef struct qzo_workbench {
     /* (master_count of the model, then the adapters' values), in the backend's memory. The initial
      * values of adapters depend on the trial; in their place lies a unit of 1. */
     float *initial, *masters;
-    float *beside;           /* as masters: what the trial's update rule keeps; NULL: nothing */
+    float *beside; /* as masters: what the trial's update rule keeps or sets aside; NULL: nothing */
     float *best_host;        /* as masters: read once, so it need not lie on a device */
     qzo_trainable trainable; /* of masters */
     qzo_core_room *room;     /* of the core of the last trial that needed one */

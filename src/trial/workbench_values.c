@@ -22,7 +22,7 @@ qzo_status qzo_workbench_hold_beside(qzo_workbench *bench, const qzo_trial_spec 
     qzo_backend *backend = bench->backend;
     void *memory = bench->beside;
     qzo_status status = QZO_OK;
-    bool is_needed = rule_of(spec)->has_velocity;
+    bool is_needed = rule_of(spec)->has_velocity || rule_of(spec)->share != NULL;
     if (is_needed == (memory != NULL)) return QZO_OK;
     if (is_needed)
         status = backend->ops->allocate(backend, &memory, qzo_workbench_masters_bytes(bench));
@@ -63,6 +63,7 @@ qzo_status qzo_workbench_reset(qzo_workbench *bench, const qzo_trial_spec *spec)
     qzo_trial_spec_rates(bench->model->groups, spec);
     bool is_relative = qzo_perturbation_kind_find(spec->perturbation)->is_relative;
     bench->trainable.unit = is_relative ? bench->initial : NULL;
+    bench->trainable.aside = rule_of(spec)->share != NULL ? bench->beside : NULL;
     QZO_TRY(reset_velocity(bench, spec));
     bench->trainable.core = qzo_core_find(spec->compat);
     if (bench->room == NULL)
