@@ -1,13 +1,13 @@
 /* Lifetime, memory and table of the CUDA backend; the kernels are in kernels/. Part of the CUDA
- * module (cuda_module.h), plain C over the CUDA runtime and cuBLAS.
+ * module (cuda_module.h), plain C over the CUDA runtime and cuBLASLt.
  *
  * Activations are fp16 with fp32 accumulation: three bits more than bf16, so that the difference of
  * two close losses keeps more of its sense; decoded weights are kept finite, and an activation that
  * overflows gives infinity, then a loss that is not finite, which is never applied. Residual
  * stream, masters and logits are fp32, losses double.
  *
- * Everything runs in order on one stream with one cuBLAS handle and a workspace of its own: what
- * cuBLAS chooses then depends on the device, its version and the shape alone. Several ranks may
+ * Everything runs in order on one stream, products of cuBLASLt with one workspace: what it chooses
+ * depends on the device, its version and the shape alone (cuda_gemm.c). Several ranks may
  * share a device. */
 #include "backend/cuda_module.h"
 #include "backend/cuda_state.h"
@@ -30,12 +30,6 @@ qzo_status qzo_status_from_cuda(cudaError_t code, const char *call) {
     if (code == cudaSuccess) return QZO_OK;
     qzo_status status = code == cudaErrorMemoryAllocation ? QZO_ERR_MEMORY : QZO_ERR_ENVIRONMENT;
     return qzo_fail(status, "%s: %s (%s)", call, cudaGetErrorString(code), cudaGetErrorName(code));
-}
-
-qzo_status qzo_status_from_cublas(cublasStatus_t code, const char *call) {
-    if (code == CUBLAS_STATUS_SUCCESS) return QZO_OK;
-    qzo_status status = code == CUBLAS_STATUS_ALLOC_FAILED ? QZO_ERR_MEMORY : QZO_ERR_ENVIRONMENT;
-    return qzo_fail(status, "%s: %s", call, cublasGetStatusString(code));
 }
 
 /* --- the other operations of the forward pass --- */
@@ -223,7 +217,7 @@ static const char *cuda_device(const qzo_backend *backend) { return state_of(bac
 static void cuda_close(qzo_backend *backend) {
     cuda_state *state = state_of(backend);
     if (state->stream != NULL) cudaStreamSynchronize(state->stream);
-    if (state->cublas != NULL) cublasDestroy(state->cublas);
+    qzo_cuda_gemm_close(state->gemm);
     void *const buffers[] = {state->workspace, state->tile,  state->values, state->results,
                              state->gains,     state->spans, state->digest};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
@@ -311,7 +305,7 @@ static void name_device(char out[QZO_DEVICE_ID_BYTES], const cudaUUID_t *uuid) {
 
 static qzo_status open_device(cuda_state *state, const qzo_backend_options *options) {
     qzo_status status = QZO_OK;
-    int count = 0, version = 0;
+    int count = 0;
     struct cudaDeviceProp device;
     QZO_TRY(device_count(&count));
     TRY_CUDA(cudaSetDevice(options->local_rank % count));
@@ -324,13 +318,13 @@ static qzo_status open_device(cuda_state *state, const qzo_backend_options *opti
         goto cleanup;
     }
     TRY_CUDA(cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking));
-    TRY_CUBLAS(cublasCreate(&state->cublas));
-    TRY_CUBLAS(cublasGetVersion(state->cublas, &version));
+    QZO_TRY(qzo_cuda_gemm_open(&state->gemm));
     /* The number of multiprocessors tells apart variants of one name, for which cuBLAS may choose
      * other kernels; the toolkit's version stands for the compiler of ours. */
     snprintf(state->arithmetic, sizeof state->arithmetic,
-             "cuda %s sm_%d%d x%d fp16 toolkit %d cublas %d plan " CUDA_PLAN_VERSION, device.name,
-             device.major, device.minor, device.multiProcessorCount, CUDART_VERSION, version);
+             "cuda %s sm_%d%d x%d fp16 toolkit %d cublaslt %zu plan " CUDA_PLAN_VERSION,
+             device.name, device.major, device.minor, device.multiProcessorCount, CUDART_VERSION,
+             cublasLtGetVersion());
 cleanup:
     return status;
 }
@@ -339,19 +333,13 @@ static qzo_status take_fixed(qzo_backend *backend, void **out, int which) {
     return qzo_cuda_take(backend, out, qzo_cuda_fixed_bytes[which], QZO_MEMORY_SCRATCH);
 }
 
-/* Setting the stream takes a workspace away: the workspace comes second. */
 static qzo_status open_buffers(qzo_backend *backend) {
     qzo_status status = QZO_OK;
     cuda_state *state = state_of(backend);
     void *results = NULL, *gains = NULL, *spans = NULL, *digest = NULL;
     state->spans_host = calloc(CUDA_SPANS_MAX, sizeof *state->spans_host);
     if (state->spans_host == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for spans");
-    TRY_CUBLAS(cublasSetStream(state->cublas, state->stream));
     QZO_TRY(take_fixed(backend, &state->workspace, CUDA_FIXED_WORKSPACE));
-    TRY_CUBLAS(cublasSetWorkspace(state->cublas, state->workspace, CUDA_WORKSPACE_BYTES));
-    TRY_CUBLAS(cublasSetMathMode(
-        state->cublas, CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION));
-    TRY_CUBLAS(cublasSetAtomicsMode(state->cublas, CUBLAS_ATOMICS_NOT_ALLOWED));
     QZO_TRY(take_fixed(backend, &results, CUDA_FIXED_RESULTS));
     state->results = results;
     QZO_TRY(take_fixed(backend, &gains, CUDA_FIXED_GAINS));

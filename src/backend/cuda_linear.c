@@ -1,5 +1,5 @@
 /* The matrix product of the CUDA backend: weights are decoded, with their perturbed values, into a
- * tile of fp16 that stays in L2, and cuBLAS multiplies tile by tile; few rows of a GPTQ weight go
+ * tile of fp16 that stays in L2, and cuBLASLt multiplies tile by tile; few rows of a GPTQ weight go
  * through a fused kernel (cuda_plan.h decides). Part of the CUDA module. */
 #include "backend/cuda_state.h"
 
@@ -13,23 +13,17 @@ typedef struct product {
     bool wide; /* out is fp32, else fp16 */
 } product;
 
-/* Outputs first .. first + count - 1 from their decoded weights (count, in_features). cuBLAS counts
- * columns first: what it calls C (count, rows) is our out (rows, count), A is the transposed
- * weights, B is x. */
+/* Outputs first .. first + count - 1 from their decoded weights (count, in_features). */
 static qzo_status multiply(const cuda_state *state, const product *p, const uint16_t *decoded,
                            int64_t first, int64_t count) {
-    qzo_status status = QZO_OK;
-    const float one = 1.0f, zero = 0.0f;
-    int in_features = (int)p->weight->tensor->in_features;
-    int out_features = (int)p->weight->tensor->out_features;
     size_t item_bytes = p->wide ? sizeof(float) : sizeof(uint16_t);
-    TRY_CUBLAS(cublasGemmEx(state->cublas, CUBLAS_OP_T, CUBLAS_OP_N, (int)count, (int)p->rows,
-                            in_features, &one, decoded, CUDA_R_16F, in_features, p->x, CUDA_R_16F,
-                            in_features, &zero, p->out + (size_t)first * item_bytes,
-                            p->wide ? CUDA_R_32F : CUDA_R_16F, out_features, CUBLAS_COMPUTE_32F,
-                            CUBLAS_GEMM_DEFAULT));
-cleanup:
-    return status;
+    const cuda_gemm_shape shape = {.outputs = count,
+                                   .rows = p->rows,
+                                   .inputs = p->weight->tensor->in_features,
+                                   .out_pitch = p->weight->tensor->out_features,
+                                   .in_type = CUDA_R_16F,
+                                   .out_type = p->wide ? CUDA_R_32F : CUDA_R_16F};
+    return qzo_cuda_gemm(state, p->out + (size_t)first * item_bytes, p->x, decoded, &shape);
 }
 
 /* The weight's trainable values as the forward pass sees them; the masters themselves where

@@ -4,7 +4,6 @@
 #include "base/half.h"
 #include "base/noise.h"
 
-#include <cublasLt.h>
 #include <stdlib.h>
 
 enum {
@@ -18,29 +17,15 @@ enum {
 static const size_t MATRIX_BYTES = (size_t)SIDE * SIDE * sizeof(uint16_t);
 static const size_t COPY_BYTES_MAX = (size_t)2 << 30;
 
-typedef struct lt_product {
-    cublasLtHandle_t handle;
-    cublasLtMatmulDesc_t operation;
-    cublasLtMatrixLayout_t layout; /* of all three: square */
-    cublasLtMatmulPreference_t preference;
-    cublasLtMatmulHeuristicResult_t found;
-} lt_product;
-
 typedef struct peak_run {
     const cuda_state *state;
-    lt_product lt;
+    cuda_gemm_shape square;
     void *a, *b, *out;
     size_t copy_bytes;
 } peak_run;
 
 static qzo_status run_product(const peak_run *run) {
-    const float one = 1.0f, zero = 0.0f;
-    const lt_product *lt = &run->lt;
-    return qzo_status_from_cublas(
-        cublasLtMatmul(lt->handle, lt->operation, &one, run->a, lt->layout, run->b, lt->layout,
-                       &zero, run->out, lt->layout, run->out, lt->layout, &lt->found.algo,
-                       run->state->workspace, CUDA_WORKSPACE_BYTES, run->state->stream),
-        "cublasLtMatmul");
+    return qzo_cuda_gemm(run->state, run->out, run->a, run->b, &run->square);
 }
 
 static qzo_status run_copy(const peak_run *run) {
@@ -99,48 +84,20 @@ cleanup:
     return status;
 }
 
-static void close_product(lt_product *lt) {
-    if (lt->preference != NULL) cublasLtMatmulPreferenceDestroy(lt->preference);
-    if (lt->layout != NULL) cublasLtMatrixLayoutDestroy(lt->layout);
-    if (lt->operation != NULL) cublasLtMatmulDescDestroy(lt->operation);
-    if (lt->handle != NULL) cublasLtDestroy(lt->handle);
-    *lt = (lt_product){0};
-}
-
-/* As `linear` multiplies: both operands run along their inputs, sums in fp32. */
-static qzo_status open_product(lt_product *lt, cudaDataType_t type) {
-    qzo_status status = QZO_OK;
-    const cublasOperation_t transposed = CUBLAS_OP_T;
-    const size_t workspace_bytes = CUDA_WORKSPACE_BYTES;
-    int found_count = 0;
-    TRY_CUBLAS(cublasLtCreate(&lt->handle));
-    TRY_CUBLAS(cublasLtMatmulDescCreate(&lt->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F));
-    TRY_CUBLAS(cublasLtMatmulDescSetAttribute(lt->operation, CUBLASLT_MATMUL_DESC_TRANSA,
-                                              &transposed, sizeof transposed));
-    TRY_CUBLAS(cublasLtMatrixLayoutCreate(&lt->layout, type, SIDE, SIDE, SIDE));
-    TRY_CUBLAS(cublasLtMatmulPreferenceCreate(&lt->preference));
-    TRY_CUBLAS(cublasLtMatmulPreferenceSetAttribute(lt->preference,
-                                                    CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                                    &workspace_bytes, sizeof workspace_bytes));
-    TRY_CUBLAS(cublasLtMatmulAlgoGetHeuristic(lt->handle, lt->operation, lt->layout, lt->layout,
-                                              lt->layout, lt->layout, lt->preference, 1, &lt->found,
-                                              &found_count));
-    if (found_count == 0)
-        status = qzo_fail(QZO_ERR_ENVIRONMENT, "cuBLASLt knows no product of %d x %d", SIDE, SIDE);
-cleanup:
-    return status;
-}
-
 static qzo_status measure_product(qzo_backend *backend, double *flops_per_second, peak_run *run,
                                   cudaDataType_t type) {
     qzo_status status = QZO_OK;
     double seconds = 0.0;
+    run->square = (cuda_gemm_shape){.outputs = SIDE,
+                                    .rows = SIDE,
+                                    .inputs = SIDE,
+                                    .out_pitch = SIDE,
+                                    .in_type = type,
+                                    .out_type = type};
     QZO_TRY(fill(backend, run, type));
-    QZO_TRY(open_product(&run->lt, type));
     QZO_TRY(best_seconds(&seconds, run, run_product));
     *flops_per_second = 2.0 * SIDE * SIDE * (double)SIDE / seconds;
 cleanup:
-    close_product(&run->lt);
     return status;
 }
 

@@ -9,10 +9,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CUDA_PLAN_VERSION "2"
+#define CUDA_PLAN_VERSION "3"
 
 typedef enum {
-    CUDA_LINEAR_TILES, /* decode to fp16 tiles, then cuBLAS */
+    CUDA_LINEAR_TILES, /* decode to fp16 tiles, then cuBLASLt */
     CUDA_LINEAR_MMA,   /* fused on tensor cores, for few rows and groups of whole chunks */
     CUDA_LINEAR_FEW    /* fused, for a handful of rows and any groups */
 } cuda_linear_path;

@@ -6,7 +6,7 @@
 #include "backend/cuda_sizes.h"
 #include "kernels/kernels.h"
 
-#include <cublas_v2.h>
+#include <cublasLt.h>
 #include <cuda_runtime_api.h>
 #include <stdbool.h>
 
@@ -20,12 +20,14 @@ enum { CUDA_GUARD_BYTES = 256 };
 enum { CUDA_GUARD_BYTES = 0 };
 #endif
 
+typedef struct cuda_gemm cuda_gemm; /* cuda_gemm.c */
+
 typedef struct cuda_state {
     cudaStream_t stream;
-    cublasHandle_t cublas;
+    cuda_gemm *gemm;
     qzo_ledger ledger;
     const cuda_plan *plan;
-    void *workspace; /* of cuBLAS */
+    void *workspace; /* of cuBLASLt */
     uint16_t *tile;  /* decoded weights */
     size_t tile_bytes;
     float *values; /* perturbed trainable values of one weight */
@@ -96,6 +98,20 @@ void qzo_cuda_stage_close(cuda_state *state);
 qzo_status qzo_cuda_guard_place(const cuda_state *state, uint8_t *memory, size_t size_bytes);
 qzo_status qzo_cuda_guard_check(const cuda_state *state); /* of all that is allocated */
 void qzo_cuda_guard_release(const cuda_state *state, const void *memory);
+
+/* src/backend/cuda_gemm.c */
+
+/* out (rows, outputs), with so many elements from row to row, = x (rows, inputs) weights^T, weights
+ * (outputs, inputs), sums in fp32. All begin at multiples of 16 bytes, or rows of such a matrix. */
+typedef struct cuda_gemm_shape {
+    int64_t outputs, rows, inputs, out_pitch;
+    cudaDataType_t in_type, out_type; /* 16-bit, or fp32 for out */
+} cuda_gemm_shape;
+
+qzo_status qzo_cuda_gemm_open(cuda_gemm **out);
+void qzo_cuda_gemm_close(cuda_gemm *gemm); /* NULL is fine */
+qzo_status qzo_cuda_gemm(const cuda_state *state, void *out, const void *x, const void *weights,
+                         const cuda_gemm_shape *shape);
 
 /* src/backend/cuda_linear.c */
 qzo_status qzo_cuda_linear(qzo_backend *backend, qzo_act *out, const qzo_act *x,

@@ -1,9 +1,6 @@
-/* The CUDA runtime, cuBLAS and the threads of a device, on the host: see cuda_runtime_api.h and
+/* The CUDA runtime and the threads of a device, on the host: see cuda_runtime_api.h and
  * kernel_emulator.h. One thread of the host uses it at a time. */
 #include "kernel_emulator.h"
-
-#include "base/half.h"
-#include "cublas_v2.h"
 
 #include <csetjmp>
 #include <cstdio>
@@ -23,7 +20,7 @@ static std::map<uintptr_t, size_t> allocations;
 static size_t allocated_bytes;
 static cudaError_t launch_error; /* stays, as on a device */
 
-static bool is_device_memory(const void *memory, size_t size_bytes) {
+bool emulator_is_device_memory(const void *memory, size_t size_bytes) {
     uintptr_t begin = reinterpret_cast<uintptr_t>(memory);
     auto next = allocations.upper_bound(begin);
     if (next == allocations.begin()) return false;
@@ -32,7 +29,7 @@ static bool is_device_memory(const void *memory, size_t size_bytes) {
 }
 
 /* Wholly on the host; a piece of a device's allocation is none. */
-static bool is_host_memory(const void *memory) { return !is_device_memory(memory, 1); }
+static bool is_host_memory(const void *memory) { return !emulator_is_device_memory(memory, 1); }
 
 static void *aligned_memory(size_t size_bytes) {
     size_t whole = (size_bytes + ALIGNMENT_BYTES - 1) / ALIGNMENT_BYTES * ALIGNMENT_BYTES;
@@ -78,10 +75,10 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes) {
 
 cudaError_t cudaMemcpyAsync(void *out, const void *in, size_t size_bytes, cudaMemcpyKind kind,
                             cudaStream_t) {
-    bool in_fits =
-        kind == cudaMemcpyHostToDevice ? is_host_memory(in) : is_device_memory(in, size_bytes);
-    bool out_fits =
-        kind == cudaMemcpyDeviceToHost ? is_host_memory(out) : is_device_memory(out, size_bytes);
+    bool in_fits = kind == cudaMemcpyHostToDevice ? is_host_memory(in)
+                                                  : emulator_is_device_memory(in, size_bytes);
+    bool out_fits = kind == cudaMemcpyDeviceToHost ? is_host_memory(out)
+                                                   : emulator_is_device_memory(out, size_bytes);
     if (launch_error != cudaSuccess) return launch_error;
     if (!in_fits || !out_fits) return cudaErrorInvalidValue;
     std::memcpy(out, in, size_bytes);
@@ -89,7 +86,7 @@ cudaError_t cudaMemcpyAsync(void *out, const void *in, size_t size_bytes, cudaMe
 }
 
 cudaError_t cudaMemsetAsync(void *out, int value, size_t size_bytes, cudaStream_t) {
-    if (!is_device_memory(out, size_bytes)) return cudaErrorInvalidValue;
+    if (!emulator_is_device_memory(out, size_bytes)) return cudaErrorInvalidValue;
     std::memset(out, value, size_bytes);
     return launch_error;
 }
@@ -276,13 +273,17 @@ void emulator_mma(float d[4], const uint32_t a[4], const uint32_t b[2], float (*
     widen_pairs(fibers[running].a[side], a, 4, widen);
     widen_pairs(fibers[running].b[side], b, 2, widen);
     __syncwarp();
+    const float *rows[MEMBERS], *columns[2][MEMBERS];
+    for (unsigned m = 0; m < MEMBERS; m++) {
+        rows[m] = other_lane(group * MEMBERS + m, side)->a[side];
+        for (unsigned i = 0; i < 2; i++)
+            columns[i][m] = other_lane((column + i) * MEMBERS + m, side)->b[side];
+    }
     for (unsigned k = 0; k < 16; k++) {
         unsigned member = k % 8 / 2, pair = k / 8, half = k % 2;
-        const float *rows = other_lane(group * MEMBERS + member, side)->a[side];
-        for (unsigned i = 0; i < 4; i++) {
-            const float *columns = other_lane((column + i % 2) * MEMBERS + member, side)->b[side];
-            d[i] += rows[4 * pair + 2 * (i / 2) + half] * columns[2 * pair + half];
-        }
+        for (unsigned i = 0; i < 4; i++)
+            d[i] += rows[member][4 * pair + 2 * (i / 2) + half] *
+                    columns[i % 2][member][2 * pair + half];
     }
 }
 
@@ -358,87 +359,4 @@ void emulator_run(dim3 grid, dim3 block, void (*body)(const void *of), const voi
         for (blockIdx.y = 0; blockIdx.y < grid.y; blockIdx.y++)
             for (blockIdx.x = 0; blockIdx.x < grid.x; blockIdx.x++, backwards = !backwards)
                 run_block(thread_count, backwards);
-}
-
-/* --- cuBLAS --- */
-
-const char *cublasGetStatusString(cublasStatus_t code) {
-    return code == CUBLAS_STATUS_INVALID_VALUE ? "an argument is wrong" : "another status";
-}
-
-cublasStatus_t cublasCreate(cublasHandle_t *out) {
-    *out = static_cast<cublasHandle_t>(std::malloc(1));
-    return CUBLAS_STATUS_SUCCESS;
-}
-
-cublasStatus_t cublasDestroy(cublasHandle_t handle) {
-    std::free(handle);
-    return CUBLAS_STATUS_SUCCESS;
-}
-
-cublasStatus_t cublasGetVersion(cublasHandle_t, int *version) {
-    *version = 0;
-    return CUBLAS_STATUS_SUCCESS;
-}
-
-cublasStatus_t cublasSetStream(cublasHandle_t, cudaStream_t) { return CUBLAS_STATUS_SUCCESS; }
-cublasStatus_t cublasSetMathMode(cublasHandle_t, cublasMath_t) { return CUBLAS_STATUS_SUCCESS; }
-
-cublasStatus_t cublasSetAtomicsMode(cublasHandle_t, cublasAtomicsMode_t) {
-    return CUBLAS_STATUS_SUCCESS;
-}
-
-cublasStatus_t cublasSetWorkspace(cublasHandle_t, void *memory, size_t size_bytes) {
-    return is_device_memory(memory, size_bytes) ? CUBLAS_STATUS_SUCCESS
-                                                : CUBLAS_STATUS_INVALID_VALUE;
-}
-
-/* Eight sums side by side: an order of its own, as a device has one. */
-static float dot(const float *a, const float *b, int count) {
-    constexpr int LANES = 8;
-    float sums[LANES] = {}, total = 0.0f;
-    int i = 0;
-    for (; i + LANES <= count; i += LANES)
-        for (int lane = 0; lane < LANES; lane++) sums[lane] += a[i + lane] * b[i + lane];
-    for (; i < count; i++) total += a[i] * b[i];
-    for (int lane = 0; lane < LANES; lane++) total += sums[lane];
-    return total;
-}
-
-static void widen_row(float *out, const void *halves, int64_t first, int count) {
-    const uint16_t *bits = static_cast<const uint16_t *>(halves) + first;
-    for (int i = 0; i < count; i++) out[i] = qzo_fp16_to_float(bits[i]);
-}
-
-cublasStatus_t cublasGemmEx(cublasHandle_t, cublasOperation_t transpose_a,
-                            cublasOperation_t transpose_b, int m, int n, int k, const void *alpha,
-                            const void *a, cudaDataType_t a_type, int a_pitch, const void *b,
-                            cudaDataType_t b_type, int b_pitch, const void *beta, void *c,
-                            cudaDataType_t c_type, int c_pitch, cublasComputeType_t,
-                            cublasGemmAlgo_t) {
-    size_t c_item_bytes = c_type == CUDA_R_32F ? sizeof(float) : sizeof(uint16_t);
-    size_t a_count = (size_t)(m - 1) * (size_t)a_pitch + (size_t)k;
-    size_t b_count = (size_t)(n - 1) * (size_t)b_pitch + (size_t)k;
-    size_t c_count = (size_t)(n - 1) * (size_t)c_pitch + (size_t)m;
-    if (m < 1 || n < 1 || k < 1 || transpose_a != CUBLAS_OP_T || transpose_b != CUBLAS_OP_N ||
-        a_type != CUDA_R_16F || b_type != CUDA_R_16F || a_pitch < k || b_pitch < k || c_pitch < m ||
-        *static_cast<const float *>(alpha) != 1.0f || *static_cast<const float *>(beta) != 0.0f ||
-        !is_device_memory(a, a_count * sizeof(uint16_t)) ||
-        !is_device_memory(b, b_count * sizeof(uint16_t)) ||
-        !is_device_memory(c, c_count * c_item_bytes))
-        return CUBLAS_STATUS_INVALID_VALUE;
-    std::vector<float> rows((size_t)n * (size_t)k), weights((size_t)k);
-    for (int j = 0; j < n; j++) widen_row(&rows[(size_t)j * (size_t)k], b, (int64_t)j * b_pitch, k);
-    for (int i = 0; i < m; i++) {
-        widen_row(weights.data(), a, (int64_t)i * a_pitch, k);
-        for (int j = 0; j < n; j++) {
-            float sum = dot(weights.data(), &rows[(size_t)j * (size_t)k], k);
-            int64_t at = (int64_t)j * c_pitch + i;
-            if (c_type == CUDA_R_32F)
-                static_cast<float *>(c)[at] = sum;
-            else
-                static_cast<uint16_t *>(c)[at] = qzo_float_to_fp16(sum);
-        }
-    }
-    return CUBLAS_STATUS_SUCCESS;
 }

@@ -45,6 +45,7 @@ extern dim3 gridDim, blockDim, blockIdx, threadIdx;
 void emulator_run(dim3 grid, dim3 block, void (*body)(const void *of), const void *of);
 uint64_t emulator_shuffle(uint64_t value, unsigned mask, unsigned from_lane);
 unsigned emulator_lane();
+bool emulator_is_device_memory(const void *memory, size_t size_bytes); /* of one allocation */
 
 /* d (16, 8) += a (16, 16) b (16, 8) over a warp, as kernels/mma.cuh lays them out; `widen` reads
  * an operand. */
