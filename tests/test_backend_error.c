@@ -422,10 +422,13 @@ static void keep_sign_holds_the_sign_before_the_step(void **state) {
     const qzo_gain gains[] = {{31, 1.0f}, {32, 1.0f}};
     float values[200], before[200];
     for (int i = 0; i < 200; i++) before[i] = values[i] = i % 2 == 0 ? 0.1f : -0.1f;
+    before[198] = values[198] = 0.0f;
+    before[199] = values[199] = -0.0f;
     const qzo_update_values changed = {.masters = values};
     ops->update_block(&changed, &span, 0, 200, gains, 2, QZO_DIRECTIONS_GAUSSIAN);
-    for (int i = 0; i < 200; i++)
+    for (int i = 0; i < 198; i++)
         assert_true(before[i] > 0.0f ? values[i] >= 0.01f : values[i] <= -0.01f);
+    assert_memory_equal(values + 198, before + 198, 2 * sizeof *values);
 }
 
 int main(void) {

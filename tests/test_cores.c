@@ -205,11 +205,44 @@ static void bad_gradients_are_not_applied(void **state) {
     close_values(&b);
 }
 
+/* Steps so large that most values meet the clamp: positive ones go as ever, negative ones stay on
+ * their side, and zeros where they are. */
+static void signed_scales_keep_their_sign(void **state) {
+    (void)state;
+    values positive, both;
+    const qzo_qspsa_settings settings = settings_of(1e-3, 20);
+    open_values(&positive, &qzo_core_paper, 100);
+    open_values(&both, &qzo_core_paper, 100);
+    both.span.constraint = QZO_CONSTRAINT_KEEP_SIGN;
+    for (int i = 0; i < 100; i++) {
+        positive.masters[i] = 0x1p-8f * (float)(i + 1);
+        both.masters[i] = i < 50 ? positive.masters[i] : i < 98 ? -0x1p-8f : 0.0f;
+    }
+    for (int64_t step = 1; step <= 20; step++) {
+        apply(&positive, &settings, step, 50.0f, 0);
+        apply(&both, &settings, step, 50.0f, 0);
+    }
+    assert_memory_equal(both.masters, positive.masters, 50 * sizeof(float));
+    int clamped = 0;
+    for (int i = 50; i < 98; i++) {
+        assert_true(both.masters[i] < 0.0f);
+        clamped += both.masters[i] > -1e-6f;
+    }
+    assert_true(clamped > 0);
+    assert_true(both.masters[98] == 0.0f && both.masters[99] == 0.0f);
+    close_values(&positive);
+    close_values(&both);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(updates_equal_pytorch),  cmocka_unit_test(perturbed_values_equal_pytorch),
-        cmocka_unit_test(start_rounds_to_fp16),   cmocka_unit_test(values_drift_as_in_pytorch),
-        cmocka_unit_test(values_stay_by_default), cmocka_unit_test(bad_gradients_are_not_applied),
+        cmocka_unit_test(updates_equal_pytorch),
+        cmocka_unit_test(perturbed_values_equal_pytorch),
+        cmocka_unit_test(start_rounds_to_fp16),
+        cmocka_unit_test(values_drift_as_in_pytorch),
+        cmocka_unit_test(values_stay_by_default),
+        cmocka_unit_test(bad_gradients_are_not_applied),
+        cmocka_unit_test(signed_scales_keep_their_sign),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -195,6 +195,11 @@ static void constraints_hold_for_all_values(void **state) {
         float kept_down = qzo_constrained_sign(values[i], -0.5f, floor);
         assert_true(kept_down <= -floor);
         assert_true(!(values[i] < -floor) || kept_down == values[i]);
+        float zeros[] = {0.0f, -0.0f};
+        for (int j = 0; j < 2; j++) {
+            float kept = qzo_constrained_sign(values[i], zeros[j], floor);
+            assert_memory_equal(&kept, &zeros[j], sizeof kept); /* its sign, too */
+        }
     }
 }
 

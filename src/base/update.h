@@ -42,8 +42,10 @@ QZO_HOST_DEVICE static inline float qzo_constrained_positive(float value, float 
     return value > floor ? value : floor;
 }
 
-/* Keeps the sign that the value has before the step; |value| >= floor. */
+/* Keeps the sign that the value has before the step; |value| >= floor. Zero has no sign that a step
+ * may give it, and stays what it is: a block of weights that are all zero. */
 QZO_HOST_DEVICE static inline float qzo_constrained_sign(float value, float before, float floor) {
+    if (before == 0.0f) return before;
     if (before < 0.0f) return value < -floor ? value : -floor;
     return value > floor ? value : floor;
 }

@@ -77,6 +77,15 @@ static float update(float s, float rate, float d, float z) {
     return to_fp16(s - step);
 }
 
+/* The clamp of the program, which knows positive scales alone; signed ones are clamped away from
+ * zero on their own side. */
+static float clamped(float s, float start, float floor, qzo_constraint constraint) {
+    if (constraint == QZO_CONSTRAINT_FREE) return s;
+    if (constraint == QZO_CONSTRAINT_KEEP_SIGN && start == 0.0f) return start;
+    if (constraint == QZO_CONSTRAINT_KEEP_SIGN && start < 0.0f) return s > -floor ? -floor : s;
+    return s < floor ? floor : s;
+}
+
 /* --- all of them --- */
 
 static size_t values_bytes(const qzo_core_room *room) {
@@ -157,12 +166,11 @@ static qzo_status apply(const qzo_trainable *trainable, qzo_gain *gains,
     for (int64_t i = 0; i < trainable->span_count; i++) {
         const qzo_span *span = &trainable->spans[i];
         float floor = to_fp16(span->floor);
-        bool is_bounded = span->constraint != QZO_CONSTRAINT_FREE;
         for (int64_t at = span->offset; at < span->offset + span->count; at++) {
             float z = room->z[at];
             float s = walk(walk(walk(room->start[at], 1.0f, z, eps), -2.0f, z, eps), 1.0f, z, eps);
             s = update(s, rate, d, z);
-            room->walked[at] = is_bounded && s < floor ? floor : s;
+            room->walked[at] = clamped(s, room->start[at], floor, span->constraint);
         }
     }
     status = write_masters(trainable, room->walked);
