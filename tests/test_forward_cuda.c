@@ -61,7 +61,7 @@ static void open_on_device(test_model *out, const char *path) {
     assert_ok(qzo_backend_open(&out->backend, "cuda", &options));
     assert_ok(qzo_model_dir_open(&dir, path));
     assert_ok(qzo_model_load(&out->model, dir, out->backend));
-    size_t size_bytes = (size_t)out->model->value_count * sizeof(float);
+    size_t size_bytes = (size_t)out->model->master_count * sizeof(float);
     float *values = malloc(size_bytes + 1);
     assert_ok(qzo_model_initial_values(out->model, values));
     assert_ok(out->backend->ops->allocate(out->backend, &memory, size_bytes));

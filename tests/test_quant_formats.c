@@ -113,14 +113,20 @@ static void decoders_of_the_owning_libraries_agree(void **state) {
     (void)state;
     static const struct {
         const char *folder, *format;
-    } cases[] = {{"bnb/nf4", "bnb"},
-                 {"bnb/nf4-nested", "bnb"},
-                 {"bnb/fp4", "bnb"},
-                 {"bnb/fp4-nested", "bnb"},
-                 {"aqlm/2x8", "aqlm"}};
+        int modules;
+    } cases[] = {{"bnb/nf4", "bnb", 3},
+                 {"bnb/nf4-nested", "bnb", 3},
+                 {"bnb/fp4", "bnb", 3},
+                 {"bnb/fp4-nested", "bnb", 3},
+                 {"aqlm/2x8", "aqlm", 3},
+                 {"gguf/tiny-llama-q4_0", "gguf", 6}, /* of two layers */
+                 {"gguf/llama-q4_k_m", "gguf", 2},    /* q in Q4_K, v in Q6_K */
+                 {"gguf/qwen2-q8_0", "gguf", 3},
+                 {"gguf/qwen3-q4_0", "gguf", 3},
+                 {"gguf/llama-f16", "dense", 3}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         assert_int_equal(check_fixture(cases[i].folder, "expected.safetensors", cases[i].format),
-                         3);
+                         cases[i].modules);
 }
 
 static void dense_fixture_decodes_to_itself(void **state) {

@@ -156,8 +156,8 @@ struct qzo_backend_ops {
 
     /* --- the forward pass --- */
 
-    /* residual (rows, width) = scale table[ids], or += where add; table (vocab, width) is not
-     * quantized */
+    /* residual (rows, width) = scale table[ids], or += where add; the scales of a table (vocab,
+     * width) that is quantized do not train */
     qzo_status (*embed)(qzo_backend *backend, float *residual, const qzo_weight *table,
                         const float *masters, const qzo_perturbation *perturbation,
                         const int32_t *ids, int64_t rows, float scale, bool add);

@@ -204,7 +204,10 @@ static void embed_row(const row_job *job, int64_t row, float *scratch) {
     const qzo_qtensor *table = job->weight->tensor;
     float *out = job->out + row * job->width;
     int64_t id = job->indices[row];
-    if (table->group_count > 0)
+    if (table->format->layout != QZO_LAYOUT_DENSE) /* its values are at rest */
+        table->format->decode_row(scratch, table, id,
+                                  job->a + table->span_offset + id * table->group_count);
+    else if (table->group_count > 0)
         perturb(scratch, table, job->a, &job->perturbation, id * job->width, job->width);
     else
         table->format->decode_row(scratch, table, id, NULL);
@@ -217,7 +220,8 @@ static void embed_row(const row_job *job, int64_t row, float *scratch) {
 static qzo_status cpu_embed(qzo_backend *backend, float *residual, const qzo_weight *table,
                             const float *masters, const qzo_perturbation *perturbation,
                             const int32_t *ids, int64_t rows, float scale, bool add) {
-    QZO_ASSERT(table->tensor->format->layout == QZO_LAYOUT_DENSE);
+    QZO_ASSERT(table->tensor->format->layout == QZO_LAYOUT_DENSE ||
+               table->tensor->span == QZO_SPAN_NONE);
     row_job job = {.state = state_of(backend),
                    .out = residual,
                    .a = masters,

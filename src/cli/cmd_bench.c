@@ -138,7 +138,7 @@ static qzo_status open_bench(bench *b) {
         int64_t count;
         size_t element_bytes;
     } const arrays[] = {
-        {(void **)&b->masters, b->model->value_count + 1, sizeof(float)},
+        {(void **)&b->masters, b->model->master_count + 1, sizeof(float)},
         {(void **)&b->residual, b->rows * residual_width(shape), sizeof(float)},
         {(void **)&b->logits, b->rows * shape->vocab, sizeof(float)},
         {(void **)&b->rope_table, length_of(b) * shape->head_dim, sizeof(float)},
@@ -155,7 +155,7 @@ static qzo_status open_bench(bench *b) {
         QZO_TRY(allocate(b, arrays[i].out, arrays[i].count, arrays[i].element_bytes));
     b->log_probs_host = calloc((size_t)b->rows, sizeof(double));
     b->gains_host = calloc((size_t)b->gain_count, sizeof *b->gains_host);
-    float *initial = malloc((size_t)(b->model->value_count + 1) * sizeof *initial);
+    float *initial = malloc((size_t)(b->model->master_count + 1) * sizeof *initial);
     if (b->log_probs_host == NULL || b->gains_host == NULL || initial == NULL) {
         free(initial);
         return qzo_fail(QZO_ERR_MEMORY, "out of memory for %" PRId64 " rows", b->rows);
@@ -165,7 +165,7 @@ static qzo_status open_bench(bench *b) {
     status = qzo_model_initial_values(b->model, initial);
     if (status == QZO_OK)
         status = b->backend->ops->upload(b->backend, b->masters, initial,
-                                         (size_t)b->model->value_count * sizeof(float));
+                                         (size_t)b->model->master_count * sizeof(float));
     free(initial);
     QZO_TRY(status);
     QZO_TRY(fill(b, b->x, wide, act));

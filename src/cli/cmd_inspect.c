@@ -241,7 +241,9 @@ static int64_t windowed_layers(const qzo_shape *shape) {
 static const char *positions_text(const inspection *in) {
     static const char *const rotary[] = {[QZO_ROPE_DEFAULT] = "rotary",
                                          [QZO_ROPE_LINEAR] = "rotary, linear scaling",
-                                         [QZO_ROPE_LLAMA3] = "rotary, llama3 scaling"};
+                                         [QZO_ROPE_LLAMA3] = "rotary, llama3 scaling",
+                                         [QZO_ROPE_FACTORS] =
+                                             "rotary, a factor for each frequency"};
     return in->arch->positions != NULL ? "learned" : rotary[in->sizes.shape.rope.kind];
 }
 

@@ -61,7 +61,6 @@ static const qzo_qtensor *matrix_at(const qzo_adapter *adapter, int part) {
 qzo_status qzo_adapter_folder_write(const qzo_adapters *adapters, const float *values,
                                     const char *base, const char *path) {
     qzo_status status = QZO_OK;
-    const char *shard = NULL;
     int64_t count = 0, places = adapters->model->shape.layer_count * QZO_LINEAR_COUNT;
     char *file = qzo_path_join(path, "adapter_model.safetensors");
     size_t room = (size_t)adapters->span_count + 1;
@@ -82,8 +81,8 @@ qzo_status qzo_adapter_folder_write(const qzo_adapters *adapters, const float *v
     QZO_TRY(qzo_folder_create(path));
     QZO_TRY(write_config(adapters, base, path));
     /* The base's metadata: loaders look there for the framework, "pt". */
-    QZO_TRY(qzo_safetensors_write(file, order, count,
-                                  qzo_model_dir_shard(adapters->model->dir, 0, &shard)));
+    QZO_TRY(
+        qzo_safetensors_write(file, order, count, qzo_model_dir_metadata(adapters->model->dir)));
 cleanup:
     free(file);
     free(views);

@@ -38,7 +38,14 @@ typedef enum {
     QZO_PLACE_COUNT
 } qzo_norm_place;
 
-typedef enum { QZO_ROPE_DEFAULT, QZO_ROPE_LINEAR, QZO_ROPE_LLAMA3 } qzo_rope_kind;
+typedef enum {
+    QZO_ROPE_DEFAULT,
+    QZO_ROPE_LINEAR,
+    QZO_ROPE_LLAMA3,
+    QZO_ROPE_FACTORS /* of a GGUF file */
+} qzo_rope_kind;
+
+enum { QZO_ROPE_FACTORS_MAX = 256 };
 
 typedef struct qzo_rope {
     qzo_rope_kind kind;
@@ -46,6 +53,8 @@ typedef struct qzo_rope {
     float factor;                  /* divides frequencies: LINEAR all, LLAMA3 the low ones */
     float low_factor, high_factor; /* LLAMA3: wave lengths above original_positions / low_factor */
     float original_positions;      /* are long, those below ... / high_factor stay */
+    int64_t factor_count;          /* FACTORS: head_dim / 2, each divides its frequency */
+    float factors[QZO_ROPE_FACTORS_MAX];
 } qzo_rope;
 
 /* Sizes and constants of one model, read from config.json. */

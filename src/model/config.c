@@ -86,6 +86,23 @@ cleanup:
     return status;
 }
 
+static qzo_status read_factors(qzo_rope *out, const json_t *rope, const char *name) {
+    const json_t *factors = json_object_get(rope, "factors");
+    size_t count = json_array_size(factors);
+    if (count > QZO_ROPE_FACTORS_MAX)
+        return qzo_fail(QZO_ERR_LIMIT, "%s: %zu factors of positions, at most %d", name, count,
+                        QZO_ROPE_FACTORS_MAX);
+    out->kind = QZO_ROPE_FACTORS;
+    out->factor_count = (int64_t)count;
+    for (size_t i = 0; i < count; i++) {
+        out->factors[i] = (float)json_number_value(json_array_get(factors, i));
+        if (!(out->factors[i] > 0.0f && isfinite(out->factors[i])))
+            return qzo_fail(QZO_ERR_FORMAT, "%s: factor %zu of positions is %g, expected above 0",
+                            name, i, (double)out->factors[i]);
+    }
+    return QZO_OK;
+}
+
 /* One object, rope_parameters or rope_scaling; unnamed: the type where none is named. */
 static qzo_status read_rope(qzo_rope *out, const json_t *config, const char *key,
                             const char *unnamed, const char *name) {
@@ -102,6 +119,7 @@ static qzo_status read_rope(qzo_rope *out, const json_t *config, const char *key
         return qzo_fail(QZO_ERR_UNSUPPORTED, "%s: partial_rotary_factor %g is not supported", name,
                         (double)partial);
     if (strcmp(text, "default") == 0) return QZO_OK;
+    if (strcmp(text, "factors") == 0) return read_factors(out, rope, name);
     if (strcmp(text, "linear") != 0 && strcmp(text, "llama3") != 0)
         return qzo_fail(QZO_ERR_UNSUPPORTED, "%s: %s of type \"%s\" is not supported", name, key,
                         text);
@@ -176,6 +194,9 @@ qzo_status qzo_config_llama(qzo_shape *out, const json_t *config, const char *na
     if (out->head_dim % 2 != 0)
         return qzo_fail(QZO_ERR_FORMAT, "%s: rotary positions need an even head size, found %lld",
                         name, (long long)out->head_dim);
+    if (out->rope.kind == QZO_ROPE_FACTORS && out->rope.factor_count != out->head_dim / 2)
+        return qzo_fail(QZO_ERR_FORMAT, "%s: %lld factors of positions, expected %lld", name,
+                        (long long)out->rope.factor_count, (long long)out->head_dim / 2);
 cleanup:
     return status;
 }

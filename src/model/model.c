@@ -96,6 +96,7 @@ void qzo_rope_table_fill(float *host, const qzo_shape *shape, int64_t positions)
         float exponent = (float)(2 * i) / (float)shape->head_dim;
         float frequency = 1.0f / (float)qzo_exp(log_theta * (double)exponent);
         if (rope->kind == QZO_ROPE_LINEAR) frequency /= rope->factor;
+        if (rope->kind == QZO_ROPE_FACTORS) frequency /= rope->factors[i];
         if (rope->kind == QZO_ROPE_LLAMA3) frequency = llama3_frequency(frequency, rope);
         for (int64_t p = 0; p < positions; p++) {
             float angle = (float)p * frequency;
@@ -160,20 +161,22 @@ cleanup:
     return status;
 }
 
-/* A weight outside the layers, (rows, columns), which must not be quantized. */
+/* A weight outside the layers, (rows, columns). Blocks of a GGUF file do not train there; other
+ * quantized ends are refused. */
 static qzo_status load_end(qzo_weight **out, qzo_qtensor *tensor, qzo_model *model,
                            const char *module, int64_t rows, int64_t columns) {
     qzo_status status = QZO_OK;
     const char *name = stored_name(model->dir, model->arch, module);
     QZO_TRY(qzo_qtensor_bind(tensor, model->dir, name, rows, columns));
-    if (tensor->group_count > 0) {
+    if (tensor->group_count > 0 && tensor->format != &qzo_quant_gguf) {
         status = qzo_fail(QZO_ERR_UNSUPPORTED,
                           "%s: %s: a quantized embedding or head is not "
                           "supported",
                           qzo_model_dir_path(model->dir), name);
         goto cleanup;
     }
-    QZO_TRY(qzo_model_add_values(model, tensor, QZO_GROUP_UNQUANTIZED, "weight", 0.0f));
+    if (tensor->group_count == 0)
+        QZO_TRY(qzo_model_add_values(model, tensor, QZO_GROUP_UNQUANTIZED, "weight", 0.0f));
     QZO_TRY(model->backend->ops->weight_load(model->backend, out, tensor));
 cleanup:
     return status;
@@ -222,6 +225,10 @@ static void place_the_rest(qzo_model *model) {
             if (tensor->group_count == 0 || tensor->span != QZO_SPAN_NONE) continue;
             qzo_model_place_at_rest(model, tensor);
         }
+    qzo_qtensor *const ends[] = {&model->embedding_tensor, &model->head_tensor};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (ends[i]->group_count > 0 && ends[i]->span == QZO_SPAN_NONE)
+            qzo_model_place_at_rest(model, ends[i]);
 }
 
 qzo_status qzo_model_load(qzo_model **out, qzo_model_dir *dir, qzo_backend *backend) {
@@ -237,6 +244,7 @@ static qzo_status load_decoder(qzo_model *model) {
     QZO_TRY(check_quantize(model));
     QZO_TRY(qzo_model_check_heads(model, model->shape.head_dim));
     int64_t layers = model->shape.layer_count;
+    model->loaded_bytes = qzo_model_dir_owned_bytes(model->dir);
     model->layers = calloc((size_t)layers, sizeof *model->layers);
     if (model->layers == NULL)
         return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory for %lld layers", path,
@@ -363,7 +371,8 @@ qzo_status qzo_model_measure(qzo_model_sizes *out, const qzo_model_dir *dir) {
     QZO_TRY(arch->read_shape(&out->shape, qzo_model_dir_config(dir), qzo_model_dir_path(dir)));
     out->arch = arch;
     out->mapped_bytes = qzo_model_dir_data_bytes(dir);
-    out->loaded_bytes = norm_floats(arch, &out->shape) * (int64_t)sizeof(float);
+    out->loaded_bytes =
+        qzo_model_dir_owned_bytes(dir) + norm_floats(arch, &out->shape) * (int64_t)sizeof(float);
     for (int64_t i = 0; i < out->shape.layer_count; i++)
         for (int kind = 0; kind < QZO_LINEAR_COUNT; kind++) {
             if (arch->linears[kind] == NULL) continue;

@@ -9,9 +9,6 @@
 
 enum { NAME_BYTES = QZO_MODULE_NAME_BYTES };
 
-/* The smallest value of a positive scale (the paper's code clamps there). */
-static const float SCALE_FLOOR = 1e-7f;
-
 static const qzo_value_group at_rest = {0};
 
 qzo_status qzo_model_check_heads(const qzo_model *model, int64_t head_dim) {
@@ -45,9 +42,10 @@ qzo_status qzo_model_add_values(qzo_model *model, qzo_qtensor *tensor, qzo_group
     int64_t index = model->span_count++;
     qzo_span *span = &model->spans[index];
     qzo_constraint own = is_dense ? QZO_CONSTRAINT_FREE : tensor->format->constraint;
+    float floor = tensor->format->floor > 0.0f ? tensor->format->floor : QZO_SCALE_FLOOR;
     *span = (qzo_span){.tensor_id = qzo_tensor_id(name),
                        .constraint = qzo_training_constraint(model->training, kind, own),
-                       .floor = SCALE_FLOOR,
+                       .floor = floor,
                        .offset = model->value_count,
                        .count = tensor->out_features * tensor->group_count,
                        .group = &model->groups[kind]};
@@ -134,6 +132,12 @@ int qzo_model_quantize_threads(const qzo_model *model) {
 qzo_status qzo_model_quantize(qzo_qtensor *tensor, const qzo_model_dir *dir, int threads) {
     const qzo_bnb_kind *kind = qzo_model_dir_quantize_kind(dir);
     if (kind == NULL) return QZO_OK;
+    if (qzo_model_dir_gguf(dir, NULL) != NULL) {
+        qzo_qtensor_release(tensor);
+        return qzo_fail(QZO_ERR_CONFIG,
+                        "%s: quantize: %s: weights of a GGUF file are taken as they are",
+                        qzo_model_dir_path(dir), kind->name);
+    }
     if (tensor->format == &qzo_quant_dense) return qzo_bnb_quantize(tensor, kind, threads);
     qzo_status status =
         qzo_fail(QZO_ERR_CONFIG,

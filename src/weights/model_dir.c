@@ -3,9 +3,12 @@
 #include "base/check.h"
 #include "base/file_io.h"
 #include "base/json.h"
+#include "weights/gguf_model.h"
 
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Far above any real file of its kind. */
@@ -27,6 +30,8 @@ struct qzo_model_dir {
     const qzo_tensor_view **views; /* of all shards, in order of names */
     int64_t count;
     const qzo_bnb_kind *quantize;
+    char *gguf_path; /* NULL: the tensors lie in shards */
+    qzo_gguf_model *gguf;
 };
 
 static qzo_status fail_memory(const qzo_model_dir *dir) {
@@ -153,6 +158,8 @@ static qzo_status collect_views(qzo_model_dir *dir) {
     for (int64_t i = 0; i < dir->shard_count; i++)
         for (int64_t j = 0; j < qzo_safetensors_count(dir->shards[i]); j++)
             dir->views[filled++] = qzo_safetensors_at(dir->shards[i], j);
+    for (int64_t i = 0; dir->gguf != NULL && i < dir->count; i++)
+        dir->views[filled++] = qzo_gguf_model_at(dir->gguf, i);
     qsort(dir->views, (size_t)dir->count, sizeof(const qzo_tensor_view *), compare_views);
     for (int64_t i = 1; i < dir->count; i++)
         if (strcmp(dir->views[i - 1]->name, dir->views[i]->name) == 0)
@@ -214,6 +221,71 @@ cleanup:
     return status;
 }
 
+/* --- a GGUF file --- */
+
+static bool has_shards(const qzo_model_dir *dir) {
+    for (size_t i = 0; i < sizeof tensor_files / sizeof *tensor_files; i++)
+        if (has_file(dir, tensor_files[i].file) || has_file(dir, tensor_files[i].index))
+            return true;
+    return false;
+}
+
+static bool is_gguf_name(const char *name) {
+    static const char ending[] = ".gguf";
+    size_t length = strlen(name), tail = sizeof ending - 1;
+    return length > tail && strcmp(name + length - tail, ending) == 0;
+}
+
+/* The only GGUF file of the folder; *name stays NULL where there is none. */
+static qzo_status find_only_gguf(char **name, const qzo_model_dir *dir) {
+    qzo_status status = QZO_OK;
+    DIR *listing = opendir(dir->path);
+    if (listing == NULL) return QZO_OK; /* whoever reads config.json says what is wrong */
+    for (const struct dirent *file = readdir(listing); file != NULL && status == QZO_OK;
+         file = readdir(listing)) {
+        if (!is_gguf_name(file->d_name)) continue;
+        if (*name != NULL)
+            status = qzo_fail(QZO_ERR_CONFIG, "%s: several GGUF files (%s, %s): name one of them",
+                              dir->path, *name, file->d_name);
+        else if ((*name = strdup(file->d_name)) == NULL)
+            status = fail_memory(dir);
+    }
+    closedir(listing);
+    return status;
+}
+
+static qzo_status find_gguf(qzo_model_dir *dir) {
+    struct stat found;
+    char *name = NULL;
+    bool is_file = stat(dir->path, &found) == 0 && S_ISREG(found.st_mode);
+    qzo_status status = is_file || has_shards(dir) ? QZO_OK : find_only_gguf(&name, dir);
+    if (status == QZO_OK && (is_file || name != NULL)) {
+        dir->gguf_path = is_file ? strdup(dir->path) : qzo_path_join(dir->path, name);
+        if (dir->gguf_path == NULL) status = fail_memory(dir);
+    }
+    free(name);
+    return status;
+}
+
+static qzo_status open_gguf(qzo_model_dir *dir) {
+    qzo_status status = QZO_OK;
+    QZO_TRY(qzo_gguf_model_open(&dir->gguf, dir->gguf_path));
+    dir->config = json_incref(qzo_gguf_model_config(dir->gguf));
+    dir->count = qzo_gguf_model_count(dir->gguf);
+    QZO_TRY(collect_views(dir));
+cleanup:
+    return status;
+}
+
+static qzo_status open_folder(qzo_model_dir *dir) {
+    qzo_status status = QZO_OK;
+    QZO_TRY(read_json_object(&dir->config, dir, "config.json", CONFIG_BYTES_MAX));
+    QZO_TRY(read_quantization(dir));
+    QZO_TRY(open_tensors(dir));
+cleanup:
+    return status;
+}
+
 qzo_status qzo_model_dir_open(qzo_model_dir **out, const char *path) {
     qzo_status status = QZO_OK;
     *out = NULL;
@@ -224,9 +296,8 @@ qzo_status qzo_model_dir_open(qzo_model_dir **out, const char *path) {
         status = qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", path);
         goto cleanup;
     }
-    QZO_TRY(read_json_object(&dir->config, dir, "config.json", CONFIG_BYTES_MAX));
-    QZO_TRY(read_quantization(dir));
-    QZO_TRY(open_tensors(dir));
+    QZO_TRY(find_gguf(dir));
+    QZO_TRY(dir->gguf_path != NULL ? open_gguf(dir) : open_folder(dir));
     *out = dir;
     dir = NULL;
 cleanup:
@@ -240,6 +311,8 @@ void qzo_model_dir_close(qzo_model_dir *dir) {
         if (dir->shards != NULL) qzo_safetensors_close(dir->shards[i]);
         free(dir->shard_names[i]);
     }
+    qzo_gguf_model_close(dir->gguf);
+    free(dir->gguf_path);
     free(dir->shards);
     free(dir->shard_names);
     free(dir->views);
@@ -260,6 +333,17 @@ const json_t *qzo_model_dir_config(const qzo_model_dir *dir) { return dir->confi
 
 const json_t *qzo_model_dir_quantization(const qzo_model_dir *dir) { return dir->quantization; }
 
+const qzo_gguf_model *qzo_model_dir_gguf(const qzo_model_dir *dir, const char **name) {
+    if (dir->gguf == NULL) return NULL;
+    const char *slash = strrchr(dir->gguf_path, '/');
+    if (name != NULL) *name = slash != NULL ? slash + 1 : dir->gguf_path;
+    return dir->gguf;
+}
+
+const qzo_safetensors *qzo_model_dir_metadata(const qzo_model_dir *dir) {
+    return dir->shard_count > 0 ? dir->shards[0] : NULL;
+}
+
 int64_t qzo_model_dir_shard_count(const qzo_model_dir *dir) { return dir->shard_count; }
 
 const qzo_safetensors *qzo_model_dir_shard(const qzo_model_dir *dir, int64_t index,
@@ -275,6 +359,10 @@ int64_t qzo_model_dir_data_bytes(const qzo_model_dir *dir) {
     int64_t sum_bytes = 0;
     for (int64_t i = 0; i < dir->count; i++) sum_bytes += (int64_t)dir->views[i]->size_bytes;
     return sum_bytes;
+}
+
+int64_t qzo_model_dir_owned_bytes(const qzo_model_dir *dir) {
+    return dir->gguf != NULL ? qzo_gguf_model_owned_bytes(dir->gguf) : 0;
 }
 
 int64_t qzo_model_dir_count(const qzo_model_dir *dir) { return dir->count; }

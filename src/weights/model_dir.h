@@ -1,5 +1,6 @@
 /* A Hugging Face model folder: config.json, the quantization's settings, and the tensors of
- * model.safetensors or of all shards that model.safetensors.index.json names. Nothing is copied. */
+ * model.safetensors or of all shards that model.safetensors.index.json names. Nothing is copied.
+ * Or a GGUF file, by its own path or as the only one of a folder without those: gguf_model.h. */
 #ifndef QZO_WEIGHTS_MODEL_DIR_H
 #define QZO_WEIGHTS_MODEL_DIR_H
 
@@ -10,7 +11,8 @@
 #include <jansson.h>
 
 typedef struct qzo_model_dir qzo_model_dir;
-typedef struct qzo_bnb_kind qzo_bnb_kind; /* bnb_quantize.h */
+typedef struct qzo_gguf_model qzo_gguf_model; /* gguf_model.h */
+typedef struct qzo_bnb_kind qzo_bnb_kind;     /* bnb_quantize.h */
 
 /* Opens and checks; a tensor that stands in two shards, or that the index names and no shard holds,
  * is refused. The caller closes it; views, JSON and strings are borrowed from it. */
@@ -33,7 +35,8 @@ const json_t *qzo_model_dir_config(const qzo_model_dir *dir);
 const json_t *qzo_model_dir_quantization(const qzo_model_dir *dir);
 
 /* Tensors of all shards in ascending order of their names. */
-int64_t qzo_model_dir_data_bytes(const qzo_model_dir *dir); /* of all tensors */
+int64_t qzo_model_dir_data_bytes(const qzo_model_dir *dir);  /* of all tensors */
+int64_t qzo_model_dir_owned_bytes(const qzo_model_dir *dir); /* of those that had to be copied */
 int64_t qzo_model_dir_count(const qzo_model_dir *dir);
 const qzo_tensor_view *qzo_model_dir_at(const qzo_model_dir *dir, int64_t index);
 const qzo_tensor_view *qzo_model_dir_find(const qzo_model_dir *dir, const char *name);
@@ -43,7 +46,14 @@ const qzo_tensor_view *qzo_model_dir_find(const qzo_model_dir *dir, const char *
 qzo_status qzo_model_dir_require_float(const qzo_tensor_view **out, const qzo_model_dir *dir,
                                        const char *name, int rank, int64_t rows, int64_t columns);
 
-/* The files that hold the tensors, in ascending order of their names, and their names. */
+/* The GGUF file, and its path without folders; NULL where the tensors lie in other files. */
+const qzo_gguf_model *qzo_model_dir_gguf(const qzo_model_dir *dir, const char **name);
+
+/* The file whose __metadata__ others that belong to the model take over; NULL where none has. */
+const qzo_safetensors *qzo_model_dir_metadata(const qzo_model_dir *dir);
+
+/* The files that hold the tensors, in ascending order of their names, and their names; none of a
+ * GGUF file. */
 int64_t qzo_model_dir_shard_count(const qzo_model_dir *dir);
 const qzo_safetensors *qzo_model_dir_shard(const qzo_model_dir *dir, int64_t index,
                                            const char **name);

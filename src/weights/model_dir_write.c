@@ -3,6 +3,7 @@
 #include "base/file_io.h"
 #include "base/file_map.h"
 #include "weights/bnb_quantize.h"
+#include "weights/gguf_model.h"
 #include "weights/safetensors_write.h"
 
 #include <dirent.h>
@@ -159,9 +160,27 @@ static qzo_status write_quantized_config(const qzo_model_dir *dir, const char *p
     return status;
 }
 
+/* A GGUF file under its own name; of its folder's other files those that were named with it. */
+static qzo_status write_gguf(const qzo_model_dir *dir, const qzo_tensor_changes *changes,
+                             const char *path) {
+    qzo_status status = QZO_OK;
+    const char *name = NULL;
+    const qzo_gguf_model *gguf = qzo_model_dir_gguf(dir, &name);
+    struct stat found;
+    char *file = qzo_path_join(path, name);
+    if (file == NULL) return fail_memory(path);
+    bool is_folder = stat(qzo_model_dir_path(dir), &found) == 0 && S_ISDIR(found.st_mode);
+    if (is_folder) QZO_TRY(copy_others(qzo_model_dir_path(dir), path));
+    QZO_TRY(qzo_gguf_model_write(gguf, changes, file));
+cleanup:
+    free(file);
+    return status;
+}
+
 qzo_status qzo_model_dir_write(const qzo_model_dir *dir, const qzo_tensor_changes *changes,
                                const char *path) {
     qzo_status status = QZO_OK;
+    if (qzo_model_dir_gguf(dir, NULL) != NULL) return write_gguf(dir, changes, path);
     QZO_TRY(copy_others(qzo_model_dir_path(dir), path));
     QZO_TRY(write_shards(dir, changes, path));
     if (qzo_model_dir_quantize_kind(dir) != NULL) QZO_TRY(write_quantized_config(dir, path));
@@ -179,8 +198,6 @@ static bool is_equal(const qzo_tensor_view *a, const qzo_tensor_view *b) {
 qzo_status qzo_model_dir_write_delta(int64_t *count, const qzo_model_dir *dir,
                                      const qzo_tensor_changes *changes, const char *path) {
     qzo_status status = QZO_OK;
-    const char *name = NULL;
-    const qzo_safetensors *first = qzo_model_dir_shard(dir, 0, &name);
     char *file = qzo_path_join(path, "model.safetensors");
     const qzo_tensor_view **views =
         calloc((size_t)changes->count + 1, sizeof(const qzo_tensor_view *));
@@ -194,7 +211,7 @@ qzo_status qzo_model_dir_write_delta(int64_t *count, const qzo_model_dir *dir,
         if (view->data != NULL && !is_equal(view, qzo_model_dir_find(dir, view->name)))
             views[(*count)++] = view;
     }
-    QZO_TRY(qzo_safetensors_write(file, views, *count, first));
+    QZO_TRY(qzo_safetensors_write(file, views, *count, qzo_model_dir_metadata(dir)));
 cleanup:
     free(file);
     free(views);

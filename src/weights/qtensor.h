@@ -11,6 +11,7 @@
 
 #include "base/update.h"
 #include "weights/aqlm_decode.h"
+#include "weights/gguf_decode.h"
 #include "weights/safetensors.h"
 
 #include <stdbool.h>
@@ -23,7 +24,7 @@ typedef struct qzo_quant_format qzo_quant_format;
 typedef enum {
     QZO_CONSTRAINT_FREE,
     QZO_CONSTRAINT_POSITIVE, /* value = max(value, floor) */
-    QZO_CONSTRAINT_KEEP_SIGN /* |value| >= floor, with the sign of the initial value */
+    QZO_CONSTRAINT_KEEP_SIGN /* |value| >= floor, with the sign of the initial value; 0 stays 0 */
 } qzo_constraint;
 
 /* How a group of spans trains, relative to the trial. */
@@ -96,6 +97,11 @@ typedef struct qzo_aqlm_tensor {
     qzo_tensor_view codes, codebooks, scales; /* scales (out_features): the initial values */
 } qzo_aqlm_tensor;
 
+typedef struct qzo_gguf_tensor {
+    qzo_gguf_blocks layout;      /* with the blocks of the file, which hold the initial values */
+    const qzo_tensor_view *view; /* of all blocks */
+} qzo_gguf_tensor;
+
 typedef struct qzo_qtensor {
     const qzo_quant_format *format;
     const char *name; /* module: "model.layers.0.mlp.up_proj"; borrowed */
@@ -113,6 +119,7 @@ typedef struct qzo_qtensor {
         qzo_gptq_tensor gptq;
         qzo_bnb_tensor bnb;
         qzo_aqlm_tensor aqlm;
+        qzo_gguf_tensor gguf;
     } as;
     void *owned; /* what the format had to copy (unaligned data, derived indices); freed with it */
 } qzo_qtensor;

@@ -19,11 +19,12 @@ typedef enum {
     QZO_LAYOUT_DENSE,
     QZO_LAYOUT_GPTQ,
     QZO_LAYOUT_BNB,
-    QZO_LAYOUT_AQLM
+    QZO_LAYOUT_AQLM,
+    QZO_LAYOUT_GGUF
 } qzo_layout;
 
 struct qzo_quant_format {
-    const char *name; /* "gptq", "bnb", "aqlm", "dense" */
+    const char *name; /* "gptq", "bnb", "aqlm", "gguf", "dense" */
     qzo_layout layout;
 
     /* Whether the module's weight is stored in this format (its tensors' names tell). */
@@ -55,13 +56,18 @@ struct qzo_quant_format {
 
     const char *value_suffix; /* "scales": the span's name is module + "." + suffix */
     qzo_constraint constraint;
+    float floor; /* of the values; 0: QZO_SCALE_FLOOR */
 };
+
+/* The smallest value of a positive scale (the paper's code clamps there). */
+#define QZO_SCALE_FLOOR 1e-7f
 
 /* NULL-terminated; the first that detects a module wins. */
 extern const qzo_quant_format *const qzo_quant_formats[];
 extern const qzo_quant_format qzo_quant_gptq;
 extern const qzo_quant_format qzo_quant_bnb;
 extern const qzo_quant_format qzo_quant_aqlm;
+extern const qzo_quant_format qzo_quant_gguf;
 extern const qzo_quant_format qzo_quant_dense;
 
 /* Finds the format of a module and binds it. The caller calls qzo_qtensor_release. */

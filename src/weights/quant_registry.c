@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 const qzo_quant_format *const qzo_quant_formats[] = {
-    &qzo_quant_gptq, &qzo_quant_bnb, &qzo_quant_aqlm, &qzo_quant_dense, NULL,
+    &qzo_quant_gptq, &qzo_quant_bnb, &qzo_quant_aqlm, &qzo_quant_gguf, &qzo_quant_dense, NULL,
 };
 
 qzo_status qzo_qtensor_bind(qzo_qtensor *out, const qzo_model_dir *dir, const char *module,
