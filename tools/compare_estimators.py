@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""What update rules cost and reach at equal forward passes, as Markdown: DIR [--qzo PROGRAM]
-[--score S].
+"""What settings cost and reach at equal forward passes, as Markdown: DIR [--score S | --loss L]
+[--by SETTING ...] [--across SETTING].
 
-One line per setting of the trials in an output folder, over their seeds: the forward passes that
-training took until the dev split first scored S (sorted, "-" for never) and their median; dev score
-and dev loss at the end, mean and 95 % interval (Student's t); and the share of gradients that were
-clipped. Forward passes are those of a step's records, evaluations apart. The lines of one
-perturbation, rule and number of samples stand together: how much they differ is how much the
-learning rate matters. docs/measurements.md holds such a table.
+One line for all trials of an output folder that share the settings of --by; its cells hold one
+entry per value of --across (the learning rate), each over their seeds: the median of the forward
+passes that training took until dev first scored S, or had a loss of L ("-": most never did); dev
+score and dev loss at the end, mean and 95 % interval (Student's t); the share of gradients that
+were clipped. Forward passes are those of a step's records, evaluations apart. How much the entries
+of a cell differ is how much the setting of --across matters. docs/measurements.md holds such
+tables.
 """
 import argparse
 import csv
@@ -16,7 +17,7 @@ import math
 import statistics
 import subprocess
 
-SHOWN = ("perturbation", "update_rule", "samples_per_step", "learning_rate")
+BY = ("perturbation", "update_rule", "samples_per_step")
 # Of Student's t by degrees of freedom, 97.5 %.
 T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 
@@ -28,10 +29,11 @@ def output_of(*command):
 class Trial:
     """One journal: settings, evaluations of a batch per step, dev scores, clipped gradients."""
 
-    def __init__(self, program, folder, trial):
-        self.settings, self.dev = {}, []
+    def __init__(self, program, folder, row):
+        """row: of the report, which names the model."""
+        self.settings, self.dev = dict(row), []
         steps, evaluations, gradients, self.clipped = 0, 0, 0, 0
-        for line in output_of(program, "journal", folder, trial).splitlines():
+        for line in output_of(program, "journal", folder, row["trial"]).splitlines():
             words = line.split()
             if words[:1] == ["EVAL"] and words[2] == "dev":
                 self.dev.append((int(words[1]), float(words[4]), float(words[6])))
@@ -52,23 +54,47 @@ class Trial:
                                        / int(self.settings["micro_batch"]))
         self.evaluations_per_step = evaluations / max(steps, 1)
 
-    def evaluations_to(self, score):
-        """Of a batch, until the dev split scored `score`, or infinity."""
-        steps = [step for step, found, _ in self.dev if found >= score]
-        return round(min(steps) * self.evaluations_per_step) if steps else math.inf
+    def passes_to(self, goal):
+        """goal: the number that the dev split reached, and whether it is a loss."""
+        number, is_loss = goal
+        steps = [step for step, score, loss in self.dev
+                 if (loss <= number if is_loss else score >= number)]
+        if not steps:
+            return math.inf
+        return round(min(steps) * self.evaluations_per_step) * self.micro_batches
 
-    def passes_to(self, score):
-        return self.evaluations_to(score) * self.micro_batches
+    def value_of(self, setting):
+        text = self.settings[setting]
+        if setting == "model":
+            return text.rstrip("/").split("/")[-1]
+        try:
+            return f"{float(text):g}"
+        except ValueError:
+            return text
 
-    def place(self):
-        return tuple(f"{float(self.settings[key]):g}" if key == "learning_rate"
-                     else self.settings[key] for key in SHOWN)
+    def place(self, settings):
+        return tuple(self.value_of(setting) for setting in settings)
 
 
 def interval(values, digits):
     """mean +- half the width of its interval."""
+    mean = f"{statistics.mean(values):.{digits}f}"
+    if len(values) < 2:
+        return mean
     half = T[len(values) - 1] * statistics.stdev(values) / math.sqrt(len(values))
-    return f"{statistics.mean(values):.{digits}f} ± {half:.{digits}f}"
+    return f"{mean} ± {half:.{digits}f}"
+
+
+def cells_of(entries, goal):
+    """entries: lists of trials, one per value of --across."""
+    medians = [statistics.median_high(trial.passes_to(goal) for trial in trials)
+               for trials in entries]
+    return [", ".join("-" if math.isinf(count) else str(count) for count in medians),
+            str(sum(math.isinf(trial.passes_to(goal)) for trials in entries for trial in trials)),
+            ", ".join(interval([trial.dev[-1][1] for trial in trials], 3) for trials in entries),
+            ", ".join(interval([trial.dev[-1][2] for trial in trials], 3) for trials in entries),
+            ", ".join(f"{100 * statistics.mean(trial.clipped for trial in trials):.1f}"
+                      for trials in entries)]
 
 
 def main():
@@ -76,24 +102,26 @@ def main():
     parser.add_argument("folder")
     parser.add_argument("--qzo", default="build/qzo")
     parser.add_argument("--score", type=float, default=0.95)
+    parser.add_argument("--loss", type=float)
+    parser.add_argument("--by", nargs="+", default=BY)
+    parser.add_argument("--across", default="learning_rate")
     given = parser.parse_args()
     rows = csv.DictReader(io.StringIO(output_of(given.qzo, "report", given.folder, "--csv")))
-    groups = {}
+    goal = (given.score, False) if given.loss is None else (given.loss, True)
+    lines = {}
     for row in rows:
-        trial = Trial(given.qzo, given.folder, row["trial"])
-        groups.setdefault(trial.place(), []).append(trial)
-    head = [*SHOWN, f"passes to {given.score:g}", "median", "dev score at the end",
-            "dev loss at the end", "clipped"]
+        if row["status"] == "waiting":
+            continue
+        trial = Trial(given.qzo, given.folder, row)
+        entries = lines.setdefault(trial.place(given.by), {})
+        entries.setdefault(trial.value_of(given.across), []).append(trial)
+    head = [*given.by, given.across, "trials each", f"passes to {goal[0]:g}", "never",
+            "dev score at the end", "dev loss at the end", "clipped, %"]
     print("| " + " | ".join(head) + " |")
     print("| " + " | ".join(["---"] * len(head)) + " |")
-    for place, trials in groups.items():
-        passes = sorted(trial.passes_to(given.score) for trial in trials)
-        shown = ["-" if math.isinf(count) else str(count) for count in passes]
-        median = statistics.median_high(passes)
-        cells = [*place, ", ".join(shown), "-" if math.isinf(median) else str(median),
-                 interval([trial.dev[-1][1] for trial in trials], 3),
-                 interval([trial.dev[-1][2] for trial in trials], 3),
-                 f"{100 * statistics.mean(trial.clipped for trial in trials):.1f} %"]
+    for place, entries in lines.items():
+        counts = ", ".join(sorted({str(len(trials)) for trials in entries.values()}))
+        cells = [*place, ", ".join(entries), counts, *cells_of(list(entries.values()), goal)]
         print("| " + " | ".join(cells) + " |")
 
 
