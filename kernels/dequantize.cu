@@ -13,26 +13,8 @@ constexpr int THREADS = 256;
 constexpr int TILE = 32;     /* octets of codes and outputs per block of the GPTQ decoder */
 constexpr int TILE_ROWS = 8; /* threads of that block: (TILE, TILE_ROWS) */
 
-/* Eight inputs of one output. group_of_input may jump at every input. */
-template <int BITS>
-static __device__ inline half8 decode_octet(uint64_t codes, const qzo_cuda_gptq &weight,
-                                            const float *values, int64_t octet, int64_t output) {
-    eight_ints groups = load_ints(weight.group_of_input + 8 * octet);
-    int64_t zero_words = weight.out_features * BITS / 32;
+static __device__ inline half8 guarded_octet(const float decoded[8]) {
     half8 out;
-    int32_t group = -1;
-    int zero = 0;
-    float value = 0.0f, decoded[8];
-#pragma unroll
-    for (int i = 0; i < 8; i++) {
-        if (groups.at[i] != group) {
-            group = groups.at[i];
-            value = values[output * weight.group_count + group];
-            zero = qzo_gptq_zero(weight.zeros + group * zero_words, output, BITS,
-                                 weight.zero_correction);
-        }
-        decoded[i] = qzo_gptq_value(qzo_gptq_lane(codes, i, BITS), zero, value);
-    }
 #pragma unroll
     for (int i = 0; i < 4; i++)
         out.pair[i] =
@@ -40,11 +22,40 @@ static __device__ inline half8 decode_octet(uint64_t codes, const qzo_cuda_gptq 
     return out;
 }
 
+/* Eight inputs of one output under each sign. group_of_input may jump at every input. */
+template <int BITS, int SIGNS>
+static __device__ inline void decode_octet(half8 out[SIGNS], uint64_t codes,
+                                           const qzo_cuda_gptq &weight, const qzo_cuda_signs &signs,
+                                           int64_t octet, int64_t output) {
+    eight_ints groups = load_ints(weight.group_of_input + 8 * octet);
+    int64_t zero_words = weight.out_features * BITS / 32;
+    int32_t group = -1;
+    int zero = 0;
+    float value[SIGNS] = {}, decoded[SIGNS][8];
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        if (groups.at[i] != group) {
+            group = groups.at[i];
+#pragma unroll
+            for (int s = 0; s < SIGNS; s++)
+                value[s] = signs.values[s][output * weight.group_count + group];
+            zero = qzo_gptq_zero(weight.zeros + group * zero_words, output, BITS,
+                                 weight.zero_correction);
+        }
+        int code = qzo_gptq_lane(codes, i, BITS);
+#pragma unroll
+        for (int s = 0; s < SIGNS; s++) decoded[s][i] = qzo_gptq_value(code, zero, value[s]);
+    }
+#pragma unroll
+    for (int s = 0; s < SIGNS; s++) out[s] = guarded_octet(decoded[s]);
+}
+
 /* --- kernels --- */
 
 /* One thread per block of four elements. */
-static __global__ void perturb_kernel(float *values, const float *masters, const float *unit,
-                                      int64_t count, qzo_cuda_noise noise) {
+template <int SIGNS>
+static __global__ void perturb_kernel(float *plus, float *minus, const float *masters,
+                                      const float *unit, int64_t count, qzo_cuda_noise noise) {
     int64_t block = global_thread(), first = 4 * block;
     if (first >= count) return;
     float z[4];
@@ -53,14 +64,15 @@ static __global__ void perturb_kernel(float *values, const float *masters, const
     for (int i = 0; i < 4; i++) {
         if (first + i >= count) continue;
         if (unit != nullptr) z[i] = qzo_scaled_direction(unit[first + i], z[i]);
-        values[first + i] = qzo_perturbed(masters[first + i], noise.c, z[i]);
+        plus[first + i] = qzo_perturbed(masters[first + i], noise.c, z[i]);
+        if (SIGNS == 2) minus[first + i] = qzo_perturbed(masters[first + i], -noise.c, z[i]);
     }
 }
 
 /* Codes are contiguous over outputs, the tile over inputs: the block turns the words of TILE octets
  * by TILE outputs in shared memory, so that both sides are read and written in whole lines. */
-template <int BITS>
-static __global__ void decode_gptq_kernel(__half *tile, qzo_cuda_gptq weight, const float *values,
+template <int BITS, int SIGNS>
+static __global__ void decode_gptq_kernel(qzo_cuda_signs signs, qzo_cuda_gptq weight,
                                           int64_t first_output, int64_t output_count) {
     constexpr int WORDS = TILE * 8 * BITS / 32;
     __shared__ uint32_t
@@ -78,8 +90,12 @@ static __global__ void decode_gptq_kernel(__half *tile, qzo_cuda_gptq weight, co
         int64_t output = output_begin + i;
         if (octet >= octet_count || output >= output_count) continue;
         uint64_t codes = qzo_gptq_octet(&words[0][i], TILE + 1, threadIdx.x, BITS);
-        half8 decoded = decode_octet<BITS>(codes, weight, values, octet, first_output + output);
-        store_half8(tile + output * weight.in_features + 8 * octet, decoded);
+        half8 decoded[SIGNS];
+        decode_octet<BITS, SIGNS>(decoded, codes, weight, signs, octet, first_output + output);
+#pragma unroll
+        for (int s = 0; s < SIGNS; s++)
+            store_half8(as_half(signs.tile[s]) + output * weight.in_features + 8 * octet,
+                        decoded[s]);
     }
 }
 
@@ -98,8 +114,10 @@ static __global__ void decode_dense_kernel(__half *tile, const void *data, int64
 }
 
 /* One thread per block of four elements, of which the first and the last may lie outside. */
-static __global__ void decode_values_kernel(__half *tile, const float *masters, const float *unit,
-                                            int64_t first, int64_t count, qzo_cuda_noise noise) {
+template <int SIGNS>
+static __global__ void decode_values_kernel(qzo_cuda_signs signs, const float *unit, int64_t first,
+                                            int64_t count, qzo_cuda_noise noise) {
+    const float *masters = signs.values[0];
     int64_t block = first / 4 + global_thread(), end = first + count;
     if (4 * block >= end) return;
     float z[4] = {};
@@ -110,44 +128,49 @@ static __global__ void decode_values_kernel(__half *tile, const float *masters, 
         int64_t element = 4 * block + i;
         if (element < first || element >= end) continue;
         if (unit != nullptr) z[i] = qzo_scaled_direction(unit[element], z[i]);
-        tile[element - first] = guarded_half(qzo_perturbed(masters[element], noise.c, z[i]));
+#pragma unroll
+        for (int s = 0; s < SIGNS; s++)
+            as_half(signs.tile[s])[element - first] =
+                guarded_half(qzo_perturbed(masters[element], s == 0 ? noise.c : -noise.c, z[i]));
     }
 }
 
 /* --- launchers --- */
 
-extern "C" cudaError_t qzo_cuda_perturb(float *values, const float *masters, const float *unit,
-                                        int64_t count, qzo_cuda_noise noise, cudaStream_t stream) {
+extern "C" cudaError_t qzo_cuda_perturb(float *plus, float *minus, const float *masters,
+                                        const float *unit, int64_t count, qzo_cuda_noise noise,
+                                        cudaStream_t stream) {
     if (count == 0) return cudaSuccess;
     unsigned blocks = blocks_for(count, 4 * THREADS);
-    perturb_kernel<<<blocks, THREADS, 0, stream>>>(values, masters, unit, count, noise);
+    if (minus == nullptr)
+        perturb_kernel<1><<<blocks, THREADS, 0, stream>>>(plus, minus, masters, unit, count, noise);
+    else
+        perturb_kernel<2><<<blocks, THREADS, 0, stream>>>(plus, minus, masters, unit, count, noise);
     return cudaGetLastError();
 }
 
-extern "C" cudaError_t qzo_cuda_decode_gptq(uint16_t *tile, qzo_cuda_gptq weight,
-                                            const float *values, int64_t first_output,
-                                            int64_t output_count, cudaStream_t stream) {
-    if (output_count == 0) return cudaSuccess;
+template <int BITS>
+static void launch_gptq(const qzo_cuda_signs &signs, const qzo_cuda_gptq &weight,
+                        int64_t first_output, int64_t output_count, cudaStream_t stream) {
     dim3 blocks(blocks_for(weight.in_features / 8, TILE), blocks_for(output_count, TILE));
     dim3 threads(TILE, TILE_ROWS);
-    __half *out = as_half(tile);
+    if (signs.count == 2)
+        decode_gptq_kernel<BITS, 2>
+            <<<blocks, threads, 0, stream>>>(signs, weight, first_output, output_count);
+    else
+        decode_gptq_kernel<BITS, 1>
+            <<<blocks, threads, 0, stream>>>(signs, weight, first_output, output_count);
+}
+
+extern "C" cudaError_t qzo_cuda_decode_gptq(qzo_cuda_signs signs, qzo_cuda_gptq weight,
+                                            int64_t first_output, int64_t output_count,
+                                            cudaStream_t stream) {
+    if (output_count == 0) return cudaSuccess;
     switch (weight.bits) {
-    case 2:
-        decode_gptq_kernel<2>
-            <<<blocks, threads, 0, stream>>>(out, weight, values, first_output, output_count);
-        break;
-    case 3:
-        decode_gptq_kernel<3>
-            <<<blocks, threads, 0, stream>>>(out, weight, values, first_output, output_count);
-        break;
-    case 4:
-        decode_gptq_kernel<4>
-            <<<blocks, threads, 0, stream>>>(out, weight, values, first_output, output_count);
-        break;
-    case 8:
-        decode_gptq_kernel<8>
-            <<<blocks, threads, 0, stream>>>(out, weight, values, first_output, output_count);
-        break;
+    case 2: launch_gptq<2>(signs, weight, first_output, output_count, stream); break;
+    case 3: launch_gptq<3>(signs, weight, first_output, output_count, stream); break;
+    case 4: launch_gptq<4>(signs, weight, first_output, output_count, stream); break;
+    case 8: launch_gptq<8>(signs, weight, first_output, output_count, stream); break;
     default: return cudaErrorInvalidValue;
     }
     return cudaGetLastError();
@@ -173,12 +196,14 @@ extern "C" cudaError_t qzo_cuda_decode_dense(uint16_t *tile, const void *data, i
     return cudaGetLastError();
 }
 
-extern "C" cudaError_t qzo_cuda_decode_values(uint16_t *tile, const float *masters,
-                                              const float *unit, int64_t first, int64_t count,
-                                              qzo_cuda_noise noise, cudaStream_t stream) {
+extern "C" cudaError_t qzo_cuda_decode_values(qzo_cuda_signs signs, const float *unit,
+                                              int64_t first, int64_t count, qzo_cuda_noise noise,
+                                              cudaStream_t stream) {
     if (count == 0) return cudaSuccess;
     unsigned blocks = blocks_for(count + 3, 4 * THREADS); /* one block more where first is odd */
-    decode_values_kernel<<<blocks, THREADS, 0, stream>>>(as_half(tile), masters, unit, first, count,
-                                                         noise);
+    if (signs.count == 2)
+        decode_values_kernel<2><<<blocks, THREADS, 0, stream>>>(signs, unit, first, count, noise);
+    else
+        decode_values_kernel<1><<<blocks, THREADS, 0, stream>>>(signs, unit, first, count, noise);
     return cudaGetLastError();
 }

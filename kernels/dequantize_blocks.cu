@@ -20,8 +20,9 @@ static __device__ inline void store_octet(__half *to, const float decoded[OCTET]
 
 /* --- kernels --- */
 
-/* tile is that of outputs first_output and on; octets are counted over all of them. */
-static __global__ void decode_bnb_kernel(__half *tile, qzo_cuda_bnb weight, const float *values,
+/* Tiles are those of outputs first_output and on; octets are counted over all of them. */
+template <int SIGNS>
+static __global__ void decode_bnb_kernel(qzo_cuda_signs signs, qzo_cuda_bnb weight,
                                          int64_t first_output, int64_t octet_count) {
     __shared__ float levels[QZO_BNB_LEVELS];
     if (threadIdx.x < QZO_BNB_LEVELS) levels[threadIdx.x] = weight.levels[threadIdx.x];
@@ -29,46 +30,62 @@ static __global__ void decode_bnb_kernel(__half *tile, qzo_cuda_bnb weight, cons
     int64_t octet = global_thread();
     if (octet >= octet_count) return;
     int64_t element = first_output * weight.in_features + OCTET * octet;
-    float absmax = values[element / weight.block]; /* blocks do not cross rows */
     uint32_t word = *reinterpret_cast<const uint32_t *>(weight.codes + element / 2);
     uint8_t bytes[4];
     memcpy(bytes, &word, sizeof bytes);
-    float decoded[OCTET];
 #pragma unroll
-    for (int i = 0; i < OCTET; i++)
-        decoded[i] = qzo_bnb_value(levels[qzo_bnb_code(bytes, i)], absmax);
-    store_octet(tile + OCTET * octet, decoded);
+    for (int s = 0; s < SIGNS; s++) {
+        float absmax = signs.values[s][element / weight.block]; /* blocks do not cross rows */
+        float decoded[OCTET];
+#pragma unroll
+        for (int i = 0; i < OCTET; i++)
+            decoded[i] = qzo_bnb_value(levels[qzo_bnb_code(bytes, i)], absmax);
+        store_octet(as_half(signs.tile[s]) + OCTET * octet, decoded);
+    }
 }
 
-static __global__ void decode_aqlm_kernel(__half *tile, qzo_cuda_aqlm weight, const float *values,
+/* The entries' sum once, and by each scale then. */
+template <int SIGNS>
+static __global__ void decode_aqlm_kernel(qzo_cuda_signs signs, qzo_cuda_aqlm weight,
                                           int64_t first_output, int64_t octet_count) {
     int64_t octet = global_thread();
     if (octet >= octet_count) return;
-    int64_t per_output = weight.in_features / OCTET;
-    float decoded[OCTET];
-    qzo_aqlm_group(decoded, &weight.layout, first_output * per_output + octet,
-                   values[first_output + octet / per_output]);
-    store_octet(tile + OCTET * octet, decoded);
+    int64_t per_output = weight.in_features / OCTET, output = first_output + octet / per_output;
+    float sums[OCTET] = {};
+    qzo_aqlm_group(sums, &weight.layout, first_output * per_output + octet, 1.0f);
+#pragma unroll
+    for (int s = 0; s < SIGNS; s++) {
+        float decoded[OCTET];
+#pragma unroll
+        for (int i = 0; i < OCTET; i++) decoded[i] = QZO_FMUL(signs.values[s][output], sums[i]);
+        store_octet(as_half(signs.tile[s]) + OCTET * octet, decoded);
+    }
 }
 
 /* --- launchers --- */
 
-extern "C" cudaError_t qzo_cuda_decode_bnb(uint16_t *tile, qzo_cuda_bnb weight, const float *values,
+extern "C" cudaError_t qzo_cuda_decode_bnb(qzo_cuda_signs signs, qzo_cuda_bnb weight,
                                            int64_t first_output, int64_t output_count,
                                            cudaStream_t stream) {
     int64_t octets = output_count * (weight.in_features / OCTET);
     if (octets == 0) return cudaSuccess;
-    decode_bnb_kernel<<<blocks_for(octets, THREADS), THREADS, 0, stream>>>(
-        as_half(tile), weight, values, first_output, octets);
+    unsigned blocks = blocks_for(octets, THREADS);
+    if (signs.count == 2)
+        decode_bnb_kernel<2><<<blocks, THREADS, 0, stream>>>(signs, weight, first_output, octets);
+    else
+        decode_bnb_kernel<1><<<blocks, THREADS, 0, stream>>>(signs, weight, first_output, octets);
     return cudaGetLastError();
 }
 
-extern "C" cudaError_t qzo_cuda_decode_aqlm(uint16_t *tile, qzo_cuda_aqlm weight,
-                                            const float *values, int64_t first_output,
-                                            int64_t output_count, cudaStream_t stream) {
+extern "C" cudaError_t qzo_cuda_decode_aqlm(qzo_cuda_signs signs, qzo_cuda_aqlm weight,
+                                            int64_t first_output, int64_t output_count,
+                                            cudaStream_t stream) {
     int64_t octets = output_count * (weight.in_features / OCTET);
     if (octets == 0) return cudaSuccess;
-    decode_aqlm_kernel<<<blocks_for(octets, THREADS), THREADS, 0, stream>>>(
-        as_half(tile), weight, values, first_output, octets);
+    unsigned blocks = blocks_for(octets, THREADS);
+    if (signs.count == 2)
+        decode_aqlm_kernel<2><<<blocks, THREADS, 0, stream>>>(signs, weight, first_output, octets);
+    else
+        decode_aqlm_kernel<1><<<blocks, THREADS, 0, stream>>>(signs, weight, first_output, octets);
     return cudaGetLastError();
 }

@@ -36,7 +36,9 @@ static inline unsigned blocks_for(int64_t count, int64_t per_block) {
     return (unsigned)((count + per_block - 1) / per_block);
 }
 
-static inline __half *as_half(uint16_t *bits) { return reinterpret_cast<__half *>(bits); }
+static __host__ __device__ inline __half *as_half(uint16_t *bits) {
+    return reinterpret_cast<__half *>(bits);
+}
 
 static __host__ __device__ inline const __half *as_half(const uint16_t *bits) {
     return reinterpret_cast<const __half *>(bits);

@@ -152,30 +152,38 @@ cudaError_t qzo_cuda_add_gated(float *residual, const uint16_t *x, qzo_cuda_modu
 
 /* --- dequantize.cu --- */
 
-/* values (count) = fma(c, z, masters), from element 0 of the span; with unit (count), z is replaced
- * by unit z. unit NULL: 1 */
-cudaError_t qzo_cuda_perturb(float *values, const float *masters, const float *unit, int64_t count,
-                             qzo_cuda_noise noise, cudaStream_t stream);
+/* plus (count) = fma(c, z, masters), from element 0 of the span, and minus with -c; with unit
+ * (count), z is replaced by unit z. unit NULL: 1. minus NULL: not asked. */
+cudaError_t qzo_cuda_perturb(float *plus, float *minus, const float *masters, const float *unit,
+                             int64_t count, qzo_cuda_noise noise, cudaStream_t stream);
+
+/* Tiles of decoded weights under one sign of a perturbation or under both, whose codes are read
+ * once, and the trainable values that each comes from. */
+typedef struct qzo_cuda_signs {
+    int count; /* 1 or 2 */
+    uint16_t *tile[2];
+    const float *values[2];
+} qzo_cuda_signs;
 
 /* tile (output_count, in_features) fp16 = rows first_output .. of W, given the trainable values
  * (out_features, group_count); finite values stay finite. tile is aligned to 16 bytes. */
-cudaError_t qzo_cuda_decode_gptq(uint16_t *tile, qzo_cuda_gptq weight, const float *values,
-                                 int64_t first_output, int64_t output_count, cudaStream_t stream);
+cudaError_t qzo_cuda_decode_gptq(qzo_cuda_signs signs, qzo_cuda_gptq weight, int64_t first_output,
+                                 int64_t output_count, cudaStream_t stream);
 
 /* The same of bitsandbytes and AQLM weights: dequantize_blocks.cu. */
-cudaError_t qzo_cuda_decode_bnb(uint16_t *tile, qzo_cuda_bnb weight, const float *values,
-                                int64_t first_output, int64_t output_count, cudaStream_t stream);
-cudaError_t qzo_cuda_decode_aqlm(uint16_t *tile, qzo_cuda_aqlm weight, const float *values,
-                                 int64_t first_output, int64_t output_count, cudaStream_t stream);
+cudaError_t qzo_cuda_decode_bnb(qzo_cuda_signs signs, qzo_cuda_bnb weight, int64_t first_output,
+                                int64_t output_count, cudaStream_t stream);
+cudaError_t qzo_cuda_decode_aqlm(qzo_cuda_signs signs, qzo_cuda_aqlm weight, int64_t first_output,
+                                 int64_t output_count, cudaStream_t stream);
 
 /* tile (count) fp16 = elements first .. of a dense weight; finite values stay finite. */
 cudaError_t qzo_cuda_decode_dense(uint16_t *tile, const void *data, int64_t first, int64_t count,
                                   qzo_cuda_dtype dtype, cudaStream_t stream);
 
-/* The same of a weight that trains: perturbed elements of its span, from masters. */
-cudaError_t qzo_cuda_decode_values(uint16_t *tile, const float *masters, const float *unit,
-                                   int64_t first, int64_t count, qzo_cuda_noise noise,
-                                   cudaStream_t stream);
+/* The same of a weight that trains: perturbed elements of its span, from the masters in
+ * signs.values[0], under c and -c. */
+cudaError_t qzo_cuda_decode_values(qzo_cuda_signs signs, const float *unit, int64_t first,
+                                   int64_t count, qzo_cuda_noise noise, cudaStream_t stream);
 
 /* --- linear_gptq.cu --- */
 

@@ -341,7 +341,7 @@ static void check_attention(const contexts *of, int64_t heads, int64_t kv_heads,
         .scale = 1.0f / sqrtf((float)dim),
         .score_cap = score_cap,
         .window = window};
-    assert_ok(backend->ops->reserve(backend, CONTEXT_ROWS));
+    assert_ok(backend->ops->reserve(backend, CONTEXT_ROWS, true));
     assert_ok(backend->ops->attention(backend, out, q, k, v, &attention, queries));
     float *actual = host_act(out, queries * heads * dim);
     for (int64_t i = 0; i < queries * heads; i++) {

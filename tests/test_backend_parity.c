@@ -402,7 +402,7 @@ static void attention_over_the_backend(void) {
                                .kv_head_count = 2,
                                .head_dim = 16,
                                .scale = 0.25f};
-    assert_ok(backend->ops->reserve(backend, CONTEXT_ROWS));
+    assert_ok(backend->ops->reserve(backend, CONTEXT_ROWS, false));
     for (int chosen = 0; chosen < 2; chosen++) {
         int64_t count = chosen != 0 ? 6 : CONTEXT_ROWS;
         attention.query_rows = chosen != 0 ? queries : NULL;

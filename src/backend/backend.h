@@ -146,8 +146,9 @@ struct qzo_backend_ops {
     /* Optional (NULL: takes any): QZO_ERR_UNSUPPORTED where `attention` takes no such heads. */
     qzo_status (*check_heads)(const qzo_backend *backend, int64_t head_dim);
 
-    /* Scratch for attention over at most context_max rows; before the step loop only. */
-    qzo_status (*reserve)(qzo_backend *backend, int64_t context_max);
+    /* Scratch for attention over at most context_max rows, and for linear_pair where `pair`; after
+     * weights were loaded, before the step loop only. */
+    qzo_status (*reserve)(qzo_backend *backend, int64_t context_max, bool pair);
 
     /* The tensor must outlive the weight. Called before the step loop only. */
     qzo_status (*weight_load)(qzo_backend *backend, qzo_weight **out, const qzo_qtensor *tensor);
@@ -191,8 +192,8 @@ struct qzo_backend_ops {
                          const qzo_perturbation *perturbation, int64_t rows);
 
     /* Optional (NULL: two of the above): both signs of the perturbation at once, so that codes are
-     * read once. out and x are two halves of `rows` rows each, those under +c, then those under -c,
-     * of widths that are multiples of 16 bytes. The bits are those of a call for each. */
+     * read once. out and x are two halves of `rows` rows each, those under +c, then those under -c.
+     * The bits are those of a call for each. */
     qzo_status (*linear_pair)(qzo_backend *backend, qzo_act *out, const qzo_act *x,
                               const qzo_weight *weight, const float *masters,
                               const qzo_perturbation *perturbation, int64_t rows);

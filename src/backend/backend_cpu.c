@@ -92,7 +92,8 @@ static qzo_status grow_packed(qzo_backend *backend, int64_t size_bytes) {
     return status;
 }
 
-static qzo_status cpu_reserve(qzo_backend *backend, int64_t context_max) {
+static qzo_status cpu_reserve(qzo_backend *backend, int64_t context_max, bool pair) {
+    (void)pair;
     return grow_scratch(backend, context_max);
 }
 

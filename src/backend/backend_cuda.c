@@ -54,7 +54,7 @@ static qzo_status cuda_embed(qzo_backend *backend, float *residual, const qzo_we
 
 static qzo_status cuda_perturb(qzo_backend *backend, float *out, const qzo_qtensor *tensor,
                                const float *masters, const qzo_perturbation *perturbation) {
-    return qzo_status_from_cuda(qzo_cuda_perturb(out, masters + tensor->span_offset,
+    return qzo_status_from_cuda(qzo_cuda_perturb(out, NULL, masters + tensor->span_offset,
                                                  unit_of(tensor, perturbation), tensor->in_features,
                                                  noise_of(tensor, perturbation),
                                                  state_of(backend)->stream),
@@ -254,6 +254,7 @@ static const qzo_backend_ops cuda_backend_ops = {
     .modulate = cuda_modulate,
     .add_gated = cuda_add_gated,
     .linear = qzo_cuda_linear,
+    .linear_pair = qzo_cuda_linear_pair,
     .add_bias = cuda_add_bias,
     .select = cuda_select,
     .scatter = cuda_scatter,
@@ -363,9 +364,11 @@ static qzo_status backend_open(qzo_backend **out, const qzo_backend_options *opt
     }
     backend->ops = &cuda_backend_ops;
     backend->state = state;
+    state->signs = 1;
     QZO_TRY(open_device(state, options));
     QZO_TRY(open_buffers(backend));
     QZO_TRY(qzo_cuda_check_bits(backend));
+    backend->pair_rows_max = state->plan->pair_rows_max;
     *out = backend;
     backend = NULL;
 cleanup:

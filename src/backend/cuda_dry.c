@@ -11,7 +11,8 @@ typedef struct dry_state {
     qzo_ledger ledger;
     void *fixed[CUDA_FIXED_COUNT];
     void *tile, *values;
-    size_t tile_bytes, values_bytes;
+    size_t tile_bytes, values_bytes, tile_held_bytes, values_held_bytes;
+    int signs; /* as cuda_state has these */
 } dry_state;
 
 struct qzo_weight {
@@ -48,11 +49,6 @@ static qzo_status dry_transfer(qzo_backend *backend, void *out, const void *in, 
     return QZO_OK;
 }
 
-static qzo_status dry_reserve(qzo_backend *backend, int64_t context_max) {
-    (void)backend, (void)context_max;
-    return QZO_OK;
-}
-
 static qzo_status grow(qzo_backend *backend, void **buffer, size_t *held_bytes,
                        size_t wanted_bytes) {
     if (wanted_bytes <= *held_bytes) return QZO_OK;
@@ -62,6 +58,21 @@ static qzo_status grow(qzo_backend *backend, void **buffer, size_t *held_bytes,
     qzo_status status = take(backend, buffer, wanted_bytes, QZO_MEMORY_SCRATCH);
     if (status == QZO_OK) *held_bytes = wanted_bytes;
     return status;
+}
+
+static qzo_status reserve_scratch(qzo_backend *backend) {
+    dry_state *state = state_of(backend);
+    size_t signs = (size_t)state->signs;
+    qzo_status status =
+        grow(backend, &state->tile, &state->tile_held_bytes, signs * state->tile_bytes);
+    if (status != QZO_OK) return status;
+    return grow(backend, &state->values, &state->values_held_bytes, signs * state->values_bytes);
+}
+
+static qzo_status dry_reserve(qzo_backend *backend, int64_t context_max, bool pair) {
+    (void)context_max;
+    if (pair) state_of(backend)->signs = 2;
+    return reserve_scratch(backend);
 }
 
 /* The device is not known yet: the largest tile of any. */
@@ -89,8 +100,9 @@ static qzo_status dry_weight_load(qzo_backend *backend, qzo_weight **out,
     if (weight == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for a plan");
     QZO_TRY(qzo_cuda_layout_of(&layout, tensor));
     QZO_TRY(take(backend, &weight->memory, layout.total_bytes, QZO_MEMORY_WEIGHTS));
-    QZO_TRY(grow(backend, &state->tile, &state->tile_bytes, largest_tile_bytes(&layout)));
-    QZO_TRY(grow(backend, &state->values, &state->values_bytes, layout.values_bytes));
+    qzo_cuda_scratch_raise(&state->tile_bytes, largest_tile_bytes(&layout));
+    qzo_cuda_scratch_raise(&state->values_bytes, layout.values_bytes);
+    QZO_TRY(reserve_scratch(backend));
     *out = weight;
     weight = NULL;
 cleanup:
@@ -145,7 +157,9 @@ qzo_status qzo_backend_cuda_dry_open(qzo_backend **out) {
         free(state);
         return qzo_fail(QZO_ERR_MEMORY, "out of memory for a plan");
     }
-    *backend = (qzo_backend){.ops = &dry_ops, .state = state, .dry = true};
+    *backend = (qzo_backend){
+        .ops = &dry_ops, .state = state, .dry = true, .pair_rows_max = cuda_plan_pair_rows_max()};
+    state->signs = 1;
     for (int i = 0; i < CUDA_FIXED_COUNT; i++)
         QZO_TRY(take(backend, &state->fixed[i], qzo_cuda_fixed_bytes[i], QZO_MEMORY_SCRATCH));
     *out = backend;

@@ -101,10 +101,24 @@ static qzo_status grow(qzo_backend *backend, void **buffer, size_t *held_bytes,
     return status;
 }
 
+/* What products need of the weights loaded so far. */
+static qzo_status reserve_scratch(qzo_backend *backend) {
+    cuda_state *state = state_of(backend);
+    void *tile = state->tile, *values = state->values;
+    size_t signs = (size_t)state->signs;
+    qzo_status status = grow(backend, &tile, &state->tile_held_bytes, signs * state->tile_bytes);
+    state->tile = tile;
+    if (status != QZO_OK) return status;
+    status = grow(backend, &values, &state->values_held_bytes, signs * state->values_bytes);
+    state->values = values;
+    return status;
+}
+
 /* Attention keeps its scores in registers. */
-qzo_status qzo_cuda_reserve(qzo_backend *backend, int64_t context_max) {
-    (void)backend, (void)context_max;
-    return QZO_OK;
+qzo_status qzo_cuda_reserve(qzo_backend *backend, int64_t context_max, bool pair) {
+    (void)context_max;
+    if (pair) state_of(backend)->signs = 2;
+    return reserve_scratch(backend);
 }
 
 /* --- from files to the device --- */
@@ -234,19 +248,6 @@ static qzo_status load_parts(qzo_backend *backend, qzo_weight *weight,
     }
 }
 
-/* Buffers of the state that this weight's product will need. */
-static qzo_status reserve_product(qzo_backend *backend, const qzo_cuda_layout *layout) {
-    cuda_state *state = state_of(backend);
-    void *tile = state->tile, *values = state->values;
-    qzo_status status =
-        grow(backend, &tile, &state->tile_bytes, qzo_cuda_tile_bytes(layout, state->plan));
-    state->tile = tile;
-    if (status != QZO_OK) return status;
-    status = grow(backend, &values, &state->values_bytes, layout->values_bytes);
-    state->values = values;
-    return status;
-}
-
 void qzo_cuda_weight_free(qzo_backend *backend, qzo_weight *weight) {
     if (weight == NULL) return;
     qzo_cuda_release(backend, weight->memory);
@@ -257,6 +258,7 @@ const qzo_qtensor *qzo_cuda_weight_tensor(const qzo_weight *weight) { return wei
 
 qzo_status qzo_cuda_weight_load(qzo_backend *backend, qzo_weight **out, const qzo_qtensor *tensor) {
     qzo_status status = QZO_OK;
+    cuda_state *state = state_of(backend);
     qzo_cuda_layout layout;
     qzo_weight *weight = calloc(1, sizeof *weight);
     if (weight == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for a weight");
@@ -264,7 +266,9 @@ qzo_status qzo_cuda_weight_load(qzo_backend *backend, qzo_weight **out, const qz
     weight->tensor = tensor;
     QZO_TRY(qzo_cuda_take(backend, &weight->memory, layout.total_bytes, QZO_MEMORY_WEIGHTS));
     QZO_TRY(load_parts(backend, weight, &layout));
-    QZO_TRY(reserve_product(backend, &layout));
+    qzo_cuda_scratch_raise(&state->tile_bytes, qzo_cuda_tile_bytes(&layout, state->plan));
+    qzo_cuda_scratch_raise(&state->values_bytes, layout.values_bytes);
+    QZO_TRY(reserve_scratch(backend));
     *out = weight;
     weight = NULL;
 cleanup:

@@ -22,13 +22,14 @@ typedef struct cuda_plan {
     int64_t mma_rows_max;   /* of the fused kernel on tensor cores */
     int64_t few_rows_max;   /* of the other fused kernel */
     size_t tile_bytes;      /* of decoded weights: should stay in L2 between decoder and product */
+    int64_t pair_rows_max;  /* of each sign, where both read the codes together; changes no bit */
 } cuda_plan;
 
 /* Ascending by compute capability. */
 static const cuda_plan cuda_plans[] = {
-    {80, 32, 8, (size_t)16 << 20},
-    {90, 32, 8, (size_t)16 << 20},
-    {100, 32, 8, (size_t)16 << 20},
+    {80, 32, 8, (size_t)16 << 20, 256},
+    {90, 32, 8, (size_t)16 << 20, 256},
+    {100, 32, 8, (size_t)16 << 20, 256},
 };
 
 static inline const cuda_plan *cuda_plan_find(int compute_capability) {
@@ -36,6 +37,14 @@ static inline const cuda_plan *cuda_plan_find(int compute_capability) {
     for (size_t i = 0; i < sizeof cuda_plans / sizeof *cuda_plans; i++)
         if (cuda_plans[i].compute_capability <= compute_capability) found = &cuda_plans[i];
     return found;
+}
+
+/* Of any device, for plans without one. */
+static inline int64_t cuda_plan_pair_rows_max(void) {
+    int64_t most = 0;
+    for (size_t i = 0; i < sizeof cuda_plans / sizeof *cuda_plans; i++)
+        if (cuda_plans[i].pair_rows_max > most) most = cuda_plans[i].pair_rows_max;
+    return most;
 }
 
 /* Of a GPTQ weight; whole_chunks: its groups are runs of inputs that tensor cores take at a time.

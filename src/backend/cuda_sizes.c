@@ -2,7 +2,7 @@
 
 #include <limits.h>
 
-/* Of the parts of a weight; what cudaMalloc gives. */
+/* Of the parts of a weight and of scratch; what cudaMalloc gives. */
 enum { PART_ALIGNMENT_BYTES = 256 };
 
 const size_t qzo_cuda_fixed_bytes[CUDA_FIXED_COUNT] = {
@@ -105,4 +105,8 @@ size_t qzo_cuda_tile_bytes(const qzo_cuda_layout *layout, const cuda_plan *plan)
     int64_t outputs = cuda_plan_tile_outputs(plan, layout->tile_width);
     if (outputs > layout->tile_rows_most) outputs = layout->tile_rows_most;
     return (size_t)(outputs * layout->tile_width) * sizeof(uint16_t);
+}
+
+void qzo_cuda_scratch_raise(size_t *scratch_bytes, size_t wanted_bytes) {
+    if (padded(wanted_bytes) > *scratch_bytes) *scratch_bytes = padded(wanted_bytes);
 }

@@ -50,6 +50,10 @@ qzo_status qzo_cuda_check_heads(const qzo_backend *backend, int64_t head_dim);
 
 size_t qzo_cuda_tile_bytes(const qzo_cuda_layout *layout, const cuda_plan *plan);
 
+/* Scratch of one sign of a perturbation: what is largest of all weights, padded so that a second
+ * one behind it is as aligned. */
+void qzo_cuda_scratch_raise(size_t *scratch_bytes, size_t wanted_bytes);
+
 /* qzo_backend_ops.library_memory */
 extern const qzo_memory_item qzo_cuda_library_memory[];
 

@@ -28,10 +28,10 @@ typedef struct cuda_state {
     qzo_ledger ledger;
     const cuda_plan *plan;
     void *workspace; /* of cuBLASLt */
-    uint16_t *tile;  /* decoded weights */
-    size_t tile_bytes;
-    float *values; /* perturbed trainable values of one weight */
-    size_t values_bytes;
+    uint16_t *tile;  /* (signs, tile_bytes): decoded weights */
+    float *values;   /* (signs, values_bytes): perturbed trainable values of one weight */
+    size_t tile_bytes, values_bytes, tile_held_bytes, values_held_bytes;
+    int signs;                         /* 2: with room for both of a perturbation */
     double *results;                   /* (TARGETS_PER_LAUNCH) */
     qzo_cuda_gain *gains;              /* (GAINS_MAX) */
     qzo_cuda_span *spans, *spans_host; /* (CUDA_SPANS_MAX) */
@@ -88,7 +88,7 @@ qzo_status qzo_cuda_upload(qzo_backend *backend, void *out, const void *in_host,
 qzo_status qzo_cuda_download(qzo_backend *backend, void *out_host, const void *in,
                              size_t size_bytes);
 qzo_status qzo_cuda_copy(qzo_backend *backend, void *out, const void *in, size_t size_bytes);
-qzo_status qzo_cuda_reserve(qzo_backend *backend, int64_t context_max);
+qzo_status qzo_cuda_reserve(qzo_backend *backend, int64_t context_max, bool pair);
 qzo_status qzo_cuda_weight_load(qzo_backend *backend, qzo_weight **out, const qzo_qtensor *tensor);
 void qzo_cuda_weight_free(qzo_backend *backend, qzo_weight *weight);
 const qzo_qtensor *qzo_cuda_weight_tensor(const qzo_weight *weight);
@@ -117,6 +117,9 @@ qzo_status qzo_cuda_gemm(const cuda_state *state, void *out, const void *x, cons
 qzo_status qzo_cuda_linear(qzo_backend *backend, qzo_act *out, const qzo_act *x,
                            const qzo_weight *weight, const float *masters,
                            const qzo_perturbation *perturbation, int64_t rows);
+qzo_status qzo_cuda_linear_pair(qzo_backend *backend, qzo_act *out, const qzo_act *x,
+                                const qzo_weight *weight, const float *masters,
+                                const qzo_perturbation *perturbation, int64_t rows);
 qzo_status qzo_cuda_logits(qzo_backend *backend, float *out, const qzo_act *x,
                            const qzo_weight *head, const float *masters,
                            const qzo_perturbation *perturbation, int64_t rows);

@@ -122,7 +122,7 @@ static qzo_status fill_indices(bench *b) {
     QZO_TRY(b->backend->ops->upload(b->backend, b->positions, host, size_bytes));
     for (int64_t i = 0; i < b->rows; i++) host[i] = (int32_t)(i - i % length);
     QZO_TRY(b->backend->ops->upload(b->backend, b->begin, host, size_bytes));
-    QZO_TRY(b->backend->ops->reserve(b->backend, length));
+    QZO_TRY(b->backend->ops->reserve(b->backend, length, false));
 cleanup:
     free(host);
     return status;

@@ -403,11 +403,6 @@ qzo_status qzo_forward_log_probs(qzo_forward *forward, const qzo_pack *pack, con
 }
 
 bool qzo_forward_has_pair(const qzo_forward *forward, const qzo_pack *pack) {
-    const qzo_shape *shape = &forward->model->shape;
-    const int64_t widths[] = {shape->width, shape->embed_width, shape->ffn_width,
-                              qzo_q_width(shape), qzo_kv_width(shape)};
-    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)
-        if (!qzo_sides_fit(forward->model->backend, widths[i])) return false;
     return pack->row_count <= forward->limits.pair_rows &&
            pack->gather_count <= forward->limits.pair_gathers;
 }

@@ -137,7 +137,7 @@ qzo_status qzo_forward_open_adapted(qzo_forward **out, const qzo_model *model,
     QZO_TRY(qzo_arena_finish(&arena));
     QZO_TRY(load_rope_table(forward));
     if (adapters != NULL) QZO_TRY(qzo_adapters_reserve(adapters, limits->rows));
-    QZO_TRY(backend->ops->reserve(backend, limits->context));
+    QZO_TRY(backend->ops->reserve(backend, limits->context, limits->pair_rows > 0));
     *out = forward;
     forward = NULL;
 cleanup:

@@ -202,8 +202,8 @@ qzo_status qzo_mmdit_forward_open(qzo_mmdit_forward **out, const qzo_model *mode
     slice(&forward->at, &arena, shape, backend->ops->activation_bytes, limits);
     QZO_TRY(qzo_arena_finish(&arena));
     QZO_TRY(load_position_rows(forward));
-    QZO_TRY(
-        backend->ops->reserve(backend, qzo_mmdit_patches_of(shape, limits) + limits->text_rows));
+    QZO_TRY(backend->ops->reserve(backend, qzo_mmdit_patches_of(shape, limits) + limits->text_rows,
+                                  false));
     *out = forward;
     forward = NULL;
 cleanup:

@@ -2,9 +2,6 @@
 
 #include "model/model_parts.h"
 
-/* Of the addresses by which libraries choose their kernels. */
-enum { ALIGNMENT_BYTES = 16 };
-
 qzo_sides qzo_sides_one(qzo_backend *backend, const float *masters,
                         const qzo_perturbation *perturbation) {
     return (qzo_sides){.backend = backend, .masters = masters, .of = {*perturbation}, .count = 1};
@@ -26,10 +23,6 @@ qzo_act *qzo_act_at(const qzo_backend *backend, qzo_act *x, int64_t count) {
 const qzo_act *qzo_act_from(const qzo_backend *backend, const qzo_act *x, int64_t count) {
     return (const qzo_act *)(const void *)((const char *)x +
                                            (size_t)count * backend->ops->activation_bytes);
-}
-
-bool qzo_sides_fit(const qzo_backend *backend, int64_t width) {
-    return (size_t)width * backend->ops->activation_bytes % ALIGNMENT_BYTES == 0;
 }
 
 qzo_status qzo_sides_embed(const qzo_sides *sides, float *residual, const qzo_weight *table,

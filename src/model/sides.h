@@ -23,10 +23,6 @@ qzo_sides qzo_sides_both(qzo_backend *backend, const float *masters,
 qzo_act *qzo_act_at(const qzo_backend *backend, qzo_act *x, int64_t count);
 const qzo_act *qzo_act_from(const qzo_backend *backend, const qzo_act *x, int64_t count);
 
-/* Whether rows of that many activations keep the second half as aligned as the first, however many
- * rows there are: what chooses kernels by it then chooses alike. */
-bool qzo_sides_fit(const qzo_backend *backend, int64_t width);
-
 /* Below, `rows` counts those of all sides. */
 
 /* residual (rows, width) = scale table[ids], or += where add */
