@@ -6,6 +6,7 @@
 #include "base/cpu.h"
 #include "model/generate.h"
 #include "trial/workbench.h"
+#include "weights/gguf_model.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -68,6 +69,14 @@ static void unescape(char *text) {
 
 static size_t piece_of(const void *context, const uint8_t **bytes, int32_t id) {
     return qzo_pieces_text(context, bytes, id);
+}
+
+static qzo_status load_pieces(generation *g, const qzo_options *options) {
+    const qzo_gguf_model *gguf = qzo_model_dir_gguf(g->bench.model->dir, NULL);
+    qzo_status status = qzo_pieces_load(&g->pieces, options->model_path);
+    if (status == QZO_OK && g->pieces == NULL && gguf != NULL)
+        status = qzo_pieces_of_gguf(&g->pieces, qzo_gguf_model_file(gguf));
+    return status;
 }
 
 static qzo_status read_settings(generation *g, const qzo_options *options) {
@@ -184,13 +193,12 @@ int qzo_cmd_generate(const qzo_options *options) {
     const qzo_perturbation none = {0};
     qzo_backend_options backend = {.thread_count = qzo_threads(options, 1)};
     QZO_TRY(qzo_prompts_read(&g.prompts, options->ids_path, options->each_line));
-    if (!options->print_ids || options->stop_text != NULL)
-        QZO_TRY(qzo_pieces_load(&g.pieces, options->model_path));
     QZO_TRY(qzo_cpu_check_float_mode());
     QZO_TRY(qzo_backend_open(&g.backend, options->backend_name, &backend));
     qzo_workbench_init(&g.bench, g.backend);
     QZO_TRY(qzo_workbench_load_model(&g.bench, options->model_path, qzo_quantize_kind(options)));
     QZO_TRY(qzo_model_require_decoder(g.bench.model));
+    if (!options->print_ids || options->stop_text != NULL) QZO_TRY(load_pieces(&g, options));
     QZO_TRY(check_ids(&g, options));
     QZO_TRY(read_settings(&g, options));
     QZO_TRY(place_sequences(&g, options->new_count));

@@ -209,6 +209,53 @@ cleanup:
     return status;
 }
 
+/* --- a GGUF file --- */
+
+/* llama.cpp's kinds of tokens that print nothing, and those that are taken as they are. */
+enum { TOKEN_UNKNOWN = 2, TOKEN_CONTROL = 3, TOKEN_USER = 4, TOKEN_UNUSED = 5 };
+
+static qzo_status read_tokens(qzo_pieces *pieces, const qzo_gguf *file) {
+    static const char types_key[] = "tokenizer.ggml.token_type";
+    qzo_status status = QZO_OK;
+    qzo_gguf_list tokens = {0}, types = {0};
+    json_t *token = NULL; /* jansson checks that the text is UTF-8 */
+    QZO_TRY(qzo_gguf_strings(&tokens, file, "tokenizer.ggml.tokens"));
+    if (qzo_gguf_has(file, types_key)) QZO_TRY(qzo_gguf_ints(&types, file, types_key));
+    for (int64_t id = 0; tokens.count > 0; id++) {
+        const qzo_gguf_text text = qzo_gguf_next(&tokens);
+        int32_t type = id < types.count ? qzo_gguf_int_at(&types, id) : 0;
+        bool is_silent = type == TOKEN_UNKNOWN || type == TOKEN_CONTROL || type == TOKEN_UNUSED;
+        token = is_silent ? NULL : json_stringn(text.text, text.size_bytes);
+        QZO_TRY(
+            store(pieces, id, json_string_value(token), type == TOKEN_USER, qzo_gguf_name(file)));
+        json_decref(token);
+        token = NULL;
+    }
+cleanup:
+    json_decref(token);
+    return status;
+}
+
+qzo_status qzo_pieces_of_gguf(qzo_pieces **out, const qzo_gguf *file) {
+    qzo_status status = QZO_OK;
+    qzo_gguf_text model;
+    *out = NULL;
+    if (!qzo_gguf_has(file, "tokenizer.ggml.model")) return QZO_OK;
+    QZO_TRY(qzo_gguf_string(&model, file, "tokenizer.ggml.model"));
+    bool is_byte_level = qzo_gguf_text_is(model, "gpt2");
+    if (!is_byte_level && !qzo_gguf_text_is(model, "llama")) return QZO_OK;
+    *out = calloc(1, sizeof **out);
+    if (*out == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", qzo_gguf_name(file));
+    (*out)->kind = is_byte_level ? KIND_BYTE_LEVEL : KIND_SENTENCE_PIECE;
+    QZO_TRY(read_tokens(*out, file));
+cleanup:
+    if (status != QZO_OK) {
+        qzo_pieces_free(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
 void qzo_pieces_free(qzo_pieces *pieces) {
     if (pieces == NULL) return;
     for (int64_t i = 0; i < pieces->piece_count; i++) free(pieces->pieces[i].bytes);
