@@ -5,10 +5,10 @@
 One line for all trials of an output folder that share the settings of --by; its cells hold one
 entry per value of --across (the learning rate), each over their seeds: the median of the forward
 passes that training took until dev first scored S, or had a loss of L ("-": most never did); dev
-score and dev loss at the end, mean and 95 % interval (Student's t); the share of gradients that
-were clipped. Forward passes are those of a step's records, evaluations apart. How much the entries
-of a cell differ is how much the setting of --across matters. docs/measurements.md holds such
-tables.
+score and dev loss at the end, mean and 95 % interval (Student's t); how large the gradients of all
+entries are, without their sign; the share of them that was clipped. Forward passes are those of a
+step's records, evaluations apart. How much the entries of a cell differ is how much the setting of
+--across matters. docs/measurements.md holds such tables.
 """
 import argparse
 import csv
@@ -32,7 +32,7 @@ class Trial:
     def __init__(self, program, folder, row):
         """row: of the report, which names the model."""
         self.settings, self.dev = dict(row), []
-        steps, evaluations, gradients, self.clipped = 0, 0, 0, 0
+        steps, evaluations, clipped, self.gradients = 0, 0, 0, []
         for line in output_of(program, "journal", folder, row["trial"]).splitlines():
             words = line.split()
             if words[:1] == ["EVAL"] and words[2] == "dev":
@@ -44,24 +44,25 @@ class Trial:
                 is_candidate = "candidate" in words
                 evaluations += 1 if is_clean or is_one_sided or is_candidate else 2
                 evaluations += is_one_sided and words[1] == "0"  # the loss that all share
-                gradients += not is_clean and not is_candidate
-                self.clipped += "clipped" in words
+                clipped += "clipped" in words
+                if not is_clean and not is_candidate:
+                    self.gradients.append(abs(float(words[words.index("gradient") + 1])))
             elif line.startswith("  ") and "=" in line:
                 key, _, value = line.strip().partition("=")
                 self.settings[key] = value
-        self.clipped /= max(gradients, 1)
+        self.clipped = clipped / max(len(self.gradients), 1)
         self.micro_batches = math.ceil(int(self.settings["batch"])
                                        / int(self.settings["micro_batch"]))
         self.evaluations_per_step = evaluations / max(steps, 1)
 
-    def passes_to(self, goal):
-        """goal: the number that the dev split reached, and whether it is a loss."""
-        number, is_loss = goal
+    def evaluations_to(self, number, is_loss=False):
+        """Of a batch, until dev had this score, or this loss; or infinity."""
         steps = [step for step, score, loss in self.dev
                  if (loss <= number if is_loss else score >= number)]
-        if not steps:
-            return math.inf
-        return round(min(steps) * self.evaluations_per_step) * self.micro_batches
+        return round(min(steps) * self.evaluations_per_step) if steps else math.inf
+
+    def passes_to(self, goal):
+        return self.evaluations_to(*goal) * self.micro_batches
 
     def value_of(self, setting):
         text = self.settings[setting]
@@ -85,6 +86,12 @@ def interval(values, digits):
     return f"{mean} ± {half:.{digits}f}"
 
 
+def sizes_of(gradients):
+    """The median of what is finite, and what 99 % of it stays below."""
+    sizes = sorted(filter(math.isfinite, gradients))
+    return ", ".join(f"{sizes[int(share * (len(sizes) - 1))]:.3g}" for share in (0.5, 0.99))
+
+
 def cells_of(entries, goal):
     """entries: lists of trials, one per value of --across."""
     medians = [statistics.median_high(trial.passes_to(goal) for trial in trials)
@@ -93,6 +100,7 @@ def cells_of(entries, goal):
             str(sum(math.isinf(trial.passes_to(goal)) for trials in entries for trial in trials)),
             ", ".join(interval([trial.dev[-1][1] for trial in trials], 3) for trials in entries),
             ", ".join(interval([trial.dev[-1][2] for trial in trials], 3) for trials in entries),
+            sizes_of([size for trials in entries for trial in trials for size in trial.gradients]),
             ", ".join(f"{100 * statistics.mean(trial.clipped for trial in trials):.1f}"
                       for trials in entries)]
 
@@ -116,7 +124,7 @@ def main():
         entries = lines.setdefault(trial.place(given.by), {})
         entries.setdefault(trial.value_of(given.across), []).append(trial)
     head = [*given.by, given.across, "trials each", f"passes to {goal[0]:g}", "never",
-            "dev score at the end", "dev loss at the end", "clipped, %"]
+            "dev score at the end", "dev loss at the end", "gradient: median, 99 %", "clipped, %"]
     print("| " + " | ".join(head) + " |")
     print("| " + " | ".join(["---"] * len(head)) + " |")
     for place, entries in lines.items():

@@ -46,7 +46,7 @@ def lines_of(given):
         if given.test_examples:
             cells.append(f"{standard_error(statistics.mean(test), given.test_examples):.3f}")
         if given.score is not None:
-            counts = [Trial(given.qzo, given.folder, row["trial"]).evaluations_to(given.score)
+            counts = [Trial(given.qzo, given.folder, row).evaluations_to(given.score)
                       for row in trials]
             cells.append(", ".join("never" if math.isinf(n) else str(n) for n in sorted(counts)))
         yield cells
