@@ -5,7 +5,6 @@
 #include "base/half.h"
 #include "base/update.h"
 #include "kernels/device_common.cuh"
-#include "weights/gptq_decode.h"
 
 /* --- device helpers --- */
 
@@ -28,10 +27,8 @@ static __device__ inline void decode_octet(half8 out[SIGNS], uint64_t codes,
                                            const qzo_cuda_gptq &weight, const qzo_cuda_signs &signs,
                                            int64_t octet, int64_t output) {
     eight_ints groups = load_ints(weight.group_of_input + 8 * octet);
-    int64_t zero_words = weight.out_features * BITS / 32;
     int32_t group = -1;
-    int zero = 0;
-    float value[SIGNS] = {}, decoded[SIGNS][8];
+    float zero = 0.0f, value[SIGNS] = {}, decoded[SIGNS][8];
 #pragma unroll
     for (int i = 0; i < 8; i++) {
         if (groups.at[i] != group) {
@@ -39,8 +36,7 @@ static __device__ inline void decode_octet(half8 out[SIGNS], uint64_t codes,
 #pragma unroll
             for (int s = 0; s < SIGNS; s++)
                 value[s] = signs.values[s][output * weight.group_count + group];
-            zero = qzo_gptq_zero(weight.zeros + group * zero_words, output, BITS,
-                                 weight.zero_correction);
+            zero = gptq_zero<BITS>(weight, group, output);
         }
         int code = qzo_gptq_lane(codes, i, BITS);
 #pragma unroll

@@ -7,6 +7,7 @@
 
 #include "base/philox.h"
 #include "kernels/kernels.h"
+#include "weights/gptq_decode.h"
 
 #include <cuda_fp16.h>
 #include <stdio.h>
@@ -69,6 +70,16 @@ static __device__ inline uint32_t half2_bits(__half2 pair) {
     uint32_t out;
     memcpy(&out, &pair, sizeof out);
     return out;
+}
+
+/* The zero point of one output in one group. */
+template <int BITS>
+static __device__ inline float gptq_zero(const qzo_cuda_gptq &weight, int64_t group,
+                                         int64_t output) {
+    if (weight.float_zeros != nullptr)
+        return weight.float_zeros[group * weight.out_features + output];
+    const uint32_t *zeros = weight.zeros + group * (weight.out_features * BITS / 32);
+    return (float)qzo_gptq_zero(zeros, output, BITS, weight.zero_correction);
 }
 
 /* Eight halves, which live at an address that is a multiple of 16 and move as one access. */

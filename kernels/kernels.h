@@ -18,11 +18,12 @@ extern "C" {
 
 typedef enum { QZO_CUDA_F32, QZO_CUDA_F16, QZO_CUDA_BF16 } qzo_cuda_dtype;
 
-/* GPTQ, laid out as in weights/gptq_decode.h. */
+/* GPTQ's layout, weights/gptq_decode.h. */
 typedef struct qzo_cuda_gptq {
     int bits;                      /* 2, 3, 4 or 8 */
     const uint32_t *codes;         /* (in_features * bits / 32, out_features) */
     const uint32_t *zeros;         /* (group_count, out_features * bits / 32) */
+    const float *float_zeros;      /* (group_count, out_features) in their place; else NULL */
     const int32_t *group_of_input; /* (in_features) */
     uint32_t zero_correction;
     int64_t out_features;

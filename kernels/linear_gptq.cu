@@ -2,7 +2,6 @@
  * weight is written. A group's sum of code differences times activations stays in fp32 registers
  * and meets its scale once, so weights are never rounded to fp16 here. */
 #include "kernels/device_common.cuh"
-#include "weights/gptq_decode.h"
 
 /* --- device helpers --- */
 
@@ -21,10 +20,8 @@ template <int BITS, int ROWS>
 static __device__ inline void slice_sums(float sums[ROWS], const __half *x,
                                          const qzo_cuda_gptq &weight, const float *values, int rows,
                                          int64_t begin, int64_t end, int64_t output) {
-    float partial[ROWS] = {}, value = 0.0f;
+    float partial[ROWS] = {}, value = 0.0f, zero = 0.0f;
     int32_t group = -1;
-    int64_t zero_words = weight.out_features * BITS / 32;
-    int zero = 0;
     for (int64_t octet = begin; octet < end; octet++) {
         uint64_t codes = qzo_gptq_octet(weight.codes + output, weight.out_features, octet, BITS);
         eight_ints groups = load_ints(weight.group_of_input + 8 * octet);
@@ -42,10 +39,9 @@ static __device__ inline void slice_sums(float sums[ROWS], const __half *x,
                 }
                 group = groups.at[i];
                 value = values[output * weight.group_count + group];
-                zero = qzo_gptq_zero(weight.zeros + group * zero_words, output, BITS,
-                                     weight.zero_correction);
+                zero = gptq_zero<BITS>(weight, group, output);
             }
-            float difference = (float)(qzo_gptq_lane(codes, i, BITS) - zero);
+            float difference = (float)qzo_gptq_lane(codes, i, BITS) - zero;
 #pragma unroll
             for (int r = 0; r < ROWS; r++)
                 partial[r] = fmaf(difference, element(inputs[r], i), partial[r]);

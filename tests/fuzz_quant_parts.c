@@ -14,9 +14,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size_bytes);
 
 enum { INPUTS = 64, OUTPUTS = 32, FIXED_BYTES = 5, INPUT_BYTES_MAX = 8192 };
 
+#define QUANTIZATION(settings) "{\"quantization_config\":{" settings "}}"
+#define BITS(count)            "{\"weights\":{\"num_bits\":" #count "}}"
+
 static const char *const settings[] = {
-    "{}", "{\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":3,\"group_size\":32}}",
-    "{\"quantization_config\":{\"quant_method\":\"aqlm\"}}"};
+    "{}",
+    QUANTIZATION("\"quant_method\":\"gptq\",\"bits\":3,\"group_size\":32"),
+    QUANTIZATION("\"quant_method\":\"aqlm\""),
+    QUANTIZATION("\"quant_method\":\"awq\",\"bits\":4,\"group_size\":32"),
+    QUANTIZATION("\"quant_method\":\"compressed-tensors\",\"config_groups\":"
+                 "{\"a\":" BITS(4) ",\"b\":" BITS(3) "}"),
+};
 enum { SETTING_COUNT = sizeof settings / sizeof *settings };
 
 static char folder[] = "/tmp/qzo-fuzz-XXXXXX";
@@ -42,7 +50,8 @@ static void decode(const qzo_model_dir *dir) {
         return;
     }
     if (weight.group_count < 0 || weight.group_count > INPUTS) abort();
-    if (weight.format->read_values(values, &weight) == QZO_OK)
+    if (weight.format->read_values(values, &weight) == QZO_OK &&
+        qzo_qtensor_repack(&weight) == QZO_OK)
         for (int64_t i = 0; i < OUTPUTS; i++)
             weight.format->decode_row(row, &weight, i, values + i * weight.group_count);
     qzo_qtensor_release(&weight);

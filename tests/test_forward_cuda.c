@@ -46,6 +46,15 @@ static const char *const models[] = {
     "bnb/fp4",
     "bnb/fp4-nested",
     "aqlm/2x8",
+    "awq/g32",
+    "awq/whole-row",
+    "compressed/int4-g32",
+    "compressed/int4-g16-asym",
+    "compressed/int4-channel-asym",
+    "compressed/int3-g32-asym",
+    "compressed/int8-channel",
+    "compressed/int8-bytes",
+    "compressed/int8-bytes-asym",
 };
 enum { MODEL_COUNT = sizeof models / sizeof *models };
 

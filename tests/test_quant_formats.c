@@ -51,6 +51,7 @@ static void assert_decodes_to(const qzo_model_dir *dir, const qzo_tensor_view *e
     const int64_t rows = expected->shape[0], columns = expected->shape[1];
     assert_ok(qzo_qtensor_bind(&weight, dir, module, rows, columns));
     assert_string_equal(weight.format->name, format);
+    assert_ok(qzo_qtensor_repack(&weight));
     assert_int_equal(weight.span, QZO_SPAN_NONE);
     const int64_t groups = weight.group_count;
     float *values = calloc((size_t)(rows * (groups > 0 ? groups : columns)), sizeof(float));
@@ -123,7 +124,16 @@ static void decoders_of_the_owning_libraries_agree(void **state) {
                  {"gguf/llama-q4_k_m", "gguf", 2},    /* q in Q4_K, v in Q6_K */
                  {"gguf/qwen2-q8_0", "gguf", 3},
                  {"gguf/qwen3-q4_0", "gguf", 3},
-                 {"gguf/llama-f16", "dense", 3}};
+                 {"gguf/llama-f16", "dense", 3},
+                 {"awq/g32", "awq", 3},
+                 {"awq/whole-row", "awq", 3},
+                 {"compressed/int4-g32", "compressed-tensors", 3},
+                 {"compressed/int4-g16-asym", "compressed-tensors", 3},
+                 {"compressed/int4-channel-asym", "compressed-tensors", 3},
+                 {"compressed/int3-g32-asym", "compressed-tensors", 3},
+                 {"compressed/int8-channel", "compressed-tensors", 3},
+                 {"compressed/int8-bytes", "compressed-tensors", 3},
+                 {"compressed/int8-bytes-asym", "compressed-tensors", 3}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         assert_int_equal(check_fixture(cases[i].folder, "expected.safetensors", cases[i].format),
                          cases[i].modules);
@@ -315,8 +325,8 @@ static const settings_case settings_cases[] = {
     {"\"bits\": 4, \"group_size\": -2", QZO_ERR_FORMAT, "found -2"},
     {"\"bits\": 4, \"group_size\": 8, \"desc_act\": 1", QZO_ERR_FORMAT,
      "\"desc_act\" must be true"},
-    {"\"bits\": 4, \"group_size\": 8, \"quant_method\": \"awq\"", QZO_ERR_UNSUPPORTED,
-     "quant_method \"awq\""},
+    {"\"bits\": 4, \"group_size\": 8, \"quant_method\": \"quip\"", QZO_ERR_UNSUPPORTED,
+     "quant_method \"quip\""},
     {"\"bits\": 4, \"group_size\": 8, \"checkpoint_format\": \"marlin\"", QZO_ERR_UNSUPPORTED,
      "checkpoint_format \"marlin\""},
     {"\"bits\": 4, \"group_size\": 8, \"desc_act\": true", QZO_ERR_FORMAT,

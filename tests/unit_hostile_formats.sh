@@ -1,7 +1,8 @@
 # ctest: timeout=180
-# Quantized tensors made to hurt: NF4 with and without nested absmax, AQLM and 3-bit GPTQ with parts
-# that are missing, too short, of another type, out of range or not finite. Each ends with exit code
-# 2 and one sentence that names the tensor, and `inspect` with no more than that.
+# Quantized tensors made to hurt: NF4 with and without nested absmax, AQLM, 3-bit GPTQ, AWQ and
+# compressed-tensors with parts that are missing, too short, of another type, out of range or not
+# finite. Each ends with exit code 2 and one sentence that names the tensor or the setting, and
+# `inspect` with no more than that.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
 fixtures=$QZO_SOURCE/tests/fixtures
@@ -85,6 +86,26 @@ bnb = lambda *arguments: model("bnb/nf4", *arguments)
 nested = lambda *arguments: model("bnb/nf4-nested", *arguments)
 aqlm = lambda *arguments, **settings: model("aqlm/2x8", *arguments, settings)
 gptq = lambda *arguments, **settings: model("gptq/v1-asym-3bit", *arguments, settings)
+awq = lambda *arguments, **settings: model("awq/g32", *arguments, settings)
+packed = lambda *arguments, **settings: model("compressed/int4-g16-asym", *arguments, settings)
+octets = lambda *arguments, **settings: model("compressed/int8-bytes-asym", *arguments, settings)
+
+
+def keep(tensors):
+    return None
+
+
+def shaped(key, *shape):
+    def edit(tensors):
+        tensors[key][1] = list(shape)
+    return edit
+
+
+def group_of(**changes):
+    """The settings of compressed-tensors with one group changed."""
+    weights = {"num_bits": 4, "type": "int", **changes.pop("weights", {})}
+    return {"config_groups": {"group_0": {"targets": ["Linear"], "weights": weights, **changes}}}
+
 
 bnb("nf4-no-state", "q_proj.weight: expected F32, F16 or BF16, found U8", gone(NF4))
 bnb("nf4-no-absmax", "q_proj.weight.absmax is missing", gone(f"{Q}.weight.absmax"))
@@ -147,6 +168,72 @@ gptq("gptq3-group-0", "group_size", lambda tensors: None, group_size=0)
 gptq("gptq3-group-16", "expected the shape", lambda tensors: None, group_size=16)
 gptq("gptq3-format", 'checkpoint_format "marlin"', lambda tensors: None,
      checkpoint_format="marlin")
+
+awq("awq-no-zeros", "q_proj.qzeros is missing", gone(f"{Q}.qzeros"))
+awq("awq-no-scales", "q_proj.scales is missing", gone(f"{Q}.scales"))
+awq("awq-no-codes", "no weight of module .*q_proj", gone(f"{Q}.qweight"))
+awq("awq-codes-short", "qweight: expected the shape", cut(f"{Q}.qweight", 4))
+awq("awq-codes-turned", r"qweight: expected the shape \(32, 4\)", shaped(f"{Q}.qweight", 4, 32))
+awq("awq-codes-typed", "qweight: expected I32, found U32", typed(f"{Q}.qweight", "U32"))
+awq("awq-zeros-short", "qzeros: expected the shape", cut(f"{Q}.qzeros", 4))
+awq("awq-scales-typed", "scales: expected F32, F16 or BF16", typed(f"{Q}.scales", "I16"))
+awq("awq-scale-nan", "row 0, group 0 is not finite", put(f"{Q}.scales", HALF_NAN))
+awq("awq-gemv", 'AWQ version "gemv", only "gemm"', keep, version="gemv")
+awq("awq-marlin", 'AWQ format "marlin", only "gemm"', keep, version=None, format="marlin")
+awq("awq-8-bits", "AWQ with 8 bits, only 4", keep, bits=8)
+awq("awq-bits-text", '"bits" must be an integer', keep, bits="4")
+awq("awq-group-0", "group_size", keep, group_size=0)
+awq("awq-group-16", "expected the shape", keep, group_size=16)
+awq("awq-group-24", "groups of 24 do not divide its 32 inputs", keep, group_size=24)
+awq("awq-group-huge", "group_size", keep, group_size=1 << 62)
+
+packed("packed-no-scale", "q_proj.weight_scale is missing", gone(f"{Q}.weight_scale"))
+packed("packed-no-shape", "q_proj.weight_shape is missing", gone(f"{Q}.weight_shape"))
+packed("packed-no-codes", "q_proj.weight is missing", gone(f"{Q}.weight_packed"))
+packed("packed-shape-turned", r"weight_shape: expected \(32, 32\), found \(32, 64\)",
+       put(f"{Q}.weight_shape", struct.pack("<q", 64), 8))
+packed("packed-shape-huge", "weight_shape: expected", put(f"{Q}.weight_shape", b"\xff" * 16))
+packed("packed-codes-short", "weight_packed: rows of 0 words", cut(f"{Q}.weight_packed", 4))
+packed("packed-codes-few", "weight_packed: expected the shape",
+       lambda t: t.update({f"{Q}.weight_packed": ["I32", [1, 4], bytes(16)]}))
+packed("packed-codes-typed", "weight_packed: expected I32, found U32",
+       typed(f"{Q}.weight_packed", "U32"))
+packed("packed-bits", "which no .num_bits. of the settings gives", keep,
+       **group_of(weights={"num_bits": 3}))
+packed("packed-5-bits", "with 5 bits, only 2, 3, 4 and 8",
+       lambda t: t.update({f"{Q}.weight_packed": ["I32", [32, 5], bytes(640)]}),
+       **group_of(weights={"num_bits": 5}))
+packed("packed-zeros-bytes", "weight_zero_point: expected I32, found I8",
+       lambda t: t.update({f"{Q}.weight_zero_point": ["I8", [32, 2], bytes(64)]}))
+packed("packed-zeros-short", "weight_zero_point: expected the shape",
+       cut(f"{Q}.weight_zero_point", 4))
+packed("packed-groups", "weight_scale: 3 groups, which do not divide 32 inputs",
+       lambda t: t.update({f"{Q}.weight_scale": ["F16", [32, 3], bytes(192)]}))
+packed("packed-groups-none", "weight_scale: 0 groups",
+       lambda t: t.update({f"{Q}.weight_scale": ["F16", [32, 0], b""]}))
+packed("packed-scale-whole", "weight_scale: expected the shape",
+       lambda t: t.update({f"{Q}.weight_scale": ["F16", [1], bytes(2)]}))
+packed("packed-scale-nan", "row 0, group 1 is not finite", put(f"{Q}.weight_scale", HALF_NAN, 2))
+packed("packed-order", "weight_g_idx: input 3 is in group 2, expected 0 .. 1",
+       lambda t: t.update({f"{Q}.weight_g_idx": ["I32", [32], bytes(12) + b"\2" + bytes(115)]}))
+packed("packed-activations", "with quantized activations", keep,
+       **group_of(input_activations={"num_bits": 8, "type": "int", "dynamic": True}))
+packed("packed-floats", 'weights of type "float"', keep, **group_of(weights={"type": "float"}))
+packed("packed-cache", "with a quantized cache", keep, kv_cache_scheme={"num_bits": 8})
+packed("packed-transforms", "with transforms of activations", keep,
+       transform_config={"config_groups": {"u": {"type": "hadamard"}}})
+packed("packed-marlin", 'format "marlin-24"', keep, format="marlin-24")
+packed("packed-no-groups", "which no .num_bits. of the settings gives", keep, config_groups=None)
+octets("octets-typed", "q_proj.weight: expected I8, found U8", typed(f"{Q}.weight", "U8"))
+octets("octets-short", "q_proj.weight: expected 1024 elements", cut(f"{Q}.weight"))
+octets("octets-zeros", "weight_zero_point: expected I8, found U8",
+       typed(f"{Q}.weight_zero_point", "U8"))
+octets("octets-zeros-short", "weight_zero_point: expected 64 elements",
+       cut(f"{Q}.weight_zero_point"))
+octets("octets-float", "q_proj.weight: expected I8, found F16",
+       lambda t: t.update({f"{Q}.weight": ["F16", [32, 16], t[f"{Q}.weight"][2]]}))
+octets("octets-activations", "with quantized activations", keep,
+       **group_of(input_activations={"num_bits": 8, "type": "int"}))
 PYTHON
 count=0
 while read -r name pattern; do

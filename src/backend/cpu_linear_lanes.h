@@ -7,7 +7,6 @@
 
 #include "backend/cpu_ops_lanes.h"
 #include "base/half.h"
-#include "weights/gptq_decode.h"
 
 /* Where one tile's data lies in a thread's scratch. */
 typedef struct linear_tile_data {
@@ -27,12 +26,9 @@ static inline void tile_values(const cpu_linear *job, const linear_tile_data *ti
 }
 
 static inline void tile_gptq_zeros(const cpu_linear *job, const linear_tile_data *tile) {
-    const qzo_gptq_tensor *gptq = &job->weight->as.gptq;
-    int64_t words = job->weight->out_features * gptq->bits / 32;
     for (int64_t g = 0; g < job->weight->group_count; g++)
         for (int64_t j = 0; j < tile->output_count; j++)
-            tile->zeros[g * TILE + j] = (float)qzo_gptq_zero(
-                gptq->zeros + g * words, tile->first_output + j, gptq->bits, gptq->zero_correction);
+            tile->zeros[g * TILE + j] = qzo_qtensor_zero(job->weight, g, tile->first_output + j);
 }
 
 /* count is TILE in whole tiles, so that the inner loops become straight vector code. */

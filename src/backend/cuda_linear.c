@@ -74,7 +74,9 @@ static bool is_gptq(const qzo_weight *weight) {
 static cuda_linear_path path_of(const cuda_state *state, const product *p) {
     if (!is_gptq(p->weight)) return CUDA_LINEAR_TILES;
     int64_t group = p->weight->as.gptq.inputs_per_group;
-    return cuda_plan_linear(state->plan, p->rows, group > 0 && group % QZO_CUDA_MMA_CHUNK == 0);
+    bool by_mma = group > 0 && group % QZO_CUDA_MMA_CHUNK == 0 &&
+                  p->weight->as.gptq.float_zeros == NULL; /* differences are exact in fp16 */
+    return cuda_plan_linear(state->plan, p->rows, by_mma);
 }
 
 static cudaError_t multiply_fused(const cuda_state *state, const product *p,

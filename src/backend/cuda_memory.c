@@ -190,11 +190,15 @@ static qzo_status load_gptq(qzo_backend *backend, qzo_weight *weight,
     uint8_t *codes = weight->memory;
     uint8_t *zeros = codes + layout->zeros_at, *groups = codes + layout->groups_at;
     QZO_TRY(upload_mapped(backend, codes, tensor->as.gptq.codes, layout->codes_bytes));
-    QZO_TRY(upload_mapped(backend, zeros, tensor->as.gptq.zeros, layout->zeros_bytes));
+    bool is_float = tensor->as.gptq.has_float_zeros;
+    const void *zeros_host =
+        is_float ? (const void *)tensor->as.gptq.float_zeros : tensor->as.gptq.zeros;
+    QZO_TRY(upload_mapped(backend, zeros, zeros_host, layout->zeros_bytes));
     QZO_TRY(upload_mapped(backend, groups, tensor->as.gptq.group_of_input, layout->groups_bytes));
     weight->as.gptq = (qzo_cuda_gptq){.bits = tensor->as.gptq.bits,
                                       .codes = (const void *)codes,
-                                      .zeros = (const void *)zeros,
+                                      .zeros = is_float ? NULL : (const void *)zeros,
+                                      .float_zeros = is_float ? (const void *)zeros : NULL,
                                       .group_of_input = (const void *)groups,
                                       .zero_correction = tensor->as.gptq.zero_correction,
                                       .out_features = tensor->out_features,

@@ -30,7 +30,10 @@ static void lay_out_gptq(qzo_cuda_layout *out, const qzo_qtensor *tensor) {
     out->is_decoded = true;
     size_t bits = (size_t)tensor->as.gptq.bits;
     out->codes_bytes = in_features * bits / 32 * out_features * sizeof(uint32_t);
-    out->zeros_bytes = (size_t)tensor->group_count * (out_features * bits / 32) * sizeof(uint32_t);
+    out->zeros_bytes =
+        (size_t)tensor->group_count * (tensor->as.gptq.has_float_zeros
+                                           ? out_features * sizeof(float)
+                                           : out_features * bits / 32 * sizeof(uint32_t));
     out->groups_bytes = in_features * sizeof(int32_t);
     out->zeros_at = padded(out->codes_bytes);
     out->groups_at = out->zeros_at + padded(out->zeros_bytes);

@@ -108,8 +108,9 @@ void qzo_rope_table_fill(float *host, const qzo_shape *shape, int64_t positions)
 
 /* Memory beside the files that a bound layer takes. */
 static int64_t own_bytes(const qzo_arch *arch, const qzo_qtensor *tensor) {
-    return qzo_model_is_transposed(arch, tensor) ? (int64_t)tensor->as.dense.size_bytes
-                                                 : qzo_bnb_made_bytes(tensor);
+    return qzo_model_is_transposed(arch, tensor)
+               ? (int64_t)tensor->as.dense.size_bytes
+               : qzo_bnb_made_bytes(tensor) + qzo_qtensor_repacked_bytes(tensor);
 }
 
 /* transformers would quantize these two as well; here they are ends, which are not. */
@@ -133,6 +134,7 @@ static qzo_status load_linear(qzo_model *model, int64_t index, qzo_linear_kind k
     QZO_TRY(
         qzo_model_add_values(model, tensor, QZO_GROUP_WEIGHTS, tensor->format->value_suffix, 0.0f));
     model->loaded_bytes += own_bytes(model->arch, tensor);
+    if (!model->backend->dry) QZO_TRY(qzo_qtensor_repack(tensor));
     QZO_TRY(model->backend->ops->weight_load(model->backend, &layer->weights[kind], tensor));
     if (model->shape.has_bias[kind])
         QZO_TRY(qzo_model_load_vector(&layer->biases[kind], model, module, "bias",
@@ -329,11 +331,9 @@ void qzo_model_free(qzo_model *model) {
     free(model);
 }
 
-/* A weight in any format but the dense one may be named MODULE.weight, too. */
 static qzo_status bind_stored(qzo_qtensor *out, const char *module, const qzo_model_dir *dir,
                               const qzo_arch *arch, int64_t out_features, int64_t in_features) {
-    bool is_dense = qzo_quant_dense.detect(dir, module) && !qzo_quant_bnb.detect(dir, module);
-    if (arch->transposed_linears && is_dense)
+    if (arch->transposed_linears && qzo_quant_format_find(dir, module) == &qzo_quant_dense)
         return qzo_dense_bind_transposed(out, dir, module, out_features, in_features);
     return qzo_qtensor_bind(out, dir, module, out_features, in_features);
 }

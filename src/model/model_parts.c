@@ -158,7 +158,8 @@ qzo_status qzo_model_load_bound(qzo_linear *out, qzo_model *model, const qzo_qte
     if (out->name == NULL) return qzo_fail(QZO_ERR_MEMORY, "%s: no memory", module);
     out->tensor.name = out->name;
     QZO_TRY(qzo_model_add_values(model, &out->tensor, kind, tensor->format->value_suffix, 0.0f));
-    model->loaded_bytes += qzo_bnb_made_bytes(tensor);
+    model->loaded_bytes += qzo_bnb_made_bytes(tensor) + qzo_qtensor_repacked_bytes(tensor);
+    if (!model->backend->dry) QZO_TRY(qzo_qtensor_repack(&out->tensor));
     QZO_TRY(model->backend->ops->weight_load(model->backend, &out->weight, &out->tensor));
     snprintf(bias, sizeof bias, "%s.bias", module);
     if (qzo_model_dir_find(model->dir, bias) != NULL)

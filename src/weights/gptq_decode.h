@@ -50,9 +50,10 @@ QZO_HOST_DEVICE static inline int qzo_gptq_zero(const uint32_t *group_zeros, int
 }
 
 /* One weight; the product of an fp16 scale and a difference of codes of at most 8 bits is exact in
- * fp32, that of a perturbed fp32 scale is rounded once. */
-QZO_HOST_DEVICE static inline float qzo_gptq_value(int code, int zero, float scale) {
-    return QZO_FMUL(scale, (float)(code - zero));
+ * fp32, that of a perturbed fp32 scale is rounded once. The zero points of HQQ are no integers:
+ * their differences are rounded too, as in the hqq package. */
+QZO_HOST_DEVICE static inline float qzo_gptq_value(int code, float zero, float scale) {
+    return QZO_FMUL(scale, QZO_FADD((float)code, -zero));
 }
 
 #endif

@@ -12,6 +12,7 @@
 #include "base/update.h"
 #include "weights/aqlm_decode.h"
 #include "weights/gguf_decode.h"
+#include "weights/gptq_decode.h"
 #include "weights/safetensors.h"
 
 #include <stdbool.h>
@@ -64,15 +65,21 @@ typedef struct qzo_span {
 
 enum { QZO_SPAN_NONE = -1 };
 
-/* GPTQ as the file has it; gptq_decode.h has the layout. Pointers are aligned; borrowed from the
- * mapping or from `owned`. */
+/* Integer codes as GPTQ has them; gptq_decode.h has the layout. Pointers are aligned; borrowed from
+ * the mapping or from `owned`, where formats that store another order have them once repacked. */
 typedef struct qzo_gptq_tensor {
     int bits;                      /* of a code: 2, 3, 4 or 8 */
+    bool has_float_zeros;          /* float_zeros stands in the place of zeros */
     const uint32_t *codes;         /* (in_features * bits / 32, out_features) */
     const uint32_t *zeros;         /* (group_count, out_features * bits / 32) */
     uint32_t zero_correction;      /* qzo_gptq_v1_correction for v1, 0 for v2 */
+    const float *float_zeros;      /* (group_count, out_features) */
     const int32_t *group_of_input; /* (in_features): group of each input */
-    qzo_tensor_view scales;        /* (group_count, out_features), the initial values */
+    qzo_tensor_view scales;        /* the initial values, in the format's own order */
+    struct {                       /* what a format with `repack` makes the above of */
+        qzo_tensor_view codes, zeros, groups;
+    } stored;
+    int64_t group_size; /* of the same, where stored.groups is empty */
 } qzo_gptq_tensor;
 
 enum { QZO_BNB_MADE_COUNT = 3 };
@@ -123,5 +130,13 @@ typedef struct qzo_qtensor {
     } as;
     void *owned; /* what the format had to copy (unaligned data, derived indices); freed with it */
 } qzo_qtensor;
+
+/* The zero point of one output in one group of a weight with GPTQ's layout. */
+static inline float qzo_qtensor_zero(const qzo_qtensor *tensor, int64_t group, int64_t output) {
+    const qzo_gptq_tensor *gptq = &tensor->as.gptq;
+    if (gptq->has_float_zeros) return gptq->float_zeros[group * tensor->out_features + output];
+    return (float)qzo_gptq_zero(gptq->zeros + group * (tensor->out_features * gptq->bits / 32),
+                                output, gptq->bits, gptq->zero_correction);
+}
 
 #endif

@@ -24,7 +24,7 @@ typedef enum {
 } qzo_layout;
 
 struct qzo_quant_format {
-    const char *name; /* "gptq", "bnb", "aqlm", "gguf", "dense" */
+    const char *name; /* "gptq", "awq", "bnb", "aqlm", "gguf", "dense" */
     qzo_layout layout;
 
     /* Whether the module's weight is stored in this format (its tensors' names tell). */
@@ -34,6 +34,11 @@ struct qzo_quant_format {
      * sets group_count, `as` and `owned`, never span. Messages name the tensor. */
     qzo_status (*bind)(qzo_qtensor *out, const qzo_model_dir *dir, const char *module,
                        int64_t out_features, int64_t in_features);
+
+    /* Optional (NULL): makes what backends read of what `bind` found, in memory that the tensor
+     * owns, of formats whose files have another layout. Nothing decodes before; sizes and values
+     * are known. */
+    qzo_status (*repack)(qzo_qtensor *tensor);
 
     /* out (in_features) = row `row` of W in fp32, given that row's values (group_count), perturbed
      * or not; NULL where group_count is 0. */
@@ -64,11 +69,16 @@ struct qzo_quant_format {
 
 /* NULL-terminated; the first that detects a module wins. */
 extern const qzo_quant_format *const qzo_quant_formats[];
+extern const qzo_quant_format qzo_quant_awq;
 extern const qzo_quant_format qzo_quant_gptq;
 extern const qzo_quant_format qzo_quant_bnb;
 extern const qzo_quant_format qzo_quant_aqlm;
 extern const qzo_quant_format qzo_quant_gguf;
+extern const qzo_quant_format qzo_quant_compressed;
 extern const qzo_quant_format qzo_quant_dense;
+
+/* The format of a module; NULL where none detects it. */
+const qzo_quant_format *qzo_quant_format_find(const qzo_model_dir *dir, const char *module);
 
 /* Finds the format of a module and binds it. The caller calls qzo_qtensor_release. */
 qzo_status qzo_qtensor_bind(qzo_qtensor *out, const qzo_model_dir *dir, const char *module,
@@ -88,6 +98,10 @@ qzo_status qzo_dense_bind_transposed(qzo_qtensor *out, const qzo_model_dir *dir,
 /* The inverse: what `write_values` does, of a weight that was bound so. */
 qzo_status qzo_dense_write_transposed(qzo_tensor_changes *changes, const qzo_qtensor *weight,
                                       const float *values);
+
+/* What the format's `repack` does, and the bytes that the tensor then owns; 0 without one. */
+qzo_status qzo_qtensor_repack(qzo_qtensor *tensor);
+int64_t qzo_qtensor_repacked_bytes(const qzo_qtensor *tensor);
 
 void qzo_qtensor_release(qzo_qtensor *tensor); /* safe on a zeroed tensor */
 

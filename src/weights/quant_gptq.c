@@ -11,7 +11,7 @@
  * zero points are stored like all others. */
 #include "base/json.h"
 #include "weights/gptq_decode.h"
-#include "weights/quant.h"
+#include "weights/gptq_pack.h"
 #include "weights/quant_parts.h"
 
 #include <stdio.h>
@@ -24,17 +24,9 @@ enum {
     OWNED_ALIGNMENT_BYTES = 64,
 };
 
-/* Codes that fill whole words, and at least the eight that decoders take at a time. */
-static const struct {
-    int bits;
-    int64_t codes;
-} packings[] = {{2, 16}, {3, 32}, {4, 8}, {8, 8}};
-enum { PACKING_COUNT = sizeof packings / sizeof *packings };
-
 typedef struct settings {
     int bits;
-    int64_t packed_codes; /* both sizes of a weight are multiples of it */
-    int64_t group_size;   /* -1: one group */
+    int64_t group_size; /* -1: one group */
     bool desc_act;
     uint32_t zero_correction;
 } settings;
@@ -71,14 +63,10 @@ static qzo_status read_bits(settings *out, const json_t *json, const char *place
     qzo_status status = QZO_OK;
     int64_t bits = 0;
     QZO_TRY(qzo_json_int(&bits, json, "bits", 1, 64, place));
-    for (int i = 0; i < PACKING_COUNT; i++)
-        if (packings[i].bits == bits) {
-            out->bits = packings[i].bits;
-            out->packed_codes = packings[i].codes;
-            return QZO_OK;
-        }
-    status = qzo_fail(QZO_ERR_UNSUPPORTED, "%s: %lld bits, only 2, 3, 4 and 8 are read", place,
-                      (long long)bits);
+    out->bits = (int)bits;
+    if (qzo_gptq_packed_codes(bits) == 0)
+        status = qzo_fail(QZO_ERR_UNSUPPORTED, "%s: %lld bits, only 2, 3, 4 and 8 are read", place,
+                          (long long)bits);
 cleanup:
     return status;
 }
@@ -114,57 +102,6 @@ static qzo_status read_settings(settings *out, const qzo_model_dir *dir) {
 cleanup:
     free(place);
     return status;
-}
-
-/* MODULE.SUFFIX of type I32 and shape (rows, columns); columns -1: shape (rows). */
-static qzo_status require_int(const qzo_tensor_view **out, const qzo_model_dir *dir,
-                              const char *module, const char *suffix, int64_t rows,
-                              int64_t columns) {
-    const char *folder = qzo_model_dir_path(dir);
-    const qzo_tensor_view *view = qzo_quant_part_find(dir, module, suffix);
-    if (view == NULL)
-        return qzo_fail(QZO_ERR_FORMAT, "%s: tensor %s.%s is missing", folder, module, suffix);
-    if (view->dtype != QZO_DTYPE_I32)
-        return qzo_fail(QZO_ERR_FORMAT, "%s: tensor %s: expected I32, found %s", folder, view->name,
-                        qzo_dtype_name(view->dtype));
-    const int rank = columns < 0 ? 1 : 2;
-    if (view->rank != rank || view->shape[0] != rows || (rank == 2 && view->shape[1] != columns))
-        return qzo_fail(QZO_ERR_FORMAT,
-                        "%s: tensor %s: expected the shape (%lld, %lld), found rank %d and (%lld, "
-                        "%lld)",
-                        folder, view->name, (long long)rows, (long long)(rank == 2 ? columns : 1),
-                        view->rank, (long long)view->shape[0],
-                        (long long)(view->rank > 1 ? view->shape[1] : 1));
-    *out = view;
-    return QZO_OK;
-}
-
-static qzo_status require_scales(const qzo_tensor_view **out, const qzo_model_dir *dir,
-                                 const char *module, int64_t groups, int64_t outputs) {
-    char *name = NULL;
-    if (asprintf(&name, "%s.scales", module) < 0)
-        return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", module);
-    qzo_status status = qzo_model_dir_require_float(out, dir, name, 2, groups, outputs);
-    free(name);
-    return status;
-}
-
-static int32_t group_at(const qzo_tensor_view *g_idx, int64_t input) {
-    int32_t group;
-    memcpy(&group, g_idx->data + (size_t)input * sizeof group, sizeof group);
-    return group;
-}
-
-static qzo_status check_groups(const qzo_tensor_view *g_idx, int64_t inputs, int64_t groups,
-                               const qzo_model_dir *dir) {
-    for (int64_t i = 0; i < inputs; i++) {
-        const int32_t group = group_at(g_idx, i);
-        if (group < 0 || group >= groups)
-            return qzo_fail(
-                QZO_ERR_FORMAT, "%s: tensor %s: input %lld is in group %d, expected 0 .. %lld",
-                qzo_model_dir_path(dir), g_idx->name, (long long)i, group, (long long)groups - 1);
-    }
-    return QZO_OK;
 }
 
 static size_t padded(size_t bytes) {
@@ -222,44 +159,22 @@ static qzo_status bind(qzo_qtensor *out, const qzo_model_dir *dir, const char *m
     settings chosen = {0};
     parts found = {0};
     QZO_TRY(read_settings(&chosen, dir));
-    if (in_features % chosen.packed_codes != 0 || out_features % chosen.packed_codes != 0) {
-        status =
-            qzo_fail(QZO_ERR_UNSUPPORTED,
-                     "%s: module %s: GPTQ with %d bits packs by %lld, the weight is (%lld, "
-                     "%lld)",
-                     qzo_model_dir_path(dir), module, chosen.bits, (long long)chosen.packed_codes,
-                     (long long)out_features, (long long)in_features);
-        goto cleanup;
-    }
+    QZO_TRY(qzo_gptq_check_sizes(out, dir, "GPTQ", chosen.bits));
     out->group_count =
         chosen.group_size < 0 ? 1 : (in_features + chosen.group_size - 1) / chosen.group_size;
-    QZO_TRY(require_int(&found.qweight, dir, module, "qweight",
-                        in_features * chosen.bits / WORD_BITS, out_features));
-    QZO_TRY(require_int(&found.qzeros, dir, module, "qzeros", out->group_count,
-                        out_features * chosen.bits / WORD_BITS));
-    QZO_TRY(require_scales(&found.scales, dir, module, out->group_count, out_features));
+    QZO_TRY(qzo_quant_part_ints(&found.qweight, dir, module, "qweight",
+                                in_features * chosen.bits / WORD_BITS, out_features));
+    QZO_TRY(qzo_quant_part_ints(&found.qzeros, dir, module, "qzeros", out->group_count,
+                                out_features * chosen.bits / WORD_BITS));
+    QZO_TRY(qzo_quant_part_floats(&found.scales, dir, module, "scales", out->group_count,
+                                  out_features));
     /* Without desc_act the groups are consecutive, but a file that says otherwise is believed. */
-    if (chosen.desc_act || qzo_quant_part_find(dir, module, "g_idx") != NULL) {
-        QZO_TRY(require_int(&found.g_idx, dir, module, "g_idx", in_features, -1));
-        QZO_TRY(check_groups(found.g_idx, in_features, out->group_count, dir));
-    }
+    if (chosen.desc_act || qzo_quant_part_find(dir, module, "g_idx") != NULL)
+        QZO_TRY(qzo_quant_part_groups(&found.g_idx, dir, module, "g_idx", in_features,
+                                      out->group_count));
     QZO_TRY(place_parts(out, &found, &chosen));
 cleanup:
     return status;
-}
-
-static void decode_row(float *out, const qzo_qtensor *weight, int64_t row, const float *values) {
-    const qzo_gptq_tensor *gptq = &weight->as.gptq;
-    const int bits = gptq->bits;
-    const int64_t outputs = weight->out_features, zero_words = outputs * bits / WORD_BITS;
-    for (int64_t i = 0; i < weight->in_features; i++) {
-        const int64_t group = gptq->group_of_input[i];
-        const uint64_t octet = qzo_gptq_octet(gptq->codes + row, outputs, i / 8, bits);
-        const int code = qzo_gptq_lane(octet, (int)(i % 8), bits);
-        const int zero =
-            qzo_gptq_zero(gptq->zeros + group * zero_words, row, bits, gptq->zero_correction);
-        out[i] = qzo_gptq_value(code, zero, values[group]);
-    }
 }
 
 static qzo_scale_order scale_order(const qzo_qtensor *weight) {
@@ -281,7 +196,7 @@ const qzo_quant_format qzo_quant_gptq = {
     .layout = QZO_LAYOUT_GPTQ,
     .detect = detect,
     .bind = bind,
-    .decode_row = decode_row,
+    .decode_row = qzo_gptq_decode_row,
     .read_values = read_values,
     .write_values = write_values,
     .value_suffix = "scales",

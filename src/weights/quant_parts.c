@@ -33,6 +33,59 @@ qzo_status qzo_quant_part_require(const qzo_tensor_view **out, const qzo_model_d
     return QZO_OK;
 }
 
+qzo_status qzo_quant_part_ints(const qzo_tensor_view **out, const qzo_model_dir *dir,
+                               const char *module, const char *suffix, int64_t rows,
+                               int64_t columns) {
+    const char *folder = qzo_model_dir_path(dir);
+    const qzo_tensor_view *view = qzo_quant_part_find(dir, module, suffix);
+    if (view == NULL)
+        return qzo_fail(QZO_ERR_FORMAT, "%s: tensor %s.%s is missing", folder, module, suffix);
+    if (view->dtype != QZO_DTYPE_I32)
+        return qzo_fail(QZO_ERR_FORMAT, "%s: tensor %s: expected I32, found %s", folder, view->name,
+                        qzo_dtype_name(view->dtype));
+    const int rank = columns < 0 ? 1 : 2;
+    if (view->rank != rank || view->shape[0] != rows || (rank == 2 && view->shape[1] != columns))
+        return qzo_fail(QZO_ERR_FORMAT,
+                        "%s: tensor %s: expected the shape (%lld, %lld), found rank %d and (%lld, "
+                        "%lld)",
+                        folder, view->name, (long long)rows, (long long)(rank == 2 ? columns : 1),
+                        view->rank, (long long)view->shape[0],
+                        (long long)(view->rank > 1 ? view->shape[1] : 1));
+    *out = view;
+    return QZO_OK;
+}
+
+qzo_status qzo_quant_part_floats(const qzo_tensor_view **out, const qzo_model_dir *dir,
+                                 const char *module, const char *suffix, int64_t rows,
+                                 int64_t columns) {
+    char *name = NULL;
+    if (asprintf(&name, "%s.%s", module, suffix) < 0)
+        return qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", module);
+    qzo_status status = qzo_model_dir_require_float(out, dir, name, 2, rows, columns);
+    free(name);
+    return status;
+}
+
+int32_t qzo_quant_int_at(const qzo_tensor_view *view, int64_t index) {
+    int32_t value;
+    memcpy(&value, view->data + (size_t)index * sizeof value, sizeof value);
+    return value;
+}
+
+qzo_status qzo_quant_part_groups(const qzo_tensor_view **out, const qzo_model_dir *dir,
+                                 const char *module, const char *suffix, int64_t inputs,
+                                 int64_t groups) {
+    qzo_status status = qzo_quant_part_ints(out, dir, module, suffix, inputs, -1);
+    for (int64_t i = 0; status == QZO_OK && i < inputs; i++) {
+        const int32_t group = qzo_quant_int_at(*out, i);
+        if (group < 0 || group >= groups)
+            return qzo_fail(
+                QZO_ERR_FORMAT, "%s: tensor %s: input %lld is in group %d, expected 0 .. %lld",
+                qzo_model_dir_path(dir), (*out)->name, (long long)i, group, (long long)groups - 1);
+    }
+    return status;
+}
+
 static size_t padded(size_t bytes) {
     return (bytes + ALIGNMENT_BYTES - 1) / ALIGNMENT_BYTES * ALIGNMENT_BYTES;
 }

@@ -20,6 +20,25 @@ qzo_status qzo_quant_part_require(const qzo_tensor_view **out, const qzo_model_d
                                   const char *module, const char *suffix, qzo_dtype dtype,
                                   int64_t count);
 
+/* As require, of type I32 and shape (rows, columns); columns -1: shape (rows). */
+qzo_status qzo_quant_part_ints(const qzo_tensor_view **out, const qzo_model_dir *dir,
+                               const char *module, const char *suffix, int64_t rows,
+                               int64_t columns);
+
+/* As require, of shape (rows, columns) in F32, F16 or BF16. */
+qzo_status qzo_quant_part_floats(const qzo_tensor_view **out, const qzo_model_dir *dir,
+                                 const char *module, const char *suffix, int64_t rows,
+                                 int64_t columns);
+
+/* The group of each input, I32 (inputs): QZO_ERR_FORMAT names the first that is none of the
+ * groups. */
+qzo_status qzo_quant_part_groups(const qzo_tensor_view **out, const qzo_model_dir *dir,
+                                 const char *module, const char *suffix, int64_t inputs,
+                                 int64_t groups);
+
+/* Element index of an I32 view; any alignment. */
+int32_t qzo_quant_int_at(const qzo_tensor_view *view, int64_t index);
+
 /* Copies of the views that are not aligned for their types, in one block that the caller frees;
  * the views then point there. *owned is NULL where all are aligned. */
 qzo_status qzo_quant_parts_align(void **owned, qzo_tensor_view *const views[], int count);
