@@ -25,6 +25,8 @@ typedef struct bowl {
     qzo_span spans[2];
     int64_t unit_count;
     int64_t calls;
+    bool is_together; /* both signs by one call, where the optimizer asks for them so */
+    int64_t both;     /* such calls */
     /* What goes wrong: a seed whose loss is `bad_loss`, a step that returns `failure`. */
     uint64_t bad_seed;
     bool bad_minus_only;
@@ -122,6 +124,16 @@ static inline qzo_trainable bowl_trainable(bowl *b) {
                            .span_count = 2};
 }
 
+/* Both signs at once. */
+static inline qzo_status bowl_loss_sums(void *context, double sums[2], const qzo_probe *probe) {
+    qzo_probe minus = *probe;
+    bowl *b = context;
+    b->both++;
+    minus.perturbation.c = -probe->perturbation.c;
+    qzo_status status = bowl_loss_sum(context, &sums[0], probe);
+    return status == QZO_OK ? bowl_loss_sum(context, &sums[1], &minus) : status;
+}
+
 static inline qzo_qspsa_settings bowl_settings(int64_t samples) {
     return (qzo_qspsa_settings){.steps = BOWL_STEPS_MAX,
                                 .samples_per_step = samples,
@@ -139,6 +151,7 @@ static inline void bowl_optimizer(qzo_qspsa **out, bowl *b, const qzo_qspsa_sett
     qzo_objective objective = {.context = b,
                                .unit_count = b->unit_count,
                                .loss_sum = bowl_loss_sum,
+                               .loss_sums = b->is_together ? bowl_loss_sums : NULL,
                                .loss_weight = bowl_loss_weight,
                                .may_be_zero = b->may_be_zero};
     assert_ok(qzo_qspsa_open(out, settings, &trainable, &objective, comm));

@@ -30,7 +30,7 @@ static void check_rule(const char *backend_name, const char *rule, int arrays) {
     qzo_memory_use use;
     qzo_backend *backend = NULL;
     qzo_workbench bench;
-    assert_ok(qzo_memory_plan_measure(&plan, &spec, backend_name, THREADS));
+    assert_ok(qzo_memory_plan_measure(&plan, &spec, backend_name, THREADS, QZO_PAIRS_AUTO));
     assert_string_equal(plan.backend_name, backend_name);
     assert_ok(qzo_backend_open(&backend, backend_name, &options));
     qzo_workbench_init(&bench, backend);
@@ -70,7 +70,7 @@ static void a_velocity_goes_with_its_trial(void **state) {
         qzo_memory_plan plan;
         qzo_memory_use use;
         make_spec(&spec, rules[i]);
-        assert_ok(qzo_memory_plan_measure(&plan, &spec, "cpu", THREADS));
+        assert_ok(qzo_memory_plan_measure(&plan, &spec, "cpu", THREADS, QZO_PAIRS_AUTO));
         assert_ok(qzo_workbench_prepare(&bench, &spec));
         assert_ok(backend->ops->memory_use(backend, &use));
         assert_int_equal(use.own_bytes, plan.own_bytes);

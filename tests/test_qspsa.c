@@ -59,6 +59,34 @@ static void same_seed_gives_the_same_path(void **state) {
     assert_int_not_equal(memcmp(first.masters, second.masters, sizeof first.masters), 0);
 }
 
+/* Whatever is asked for at once, the path is the same; all of a rule of pairs are, and none of the
+ * losses without perturbation and of candidates. */
+static void both_signs_at_once_give_the_same_path(void **state) {
+    (void)state;
+    static const struct {
+        const char *rule;
+        int64_t both; /* per sample and micro-batch */
+    } cases[] = {{"plain", 1}, {"momentum", 1}, {"spsa_1_5", 1}, {"fzoo", 0}, {"mezo_gv", 0}};
+    enum { SAMPLES = 4, UNITS = 3, STEPS = 5 };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qzo_qspsa_settings settings = bowl_settings(SAMPLES);
+        settings.rule = qzo_update_rule_find(cases[i].rule);
+        settings.rule_settings.guide_share = 0.5;
+        for (int together = 0; together < 2; together++) {
+            bowl b;
+            float velocity[BOWL_VALUES] = {0};
+            bowl_open(&b, UNITS);
+            if (settings.rule->has_velocity) b.velocity = velocity;
+            b.is_together = together != 0;
+            assert_ok(bowl_run(together ? &first : &second, &b, &settings, comm, STEPS));
+            assert_int_equal(b.both, together * cases[i].both * SAMPLES * UNITS * STEPS);
+            bowl_close(&b);
+        }
+        if (memcmp(&first, &second, sizeof first) != 0)
+            fail_msg("%s: another path with both signs at once", cases[i].rule);
+    }
+}
+
 /* Everything that a journal would hold, derived again from the losses. */
 static void records_and_k_follow_their_formulas(void **state) {
     (void)state;
@@ -459,6 +487,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bowl_is_descended),
         cmocka_unit_test(same_seed_gives_the_same_path),
+        cmocka_unit_test(both_signs_at_once_give_the_same_path),
         cmocka_unit_test(records_and_k_follow_their_formulas),
         cmocka_unit_test(gradient_is_the_directional_derivative),
         cmocka_unit_test(one_sided_rules_take_one_clean_loss),

@@ -23,6 +23,7 @@ static void check_same_path(const char *rule) {
             settings.rule_settings.eps = settings.eps;
             settings.rule_settings.guide_share = 0.5;
             bowl_open(&b, units[u]);
+            b.is_together = true; /* both signs of what a rank has of its own */
             qzo_status status = bowl_run(&together, &b, &settings, world, STEPS);
             int64_t calls = b.calls;
             bowl_close(&b);

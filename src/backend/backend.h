@@ -277,8 +277,16 @@ struct qzo_backend_ops {
                          const qzo_span *spans_host, int64_t span_count);
 };
 
+/* When both signs of a perturbation are computed at once. */
+typedef enum {
+    QZO_PAIRS_AUTO, /* where the backend's table says that it pays */
+    QZO_PAIRS_NEVER,
+    QZO_PAIRS_ALWAYS
+} qzo_pairs;
+
 /* What opening a backend needs to know. */
 typedef struct qzo_backend_options {
+    qzo_pairs pairs;
     int thread_count; /* of this rank; at least 1 */
     int local_rank;   /* chooses the device */
     bool dry;         /* counts memory only; "cuda" then needs no device */

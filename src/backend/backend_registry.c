@@ -23,18 +23,24 @@ static const char *best_name(const qzo_backend_options *options) {
     return "cpu";
 }
 
+static qzo_status open_named(qzo_backend **out, const char *name,
+                             const qzo_backend_options *options) {
+    if (options->dry && strcmp(name, "cuda") == 0) return qzo_backend_cuda_dry_open(out);
+    for (const qzo_backend_entry *entry = qzo_backends; entry->name != NULL; entry++)
+        if (strcmp(entry->name, name) == 0) return entry->open(out, options);
+    return qzo_fail(QZO_ERR_USAGE,
+                    "no backend is named \"%s\": expected auto, cpu, cpu-bf16 or cuda", name);
+}
+
 qzo_status qzo_backend_open(qzo_backend **out, const char *name,
                             const qzo_backend_options *options) {
     if (strcmp(name, "auto") == 0) name = best_name(options);
-    if (options->dry && strcmp(name, "cuda") == 0) return qzo_backend_cuda_dry_open(out);
-    for (const qzo_backend_entry *entry = qzo_backends; entry->name != NULL; entry++)
-        if (strcmp(entry->name, name) == 0) {
-            qzo_status status = entry->open(out, options);
-            if (status == QZO_OK) (*out)->thread_count = options->thread_count;
-            return status;
-        }
-    return qzo_fail(QZO_ERR_USAGE,
-                    "no backend is named \"%s\": expected auto, cpu, cpu-bf16 or cuda", name);
+    qzo_status status = open_named(out, name, options);
+    if (status != QZO_OK) return status;
+    (*out)->thread_count = options->thread_count;
+    if (options->pairs != QZO_PAIRS_AUTO)
+        (*out)->pair_rows_max = options->pairs == QZO_PAIRS_ALWAYS ? INT64_MAX : 0;
+    return QZO_OK;
 }
 
 void qzo_backend_close(qzo_backend *backend) {

@@ -72,6 +72,7 @@ qzo_status qzo_bench_step_measure(qzo_bench_step *out, qzo_workbench *bench,
     qzo_objective objective = {.context = &batches,
                                .unit_count = qzo_batches_unit_count(spec),
                                .loss_sum = qzo_batches_loss_sum,
+                               .loss_sums = qzo_batches_loss_sums,
                                .loss_weight = qzo_batches_loss_weight};
     *out = (qzo_bench_step){.batch = spec->batch, .samples = spec->samples_per_step};
     QZO_TRY(qzo_workbench_reset(bench, spec));

@@ -438,7 +438,7 @@ static qzo_status open_backend(qzo_backend **out, int *threads, qzo_comm *world,
                                const qzo_options *options) {
     qzo_status status = QZO_OK;
     qzo_backend *backend = NULL;
-    qzo_backend_options settings = {.thread_count = 1};
+    qzo_backend_options settings = {.pairs = options->pairs, .thread_count = 1};
     int local_size = 1;
     QZO_TRY(qzo_comm_local_rank(world, &settings.local_rank, &local_size));
     *threads = settings.thread_count = qzo_threads(options, local_size);

@@ -15,8 +15,9 @@ typedef struct plan {
     qzo_sweep_spec *sweep;
     qzo_grid *grid;
     qzo_kinds kinds;
-    int64_t step_count; /* of all trials that can run */
-    double pass_count;  /* the same; more than any integer holds, if the file asks for it */
+    qzo_pairs asked_pairs, pairs; /* with --pairs, and as memory allows */
+    int64_t step_count;           /* of all trials that can run */
+    double pass_count; /* the same; more than any integer holds, if the file asks for it */
     int64_t runnable_count;
     int64_t rank_count, ranks_per_trial, group_count;
     qzo_residency residency;
@@ -49,7 +50,10 @@ static qzo_status make_plan(plan *p, const qzo_options *options) {
     QZO_TRY(qzo_sweep_spec_load(&p->sweep, options->sweep_path, &additions));
     QZO_TRY(qzo_grid_expand(&p->grid, p->sweep, digest_of_path, NULL));
     QZO_TRY(qzo_scheduling_make(&scheduling, p->sweep, p->grid)); /* do they fit each other? */
-    QZO_TRY(qzo_kinds_measure(&p->kinds, p->grid, options->backend_name, qzo_threads(options, 1)));
+    const qzo_kinds_settings kinds = {options->backend_name, qzo_threads(options, 1),
+                                      options->pairs, options->memory_limit_bytes};
+    p->asked_pairs = options->pairs;
+    QZO_TRY(qzo_kinds_measure(&p->kinds, &p->pairs, p->grid, &kinds));
     QZO_TRY(qzo_kinds_residency(&p->residency, &p->kinds, options->memory_limit_bytes));
     for (int64_t i = 0; i < p->grid->trial_count; i++) {
         const qzo_trial_spec *spec = &p->grid->trials[i].spec;
@@ -148,6 +152,12 @@ static void print_memory(const plan *p) {
                memory->adapter_count, memory->adapter_values);
     printf("  %" PRId64 " trainable values, at most %" PRId64 " tokens in a forward pass\n",
            memory->value_count, memory->row_max);
+    if (memory->pair_rows > 0)
+        printf("  both signs of a perturbation at once, up to %" PRId64 " tokens each\n",
+               memory->pair_rows);
+    else if (p->pairs != p->asked_pairs)
+        printf("  both signs of a perturbation one after the other: at once they take more than "
+               "--memory-limit\n");
 }
 
 /* Of several models: how many a rank keeps, where --memory-limit says what it may take. */
@@ -245,7 +255,11 @@ static qzo_status print_json(const plan *p) {
         "memory_bytes", memory_to_json(p), "refused", refused_to_json(p));
     json_t *models = json_pack("{sI, sI}", "count", (json_int_t)p->residency.model_count, "kept",
                                (json_int_t)p->residency.kept_count);
+    const qzo_kind *largest = qzo_kinds_largest(&p->kinds);
     if (root != NULL) json_object_set_new(root, "models", models);
+    if (root != NULL)
+        json_object_set_new(root, "pair_rows",
+                            json_integer(largest != NULL ? largest->memory.pair_rows : 0));
     if (root != NULL && p->time.choice_count > 0 &&
         json_object_set_new(root, "time", qzo_plan_time_json(&p->time)) != 0) {
         json_decref(root);

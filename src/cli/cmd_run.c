@@ -63,7 +63,8 @@ static qzo_status open_world(qzo_comm **world, qzo_backend **backend, int *threa
     qzo_bus_error_watch();
     QZO_TRY(qzo_comm_local_rank(*world, &local_rank, &local_size));
     *threads = qzo_threads(options, local_size);
-    qzo_backend_options backend_options = {.thread_count = *threads, .local_rank = local_rank};
+    qzo_backend_options backend_options = {
+        .pairs = options->pairs, .thread_count = *threads, .local_rank = local_rank};
     status = qzo_backend_open(backend, options->backend_name, &backend_options);
     QZO_TRY(qzo_comm_worst_status(*world, status));
     if ((*world)->rank == 0)
@@ -156,6 +157,7 @@ int qzo_cmd_run(const qzo_options *options) {
                                  .backend = backend,
                                  .backend_name = options->backend_name,
                                  .thread_count = threads,
+                                 .pairs = options->pairs,
                                  .memory_limit_bytes = options->memory_limit_bytes,
                                  .transport = options->transport,
                                  .started_at = started_at,

@@ -82,6 +82,7 @@ static qzo_status time_steps(double *out, qzo_workbench *bench, const qzo_trial_
     qzo_objective objective = {.context = &batches,
                                .unit_count = qzo_batches_unit_count(spec),
                                .loss_sum = qzo_batches_loss_sum,
+                               .loss_sums = qzo_batches_loss_sums,
                                .loss_weight = qzo_batches_loss_weight};
     QZO_TRY(qzo_workbench_reset(bench, spec));
     QZO_TRY(qzo_batches_open(&batches, bench, spec));
@@ -107,7 +108,8 @@ qzo_status qzo_calibrate(qzo_calibration *out, const qzo_trial_spec *spec,
     qzo_comm *alone = NULL;
     qzo_workbench bench = {0};
     qzo_trial_spec timed = *spec; /* borrows the paths */
-    qzo_backend_options backend_options = {.thread_count = qzo_threads(options, 1)};
+    qzo_backend_options backend_options = {.pairs = options->pairs,
+                                           .thread_count = qzo_threads(options, 1)};
     if (timed.steps < TIMED_STEPS + 1) timed.steps = TIMED_STEPS + 1;
     QZO_TRY(qzo_backend_open(&backend, options->backend_name, &backend_options));
     QZO_TRY(qzo_comm_local_open(&alone));

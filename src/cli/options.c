@@ -69,6 +69,7 @@ typedef struct option_entry {
 static const char LEVELS[] = "error|warn|info|debug";        /* in the order of qzo_log_level */
 static const char CPU_LEVELS[] = "baseline|avx2|avx512|amx"; /* in the order of qzo_cpu_level */
 static const char SPLITS[] = "train|dev|test";
+static const char PAIRS[] = "auto|never|always";  /* of qzo_pairs */
 static const char TRANSPORTS[] = "auto|nccl|mpi"; /* and of qzo_transport_choice */
 
 static const option_entry entries[] = {
@@ -180,6 +181,10 @@ static const option_entry entries[] = {
      " plan run ", false,
      "refuse a sweep of which a rank would take more, as 4500000000, 4.5GB or 4GiB (default: what "
      "the GPU has)"},
+    {"pairs", KIND_CHOICE, offsetof(qzo_options, pairs_name), PAIRS, 0, 0, " plan run bench ",
+     false,
+     "compute both signs of a perturbation at once, which reads codes once and changes no bit "
+     "(default: auto, where the backend's table says that it pays and memory allows it)"},
     {"quiet", KIND_FLAG, offsetof(qzo_options, quiet), NULL, 0, 0, " run ", false,
      "no table at the end"},
     {"inject-fault", KIND_TEXT, offsetof(qzo_options, faults), "KIND:RANK@AT,...", 0, 0, " run ",
@@ -462,6 +467,7 @@ static qzo_status parse_command(qzo_options *out, int argc, char **argv) {
     error_t code = argp_parse(&argp, argc, argv, flags, NULL, &state);
     out->log_level = (qzo_log_level)choice_index(LEVELS, out->log_level_name);
     out->cpu_limit = (qzo_cpu_level)choice_index(CPU_LEVELS, out->cpu_limit_name);
+    out->pairs = (qzo_pairs)choice_index(PAIRS, out->pairs_name);
     out->transport = (qzo_transport_choice)choice_index(TRANSPORTS, out->transport_name);
     if (out->help) return QZO_OK;
     if (state.status != QZO_OK) return state.status;
@@ -475,6 +481,7 @@ qzo_status qzo_options_parse(qzo_options *out, int argc, char **argv) {
                          .log_level_name = "info",
                          .progress_name = "auto",
                          .transport_name = "auto",
+                         .pairs_name = "auto",
                          .top_p = 1.0,
                          .example_limit = INT64_MAX,
                          .cpu_limit = QZO_CPU_WIDEST,

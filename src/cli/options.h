@@ -41,6 +41,8 @@ typedef struct qzo_options {
     const char *progress_name;  /* --progress; default "auto" */
     const char *transport_name; /* --transport; default "auto" */
     qzo_transport_choice transport;
+    const char *pairs_name; /* --pairs; default "auto" */
+    qzo_pairs pairs;
     int64_t memory_limit_bytes; /* --memory-limit; 0: none */
     bool quiet;                 /* no table at the end of a run */
     const char *slice_text;     /* --slice; NULL: the whole sweep */

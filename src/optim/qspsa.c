@@ -217,6 +217,23 @@ static qzo_probe probe_along_guide(const qzo_qspsa *optimizer, int64_t step, int
                                         .unit = optimizer->trainable.unit}};
 }
 
+/* Whether this rank computes the unit and the same micro-batch under the other sign by one call:
+ * where both are its own, and no core or guide moves the values in between. *minus: the unit is the
+ * second of the two. */
+static bool is_of_both(bool *minus, const qzo_qspsa *optimizer, const unit_work *work,
+                       int64_t unit) {
+    int64_t units = optimizer->objective.unit_count, evaluation = unit / units;
+    int64_t first = first_unit(optimizer, work, optimizer->comm->rank);
+    int64_t end = first_unit(optimizer, work, optimizer->comm->rank + 1);
+    const qzo_core *core = optimizer->trainable.core;
+    if (optimizer->objective.loss_sums == NULL || work->is_pair || sides_of(optimizer) != PAIR ||
+        (core != NULL && core->enter != NULL) ||
+        evaluation >= PAIR * optimizer->settings.samples_per_step)
+        return false;
+    *minus = evaluation % PAIR != 0;
+    return *minus ? unit - units >= first : unit + units < end;
+}
+
 static float guide_eps(const qzo_qspsa *optimizer, int64_t unit) {
     float eps = (float)optimizer->settings.eps;
     return unit < optimizer->objective.unit_count ? eps : -eps;
@@ -248,11 +265,20 @@ static qzo_status evaluate_units(qzo_qspsa *optimizer, const unit_work *work, in
     int64_t first = first_unit(optimizer, work, optimizer->comm->rank);
     int64_t end = first_unit(optimizer, work, optimizer->comm->rank + 1);
     qzo_perturbation perturbation;
+    bool is_entered = false, minus = false; /* entered: for the unit before */
     for (int64_t unit = first; unit < end; unit++) {
-        double sum = (double)NAN;
-        if (status == QZO_OK)
-            status = evaluate_unit(optimizer, work, &sum, step, unit, &perturbation, unit == first);
-        work->sums[unit] = sum;
+        double sums[PAIR] = {(double)NAN, (double)NAN};
+        bool both = is_of_both(&minus, optimizer, work, unit), is_first = !is_entered;
+        is_entered = !both;
+        if (both && minus) continue; /* it came with the other */
+        if (status == QZO_OK && both) {
+            const qzo_probe probe = probe_of(optimizer, step, unit);
+            status = optimizer->objective.loss_sums(optimizer->objective.context, sums, &probe);
+        } else if (status == QZO_OK) {
+            status = evaluate_unit(optimizer, work, sums, step, unit, &perturbation, is_first);
+        }
+        work->sums[unit] = sums[0];
+        if (both) work->sums[unit + optimizer->objective.unit_count] = sums[1];
     }
     qzo_status left =
         work->is_pair ? qzo_guide_leave(optimizer->guide) : qzo_core_leave(&optimizer->trainable);

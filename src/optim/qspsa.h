@@ -41,6 +41,9 @@ typedef struct qzo_objective {
     int64_t unit_count; /* micro-batches per evaluation */
     /* Sum of the losses of the probe's micro-batch. NaN is a result, not an error. */
     qzo_status (*loss_sum)(void *context, double *sum, const qzo_probe *probe);
+    /* Optional (NULL: one after the other): of the probe's micro-batch under its perturbation and
+     * under the negated one, where a rank computes both. */
+    qzo_status (*loss_sums)(void *context, double sums[2], const qzo_probe *probe);
     /* What the sums of a batch are divided by: examples, or answer tokens. */
     double (*loss_weight)(void *context, int64_t batch);
     bool may_be_zero; /* two losses of exactly 0 are no sign of a model that has collapsed */

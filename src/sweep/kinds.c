@@ -13,6 +13,7 @@ static bool same_kind(const qzo_trial_spec *a, const qzo_trial_spec *b) {
     const qzo_adapter_settings adapters_b = qzo_trial_spec_adapters(b);
     return qzo_training_equal(&training_a, &training_b) &&
            qzo_adapter_settings_equal(&adapters_a, &adapters_b) &&
+           qzo_trial_spec_has_pairs(a) == qzo_trial_spec_has_pairs(b) &&
            a->micro_batch == b->micro_batch && a->eval_batch == b->eval_batch &&
            a->eval_tokens == b->eval_tokens && strcmp(a->compat, b->compat) == 0 &&
            strcmp(a->model_path, b->model_path) == 0 && strcmp(a->task_path, b->task_path) == 0;
@@ -37,10 +38,11 @@ static qzo_status count_passes(int64_t *out, const qzo_split *split, const qzo_t
     return status;
 }
 
-static qzo_status measure(qzo_kind *out, const char *backend_name, int thread_count) {
+static qzo_status measure(qzo_kind *out, const qzo_kinds_settings *settings, qzo_pairs pairs) {
     qzo_status status = QZO_OK;
     qzo_task *task = NULL;
-    QZO_TRY(qzo_memory_plan_measure(&out->memory, out->spec, backend_name, thread_count));
+    QZO_TRY(qzo_memory_plan_measure(&out->memory, out->spec, settings->backend_name,
+                                    settings->thread_count, pairs));
     QZO_TRY(qzo_task_open(&task, out->spec->task_path));
     QZO_TRY(count_passes(&out->dev_passes, &task->splits[QZO_SPLIT_DEV], out->spec));
     QZO_TRY(count_passes(&out->test_passes, &task->splits[QZO_SPLIT_TEST], out->spec));
@@ -54,14 +56,14 @@ static bool is_of_machine(qzo_status status) {
     return status == QZO_ERR_MEMORY || status == QZO_ERR_ENVIRONMENT;
 }
 
-static qzo_status add(qzo_kinds *kinds, const qzo_trial_spec *spec, const char *backend_name,
-                      int thread_count) {
+static qzo_status add(qzo_kinds *kinds, const qzo_trial_spec *spec,
+                      const qzo_kinds_settings *settings, qzo_pairs pairs) {
     qzo_kind *grown = realloc(kinds->entries, ((size_t)kinds->count + 1) * sizeof *grown);
     if (grown == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for the kinds of trials");
     kinds->entries = grown;
     qzo_kind *kind = &grown[kinds->count++];
     *kind = (qzo_kind){.spec = spec};
-    kind->status = measure(kind, backend_name, thread_count);
+    kind->status = measure(kind, settings, pairs);
     if (kind->status == QZO_OK || is_of_machine(kind->status)) return kind->status;
     kind->message = strdup(qzo_error_message());
     return kind->message != NULL
@@ -69,14 +71,14 @@ static qzo_status add(qzo_kinds *kinds, const qzo_trial_spec *spec, const char *
                : qzo_fail(QZO_ERR_MEMORY, "out of memory for the kinds of trials");
 }
 
-qzo_status qzo_kinds_measure(qzo_kinds *out, const qzo_grid *grid, const char *backend_name,
-                             int thread_count) {
+static qzo_status measure_all(qzo_kinds *out, const qzo_grid *grid,
+                              const qzo_kinds_settings *settings, qzo_pairs pairs) {
     qzo_status status = QZO_OK;
     for (int64_t i = 0; i < grid->trial_count; i++) {
         const qzo_trial_spec *spec = &grid->trials[i].spec;
         qzo_kind *kind = find(out, spec);
         if (kind == NULL) {
-            QZO_TRY(add(out, spec, backend_name, thread_count));
+            QZO_TRY(add(out, spec, settings, pairs));
             kind = &out->entries[out->count - 1];
             kind->first_trial = i;
         }
@@ -84,6 +86,25 @@ qzo_status qzo_kinds_measure(qzo_kinds *out, const qzo_grid *grid, const char *b
     }
 cleanup:
     return status;
+}
+
+static bool has_pairs(const qzo_kinds *kinds) {
+    for (int64_t i = 0; i < kinds->count; i++)
+        if (kinds->entries[i].memory.pair_rows > 0) return true;
+    return false;
+}
+
+qzo_status qzo_kinds_measure(qzo_kinds *out, qzo_pairs *pairs, const qzo_grid *grid,
+                             const qzo_kinds_settings *settings) {
+    *pairs = settings->pairs;
+    qzo_status status = measure_all(out, grid, settings, *pairs);
+    const qzo_kind *largest = qzo_kinds_largest(out);
+    if (status != QZO_OK || largest == NULL || settings->limit_bytes == 0 ||
+        largest->memory.rank_bytes <= settings->limit_bytes || !has_pairs(out))
+        return status;
+    qzo_kinds_release(out);
+    *pairs = QZO_PAIRS_NEVER;
+    return measure_all(out, grid, settings, *pairs);
 }
 
 void qzo_kinds_release(qzo_kinds *kinds) {

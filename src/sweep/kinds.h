@@ -20,9 +20,18 @@ typedef struct qzo_kinds { /* zeroed: none */
     int64_t count;
 } qzo_kinds;
 
-/* Kinds in the order of their first trials. A kind that cannot run is no error. */
-qzo_status qzo_kinds_measure(qzo_kinds *out, const qzo_grid *grid, const char *backend_name,
-                             int thread_count);
+/* How the memory of kinds is planned. */
+typedef struct qzo_kinds_settings {
+    const char *backend_name;
+    int thread_count;    /* of a rank */
+    qzo_pairs pairs;     /* as they were asked for */
+    int64_t limit_bytes; /* of a rank; 0: none is known */
+} qzo_kinds_settings;
+
+/* Kinds in the order of their first trials. A kind that cannot run is no error. *pairs: as asked
+ * for, or never where with them the largest kind takes more than the limit. */
+qzo_status qzo_kinds_measure(qzo_kinds *out, qzo_pairs *pairs, const qzo_grid *grid,
+                             const qzo_kinds_settings *settings);
 void qzo_kinds_release(qzo_kinds *kinds);
 
 /* The kind of one of the grid's trials. */

@@ -128,36 +128,55 @@ static qzo_status limit_of_rank(int64_t *out, int64_t *sharers, const run *r) {
     return QZO_OK;
 }
 
-/* Rank 0: how many models all ranks keep loaded, by the least that one of them may take. */
-static qzo_status plan_residency(run *r, int64_t limit) {
+/* The least that any rank may take. */
+static qzo_status limit_of_ranks(int64_t *out, qzo_comm *world, int64_t limit) {
     qzo_status status = QZO_OK;
-    qzo_comm *world = r->settings->world;
     int64_t *limits = calloc((size_t)world->size, sizeof *limits);
     if (limits == NULL)
         status = qzo_fail(QZO_ERR_MEMORY, "out of memory for %d ranks", world->size);
     QZO_TRY(qzo_comm_worst_status(world, status));
     QZO_TRY(qzo_comm_gather(world, limits, &limit, sizeof limit));
+    *out = limit;
     for (int rank = 0; rank < world->size; rank++)
-        if (limits[rank] < limit) limit = limits[rank];
-    if (is_root(r)) status = qzo_kinds_residency(&r->residency, &r->kinds, limit);
-    QZO_TRY(qzo_comm_worst_status(world, status));
-    QZO_TRY(qzo_comm_broadcast(world, &r->residency, sizeof r->residency, 0));
+        if (limits[rank] < *out) *out = limits[rank];
 cleanup:
     free(limits);
     return status;
 }
 
-/* Rank 0 plans the memory of a rank; each rank compares it with what it may take, before anything
- * is loaded. */
-static qzo_status check_memory(run *r) {
+/* On rank 0: the kinds of trials, without pairs where those leave a rank no room. */
+static qzo_status measure_kinds(run *r, qzo_pairs *pairs, int64_t limit) {
+    const qzo_run_settings *s = r->settings;
+    const qzo_kinds_settings settings = {s->backend_name, s->thread_count, s->pairs, limit};
+    qzo_status status = qzo_kinds_measure(&r->kinds, pairs, r->grid, &settings);
+    if (status == QZO_OK && *pairs != s->pairs)
+        qzo_log_info("both signs of a perturbation at once take more than %lld bytes on a rank: "
+                     "they are computed one after the other",
+                     (long long)limit);
+    return status == QZO_OK ? check_any_runs(r) : status;
+}
+
+/* Rank 0 plans the memory of a rank, how many models it keeps loaded, and whether it has room for
+ * pairs; each rank compares it with what it may take, before anything is loaded. */
+static qzo_status plan_memory(run *r) {
     qzo_status status = QZO_OK;
     const qzo_run_settings *s = r->settings;
-    int64_t limit = 0, sharers = 0;
-    if (is_root(r))
-        status = qzo_kinds_check_limit(&r->kinds, s->memory_limit_bytes, "--memory-limit");
-    QZO_TRY(qzo_comm_worst_status(s->world, status));
+    int64_t limit = 0, least = 0, sharers = 0;
+    int32_t pairs = (int32_t)s->pairs;
     QZO_TRY(qzo_comm_worst_status(s->world, limit_of_rank(&limit, &sharers, r)));
-    QZO_TRY(plan_residency(r, limit));
+    QZO_TRY(limit_of_ranks(&least, s->world, limit));
+    if (is_root(r)) {
+        qzo_pairs planned;
+        status = measure_kinds(r, &planned, least);
+        pairs = (int32_t)planned;
+        if (status == QZO_OK)
+            status = qzo_kinds_check_limit(&r->kinds, s->memory_limit_bytes, "--memory-limit");
+        if (status == QZO_OK) status = qzo_kinds_residency(&r->residency, &r->kinds, least);
+    }
+    QZO_TRY(qzo_comm_worst_status(s->world, status));
+    QZO_TRY(qzo_comm_broadcast(s->world, &r->residency, sizeof r->residency, 0));
+    QZO_TRY(qzo_comm_broadcast(s->world, &pairs, sizeof pairs, 0));
+    if (pairs == QZO_PAIRS_NEVER) s->backend->pair_rows_max = 0;
     if (limit > 0 && r->residency.rank_bytes > limit)
         status = qzo_fail(QZO_ERR_MEMORY,
                           "a rank takes %lld bytes, %s of %s has %lld bytes for %lld ranks: see "
@@ -419,12 +438,8 @@ static qzo_status start(run *r) {
         if (r->grid->duplicate_count > 0)
             qzo_log_warn("%lld combinations repeat an earlier trial and are left out",
                          (long long)r->grid->duplicate_count);
-        status = qzo_kinds_measure(&r->kinds, r->grid, r->settings->backend_name,
-                                   r->settings->thread_count);
-        if (status == QZO_OK) status = check_any_runs(r);
     }
-    QZO_TRY(qzo_comm_worst_status(world, status));
-    QZO_TRY(check_memory(r));
+    QZO_TRY(plan_memory(r));
     if (is_root(r)) {
         status = open_folder(r);
         if (status == QZO_OK) status = restore_schedule(r);

@@ -26,6 +26,7 @@ typedef struct qzo_run_settings {
     qzo_backend *backend;
     const char *backend_name;   /* as it was asked for, and */
     int thread_count;           /* of a rank: for the plan of its memory */
+    qzo_pairs pairs;            /* as the backend was opened for */
     int64_t memory_limit_bytes; /* of a rank; 0: what its device has */
     qzo_transport_choice transport;
     double started_at; /* when the program began; base/clock.h */

@@ -37,20 +37,30 @@ static double objective_of(const qzo_batches *batches, const qzo_sums *sums) {
     return batches->bench->metric->is_cost ? sums->score : -sums->score;
 }
 
+/* The examples of the probe's micro-batch, and how many. */
+static const int64_t *micro_batch_of(qzo_batches *batches, const qzo_probe *probe, int64_t *count) {
+    const qzo_trial_spec *spec = batches->spec;
+    int64_t first = probe->unit * spec->micro_batch, left = spec->batch - first;
+    draw(batches, probe->batch);
+    *count = left < spec->micro_batch ? left : spec->micro_batch;
+    return batches->examples + first;
+}
+
+static qzo_image_draw images_of(const qzo_batches *batches, const qzo_probe *probe) {
+    return (qzo_image_draw){.seed = batches->spec->data_seed,
+                            .round = (uint64_t)probe->batch,
+                            .first = probe->unit * batches->spec->micro_batch};
+}
+
 qzo_status qzo_batches_loss_sum(void *context, double *sum, const qzo_probe *probe) {
     qzo_batches *batches = context;
-    const qzo_trial_spec *spec = batches->spec;
     qzo_workbench *bench = batches->bench;
     qzo_sums sums;
-    draw(batches, probe->batch);
-    const qzo_image_draw of_images = {.seed = spec->data_seed,
-                                      .round = (uint64_t)probe->batch,
-                                      .first = probe->unit * spec->micro_batch};
-    int64_t first = probe->unit * spec->micro_batch, left = spec->batch - first;
-    int64_t count = left < spec->micro_batch ? left : spec->micro_batch;
-    const int64_t *examples = batches->examples + first;
+    int64_t count = 0;
+    const int64_t *examples = micro_batch_of(batches, probe, &count);
+    const qzo_image_draw of_images = images_of(batches, probe);
     qzo_status status =
-        qzo_trial_spec_by_metric(spec)
+        qzo_trial_spec_by_metric(batches->spec)
             ? qzo_workbench_score(bench, &sums, train_split(batches), examples, count,
                                   &probe->perturbation)
             : qzo_workbench_evaluate(bench, &sums, train_split(batches), examples, count,
@@ -58,6 +68,26 @@ qzo_status qzo_batches_loss_sum(void *context, double *sum, const qzo_probe *pro
     *sum = objective_of(batches, &sums);
     batches->evaluation_count++;
     batches->row_count += bench->pack.row_count;
+    return status;
+}
+
+qzo_status qzo_batches_loss_sums(void *context, double sums[2], const qzo_probe *probe) {
+    qzo_batches *batches = context;
+    qzo_workbench *bench = batches->bench;
+    qzo_sums both[2];
+    int64_t count = 0;
+    if (bench->limits.pair_rows == 0) {
+        qzo_probe minus = *probe;
+        minus.perturbation.c = -probe->perturbation.c;
+        qzo_status status = qzo_batches_loss_sum(context, &sums[0], probe);
+        return status == QZO_OK ? qzo_batches_loss_sum(context, &sums[1], &minus) : status;
+    }
+    const int64_t *examples = micro_batch_of(batches, probe, &count);
+    qzo_status status = qzo_workbench_evaluate_pair(bench, both, train_split(batches), examples,
+                                                    count, &probe->perturbation);
+    for (int sign = 0; sign < 2; sign++) sums[sign] = objective_of(batches, &both[sign]);
+    batches->evaluation_count += 2;
+    batches->row_count += 2 * bench->pack.row_count;
     return status;
 }
 

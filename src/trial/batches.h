@@ -23,6 +23,7 @@ int64_t qzo_batches_unit_count(const qzo_trial_spec *spec); /* micro-batches of 
 
 /* For qzo_objective, whose context is the qzo_batches. */
 qzo_status qzo_batches_loss_sum(void *context, double *sum, const qzo_probe *probe);
+qzo_status qzo_batches_loss_sums(void *context, double sums[2], const qzo_probe *probe);
 double qzo_batches_loss_weight(void *context, int64_t batch);
 
 /* What the optimizer takes of a trial's settings. */

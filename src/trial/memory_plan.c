@@ -20,6 +20,7 @@ static qzo_status count(qzo_memory_plan *out, qzo_workbench *bench, const qzo_tr
     out->adapter_values = adapter_values;
     out->adapter_count = bench->adapters != NULL ? bench->adapters->adapter_count : 0;
     out->row_max = bench->limits.rows;
+    out->pair_rows = bench->limits.pair_rows;
     out->ends_bytes = bench->model->ends_bytes;
     out->weight_bytes = all.held_bytes[QZO_MEMORY_WEIGHTS] - out->ends_bytes;
     out->masters_bytes = 2 * values_bytes + beside_bytes;
@@ -35,9 +36,9 @@ cleanup:
 }
 
 qzo_status qzo_memory_plan_measure(qzo_memory_plan *out, const qzo_trial_spec *spec,
-                                   const char *backend_name, int thread_count) {
+                                   const char *backend_name, int thread_count, qzo_pairs pairs) {
     qzo_status status = QZO_OK;
-    const qzo_backend_options options = {.thread_count = thread_count, .dry = true};
+    const qzo_backend_options options = {.pairs = pairs, .thread_count = thread_count, .dry = true};
     qzo_backend *backend = NULL;
     qzo_workbench bench = {0};
     *out = (qzo_memory_plan){0};

@@ -25,12 +25,13 @@ typedef struct qzo_memory_plan {
         rank_bytes; /* what --memory-limit bounds: own and libraries', or own, mapped and host's */
     int64_t adapter_count, adapter_values; /* linear layers with an adapter; of value_count */
     int64_t value_count;
-    int64_t row_max; /* packed tokens of the largest forward pass */
+    int64_t row_max;   /* packed tokens of the largest forward pass */
+    int64_t pair_rows; /* of the largest that runs both signs of a perturbation at once; 0: none */
 } qzo_memory_plan;
 
 /* The same errors as qzo_workbench_prepare and check_trainable. thread_count: of a rank on the CPU.
  */
 qzo_status qzo_memory_plan_measure(qzo_memory_plan *out, const qzo_trial_spec *spec,
-                                   const char *backend_name, int thread_count);
+                                   const char *backend_name, int thread_count, qzo_pairs pairs);
 
 #endif

@@ -75,6 +75,8 @@ static int64_t sum_of_largest(int64_t *values, int64_t count, int64_t taken) {
 
 enum { ROWS, GATHERS, TARGETS, OPTIONS, DIMENSIONS };
 
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
 static void raise(int64_t *limit, int64_t need) {
     if (need > *limit) *limit = need;
 }
@@ -148,11 +150,15 @@ static qzo_status raise_to_evaluations(qzo_pack_limits *limits, const qzo_split 
 }
 
 qzo_status qzo_task_limits(qzo_pack_limits *out, const qzo_task *task, const qzo_loss *loss,
-                           const qzo_trial_spec *spec) {
+                           const qzo_trial_spec *spec, int64_t pair_rows_max) {
     qzo_status status = QZO_OK;
     bool gold_only = loss->gold_only && !qzo_trial_spec_by_metric(spec);
     *out = (qzo_pack_limits){0};
     QZO_TRY(raise_to_batches(out, &task->splits[QZO_SPLIT_TRAIN], spec->micro_batch, gold_only));
+    if (qzo_trial_spec_has_pairs(spec)) {
+        out->pair_rows = smaller(out->rows, pair_rows_max);
+        out->pair_gathers = smaller(out->gathers, out->pair_rows);
+    }
     QZO_TRY(raise_to_evaluations(out, &task->splits[QZO_SPLIT_DEV], spec));
     QZO_TRY(raise_to_evaluations(out, &task->splits[QZO_SPLIT_TEST], spec));
 cleanup:

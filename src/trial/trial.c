@@ -43,14 +43,28 @@ static qzo_status failure_of(const trial *t) { return qzo_qspsa_failure(t->optim
 
 /* --- the objective that the optimizer sees --- */
 
+/* A loss that is wrong on purpose. */
+static bool is_injected(double *sum, int64_t step) {
+    bool is_zero = qzo_fault_during_step(QZO_FAULT_ZERO_LOSS, step);
+    *sum = is_zero ? 0.0 : (double)NAN;
+    return is_zero || qzo_fault_at_step(QZO_FAULT_NAN_LOSS, step);
+}
+
 static qzo_status loss_sum(void *context, double *sum, const qzo_probe *probe) {
     trial *t = context;
-    *sum = 0.0;
-    if (qzo_fault_during_step(QZO_FAULT_ZERO_LOSS, probe->step)) return QZO_OK;
-    *sum = (double)NAN;
-    if (qzo_fault_at_step(QZO_FAULT_NAN_LOSS, probe->step)) return QZO_OK;
+    if (is_injected(sum, probe->step)) return QZO_OK;
     t->hooks->poll(t->hooks->context);
     return qzo_batches_loss_sum(&t->batches, sum, probe);
+}
+
+static qzo_status loss_sums(void *context, double sums[2], const qzo_probe *probe) {
+    trial *t = context;
+    double both[2] = {(double)NAN, (double)NAN};
+    t->hooks->poll(t->hooks->context);
+    qzo_status status = qzo_batches_loss_sums(&t->batches, both, probe);
+    for (int sign = 0; sign < 2; sign++)
+        if (!is_injected(&sums[sign], probe->step)) sums[sign] = both[sign];
+    return status;
 }
 
 static double loss_weight(void *context, int64_t batch) {
@@ -64,6 +78,7 @@ static qzo_status open_optimizer(trial *t) {
     qzo_objective objective = {.context = t,
                                .unit_count = qzo_batches_unit_count(t->spec),
                                .loss_sum = loss_sum,
+                               .loss_sums = loss_sums,
                                .loss_weight = loss_weight,
                                .may_be_zero = qzo_trial_spec_by_metric(t->spec)};
     QZO_TRY(qzo_workbench_reset(t->bench, t->spec)); /* the optimizer copies what it trains */

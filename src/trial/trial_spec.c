@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "base/suggest.h"
+#include "optim/cores.h"
 #include "optim/rules.h"
 #include "trial/group_settings.h"
 
@@ -258,6 +259,12 @@ static void forget_unread(qzo_trial_spec *spec) {
 
 bool qzo_trial_spec_by_metric(const qzo_trial_spec *spec) {
     return strcmp(spec->objective, "metric") == 0;
+}
+
+bool qzo_trial_spec_has_pairs(const qzo_trial_spec *spec) {
+    const qzo_update_rule *rule = qzo_update_rule_find(spec->update_rule);
+    return !qzo_trial_spec_by_metric(spec) && !rule->is_one_sided && rule->share == NULL &&
+           qzo_core_find(spec->compat)->enter == NULL;
 }
 
 int64_t qzo_trial_spec_passes(const qzo_trial_spec *spec) {

@@ -153,6 +153,10 @@ qzo_flow_settings qzo_trial_spec_flow(const qzo_trial_spec *spec);
 /* Whether the metric is what a step lowers, in place of the loss. */
 bool qzo_trial_spec_by_metric(const qzo_trial_spec *spec);
 
+/* Whether a step needs losses under both signs of a perturbation of values that stay: what a
+ * forward pass may run at once. */
+bool qzo_trial_spec_has_pairs(const qzo_trial_spec *spec);
+
 bool qzo_trial_spec_batch_per_sample(const qzo_trial_spec *spec);
 
 /* What `compat` leaves no choice about, checked (compat_settings.c). */

@@ -317,7 +317,8 @@ static qzo_status open_workspace(qzo_workbench *bench, const qzo_pack_limits *li
         return QZO_OK;
     drop_workspace(bench);
     size_t options = (size_t)bench->options_max;
-    bench->log_probs = calloc((size_t)limits->targets, sizeof(double));
+    size_t sides = limits->pair_rows > 0 ? 2 : 1;
+    bench->log_probs = calloc(sides * (size_t)limits->targets, sizeof(double));
     bench->option_sums = calloc(options, sizeof(double));
     bench->rows = calloc(options, sizeof *bench->rows);
     bench->lengths = calloc(options, sizeof *bench->lengths);
@@ -382,7 +383,8 @@ qzo_status qzo_workbench_prepare_task(qzo_workbench *bench, const qzo_trial_spec
     QZO_TRY(check_kind(bench, spec));
     if (bench->task->images != NULL) return prepare_images(bench, spec);
     QZO_TRY(check_goal(bench->metric, spec));
-    QZO_TRY(qzo_task_limits(&limits, bench->task, bench->loss, spec));
+    QZO_TRY(
+        qzo_task_limits(&limits, bench->task, bench->loss, spec, bench->backend->pair_rows_max));
     if (bench->metric->compare != NULL)
         QZO_TRY(qzo_answers_limits(&limits, bench->task, &bench->model->shape));
     QZO_TRY(check_fit(&bench->model->shape, bench->task, &limits, spec));
@@ -410,8 +412,9 @@ qzo_status qzo_workbench_pack(qzo_workbench *bench, const qzo_split *split, cons
 
 /* The example's part of the pack's log-probabilities; *option is its first, moved behind its last.
  */
-static qzo_scored_example scored(qzo_workbench *bench, const qzo_split *split, int64_t example,
-                                 bool gold_only, int64_t *option) {
+static qzo_scored_example scored(qzo_workbench *bench, const double *log_probs,
+                                 const qzo_split *split, int64_t example, bool gold_only,
+                                 int64_t *option) {
     int64_t begin = split->option_begin[example];
     qzo_scored_example out = {.option_count = split->option_begin[example + 1] - begin,
                               .log_prob_sum = bench->option_sums,
@@ -428,7 +431,7 @@ static qzo_scored_example scored(qzo_workbench *bench, const qzo_split *split, i
         double sum = 0.0;
         int64_t end = bench->pack.option_target_begin[*option + 1];
         for (int64_t t = bench->pack.option_target_begin[*option]; t < end; t++)
-            sum += bench->log_probs[t];
+            sum += log_probs[t];
         bench->option_sums[i] = sum;
     }
     return out;
@@ -452,20 +455,14 @@ static qzo_status evaluate_images(qzo_workbench *bench, qzo_sums *out, const qzo
     return status;
 }
 
-qzo_status qzo_workbench_evaluate(qzo_workbench *bench, qzo_sums *out, const qzo_split *split,
-                                  const int64_t *examples, int64_t count, bool gold_only,
-                                  const qzo_image_draw *draw,
-                                  const qzo_perturbation *perturbation) {
-    qzo_status status = QZO_OK;
+/* Of the pack's examples, from its log-probabilities. */
+static void add_up(qzo_workbench *bench, qzo_sums *out, const double *log_probs,
+                   const qzo_split *split, const int64_t *examples, int64_t count, bool gold_only) {
     int64_t option = 0;
     *out = (qzo_sums){0};
-    if (bench->images != NULL)
-        return evaluate_images(bench, out, split, examples, count, draw, perturbation);
-    QZO_TRY(qzo_workbench_pack(bench, split, examples, count, gold_only));
-    QZO_TRY(qzo_forward_log_probs(bench->forward, &bench->pack, bench->masters, perturbation,
-                                  bench->log_probs));
     for (int64_t i = 0; i < count; i++) {
-        qzo_scored_example example = scored(bench, split, examples[i], gold_only, &option);
+        qzo_scored_example example =
+            scored(bench, log_probs, split, examples[i], gold_only, &option);
         if (bench->observer.scored != NULL)
             bench->observer.scored(bench->observer.context, examples[i], &example);
         out->loss += bench->loss->sum(&example);
@@ -474,6 +471,45 @@ qzo_status qzo_workbench_evaluate(qzo_workbench *bench, qzo_sums *out, const qzo
         out->score += bench->metric->score(&example);
         out->score_weight += bench->metric->weight(split, examples[i]);
     }
+}
+
+qzo_status qzo_workbench_evaluate(qzo_workbench *bench, qzo_sums *out, const qzo_split *split,
+                                  const int64_t *examples, int64_t count, bool gold_only,
+                                  const qzo_image_draw *draw,
+                                  const qzo_perturbation *perturbation) {
+    qzo_status status = QZO_OK;
+    *out = (qzo_sums){0};
+    if (bench->images != NULL)
+        return evaluate_images(bench, out, split, examples, count, draw, perturbation);
+    QZO_TRY(qzo_workbench_pack(bench, split, examples, count, gold_only));
+    QZO_TRY(qzo_forward_log_probs(bench->forward, &bench->pack, bench->masters, perturbation,
+                                  bench->log_probs));
+    add_up(bench, out, bench->log_probs, split, examples, count, gold_only);
+cleanup:
+    return status;
+}
+
+qzo_status qzo_workbench_evaluate_pair(qzo_workbench *bench, qzo_sums out[2],
+                                       const qzo_split *split, const int64_t *examples,
+                                       int64_t count, const qzo_perturbation *perturbation) {
+    qzo_status status = QZO_OK;
+    bool gold_only = bench->loss->gold_only;
+    qzo_perturbation minus = *perturbation;
+    minus.c = -perturbation->c;
+    out[0] = out[1] = (qzo_sums){0};
+    QZO_TRY(qzo_workbench_pack(bench, split, examples, count, gold_only));
+    double *first = bench->log_probs, *second = first + bench->pack.target_count;
+    if (qzo_forward_has_pair(bench->forward, &bench->pack)) {
+        QZO_TRY(qzo_forward_log_probs_pair(bench->forward, &bench->pack, bench->masters,
+                                           perturbation, first));
+    } else {
+        QZO_TRY(qzo_forward_log_probs(bench->forward, &bench->pack, bench->masters, perturbation,
+                                      first));
+        QZO_TRY(
+            qzo_forward_log_probs(bench->forward, &bench->pack, bench->masters, &minus, second));
+    }
+    add_up(bench, &out[0], first, split, examples, count, gold_only);
+    add_up(bench, &out[1], second, split, examples, count, gold_only);
 cleanup:
     return status;
 }

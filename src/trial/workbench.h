@@ -50,7 +50,7 @@ typedef struct qzo_workbench {
     double *image_losses;    /* (images_room) */
     qzo_flow_settings flow;  /* of the trial, for images */
     int64_t images_room;     /* examples that images has room for */
-    double *log_probs;       /* (limits.targets) */
+    double *log_probs;       /* (limits.targets), twice where there are pairs */
     double *option_sums;     /* (options_max): one example's */
     const int32_t **rows;    /* (options_max): one question's tokens */
     int64_t *lengths;        /* (options_max) */
@@ -122,6 +122,12 @@ typedef struct qzo_sums {
 qzo_status qzo_workbench_evaluate(qzo_workbench *bench, qzo_sums *out, const qzo_split *split,
                                   const int64_t *examples, int64_t count, bool gold_only,
                                   const qzo_image_draw *draw, const qzo_perturbation *perturbation);
+
+/* The training losses of texts under c and -c of the perturbation, at once where limits.pair_rows
+ * has room for them; no score. The bits are those of qzo_workbench_evaluate. */
+qzo_status qzo_workbench_evaluate_pair(qzo_workbench *bench, qzo_sums out[2],
+                                       const qzo_split *split, const int64_t *examples,
+                                       int64_t count, const qzo_perturbation *perturbation);
 
 /* Adds the scores of generated answers, where the metric is one of texts. */
 qzo_status qzo_workbench_answer(qzo_workbench *bench, qzo_sums *sums, const qzo_split *split,
