@@ -71,7 +71,8 @@ static void they_cover_and_fit(void **state) {
     for (size_t b = 0; b < sizeof budgets / sizeof budgets[0]; b++) {
         qzo_pack_limits room;
         f->spec.eval_tokens = budgets[b];
-        assert_ok(qzo_task_limits(&room, f->task, qzo_loss_find(f->task->loss), &f->spec, 0));
+        assert_ok(
+            qzo_task_limits(&room, f->task, qzo_loss_find(f->task->loss), &f->spec, 0, false));
         check_chunks(f, &f->task->splits[QZO_SPLIT_DEV], &room);
         check_chunks(f, &f->task->splits[QZO_SPLIT_TEST], &room);
     }
@@ -81,9 +82,9 @@ static void the_room_is_what_the_largest_takes(void **state) {
     fixture *f = *state;
     qzo_pack_limits one, all;
     f->spec.eval_tokens = 1;
-    assert_ok(qzo_task_limits(&one, f->task, qzo_loss_find(f->task->loss), &f->spec, 0));
+    assert_ok(qzo_task_limits(&one, f->task, qzo_loss_find(f->task->loss), &f->spec, 0, false));
     f->spec.eval_tokens = 1000000;
-    assert_ok(qzo_task_limits(&all, f->task, qzo_loss_find(f->task->loss), &f->spec, 0));
+    assert_ok(qzo_task_limits(&all, f->task, qzo_loss_find(f->task->loss), &f->spec, 0, false));
     assert_int_equal(one.context, all.context);
     assert_true(one.rows * 10 < all.rows && one.options < 10);
 }

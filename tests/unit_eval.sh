@@ -47,6 +47,22 @@ original = everything["n-samples"]["tiny-task_dev"]["original"]
 assert {"original": original, "effective": 20} in found["n-samples"].values()
 PY
 
+# Training examples, whose rows are the longest: more at once than a step reads.
+run 0 "$QZO" eval "$model" "$task" --split train --json --threads 1
+mv stdout train.json
+write_sweep train.yaml "steps: 1, batch: 2, learning_rate: 0, evaluate_every: 1" \
+    "seed: { values: [0] }"
+run 0 "$QZO" run train.yaml --out train --threads 1
+trained_task=$(sed -n 's/^task: *//p' train.yaml)
+run 0 "$QZO" eval train "$trained_task" --trial 1 --split train --json --threads 1
+python3 - stdout train.json <<'PY' || fail "training examples"
+import json, math, sys
+ROUNDED = 1e-8  # reals are printed with nine digits
+(mine,), (other,) = (json.load(open(path))["results"].values() for path in sys.argv[1:])
+assert mine["acc,none"] == other["acc,none"], (mine, other)
+assert math.isclose(mine["loss,none"], other["loss,none"], rel_tol=ROUNDED), (mine, other)
+PY
+
 # A trial's scales: the score at its best step is what the run recorded, that of step 0 zero-shot.
 # Passes of 300 tokens: eval cuts as the trial does, or the last bits of the loss would differ.
 write_sweep sweep.yaml "steps: 20, batch: 16, samples_per_step: 2, evaluate_every: 10, \

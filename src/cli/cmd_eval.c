@@ -57,11 +57,17 @@ cleanup:
     return status;
 }
 
+static bool is_wanted(const qzo_options *options, qzo_split_kind split) {
+    return options->split_name != NULL ? strcmp(options->split_name, qzo_split_name(split)) == 0
+                                       : split != QZO_SPLIT_TRAIN;
+}
+
 static qzo_status open_model(evaluation *e) {
     qzo_status status = QZO_OK;
     const qzo_backend_options backend = {.thread_count = qzo_threads(e->options, 1)};
     QZO_TRY(qzo_backend_open(&e->backend, e->options->backend_name, &backend));
     qzo_workbench_init(&e->bench, e->backend);
+    e->bench.scores_train = is_wanted(e->options, QZO_SPLIT_TRAIN);
     if (e->options->eval_trial != NULL) return open_trial(e);
     if (e->options->step >= 0)
         return qzo_fail(QZO_ERR_USAGE, "--step is a trial's: --trial names one");
@@ -140,11 +146,6 @@ static qzo_status evaluate_split(evaluation *e, const qzo_task *task, const char
     QZO_TRY(qzo_bootstrap(&r->loss_interval, r->scores.losses, r->scores.weights, count, seed));
 cleanup:
     return status;
-}
-
-static bool is_wanted(const qzo_options *options, qzo_split_kind split) {
-    return options->split_name != NULL ? strcmp(options->split_name, qzo_split_name(split)) == 0
-                                       : split != QZO_SPLIT_TRAIN;
 }
 
 static qzo_status evaluate_task(evaluation *e, int64_t index) {

@@ -204,7 +204,8 @@ qzo_status qzo_export_write(qzo_export_report *out, qzo_workbench *bench,
     QZO_TRY(values_allocate(&v, bench));
     QZO_TRY(qzo_model_initial_values(bench->model, v.initial));
     if (bench->adapters != NULL)
-        qzo_adapters_initial_values(bench->adapters, v.initial + v.model_count, spec->noise_seed);
+        qzo_adapters_initial_values(bench->adapters, v.initial + v.model_count,
+                                    bench->adapter_seed);
     QZO_TRY(qzo_workbench_download(bench, v.tuned));
     if (request->evaluate) QZO_TRY(evaluate(&out->tuned, bench, spec));
     QZO_TRY(write_tensors(out, bench, &v, request, path));

@@ -150,7 +150,7 @@ static qzo_status raise_to_evaluations(qzo_pack_limits *limits, const qzo_split 
 }
 
 qzo_status qzo_task_limits(qzo_pack_limits *out, const qzo_task *task, const qzo_loss *loss,
-                           const qzo_trial_spec *spec, int64_t pair_rows_max) {
+                           const qzo_trial_spec *spec, int64_t pair_rows_max, bool scores_train) {
     qzo_status status = QZO_OK;
     bool gold_only = loss->gold_only && !qzo_trial_spec_by_metric(spec);
     *out = (qzo_pack_limits){0};
@@ -159,6 +159,7 @@ qzo_status qzo_task_limits(qzo_pack_limits *out, const qzo_task *task, const qzo
         out->pair_rows = smaller(out->rows, pair_rows_max);
         out->pair_gathers = smaller(out->gathers, out->pair_rows);
     }
+    if (scores_train) QZO_TRY(raise_to_evaluations(out, &task->splits[QZO_SPLIT_TRAIN], spec));
     QZO_TRY(raise_to_evaluations(out, &task->splits[QZO_SPLIT_DEV], spec));
     QZO_TRY(raise_to_evaluations(out, &task->splits[QZO_SPLIT_TEST], spec));
 cleanup:

@@ -26,9 +26,10 @@ void qzo_task_meter_read(qzo_pack_limits *out, const qzo_task_meter *meter, int6
                          bool gold_only);
 void qzo_task_meter_close(qzo_task_meter *meter); /* safe on a zeroed one */
 
-/* Room for any micro-batch of the trial and any batch of its evaluations; where it has pairs, for
- * micro-batches of at most pair_rows_max rows under both signs at once. */
+/* Room for any micro-batch of the trial and any chunk of its evaluations, which read dev and test,
+ * or, with scores_train, all splits; where it has pairs, for micro-batches of at most pair_rows_max
+ * rows under both signs at once. */
 qzo_status qzo_task_limits(qzo_pack_limits *out, const qzo_task *task, const qzo_loss *loss,
-                           const qzo_trial_spec *spec, int64_t pair_rows_max);
+                           const qzo_trial_spec *spec, int64_t pair_rows_max, bool scores_train);
 
 #endif

@@ -383,8 +383,8 @@ qzo_status qzo_workbench_prepare_task(qzo_workbench *bench, const qzo_trial_spec
     QZO_TRY(check_kind(bench, spec));
     if (bench->task->images != NULL) return prepare_images(bench, spec);
     QZO_TRY(check_goal(bench->metric, spec));
-    QZO_TRY(
-        qzo_task_limits(&limits, bench->task, bench->loss, spec, bench->backend->pair_rows_max));
+    QZO_TRY(qzo_task_limits(&limits, bench->task, bench->loss, spec, bench->backend->pair_rows_max,
+                            bench->scores_train));
     if (bench->metric->compare != NULL)
         QZO_TRY(qzo_answers_limits(&limits, bench->task, &bench->model->shape));
     QZO_TRY(check_fit(&bench->model->shape, bench->task, &limits, spec));

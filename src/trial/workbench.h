@@ -34,6 +34,7 @@ typedef struct qzo_workbench {
     const qzo_loss *loss;
     const qzo_metric *metric;
     qzo_adapters *adapters; /* the trial's; NULL: none */
+    uint64_t adapter_seed;  /* that drew their initial values: of a fork its first origin's */
     /* (master_count of the model, then the adapters' values), in the backend's memory. The initial
      * values of adapters depend on the trial; in their place lies a unit of 1. */
     float *initial, *masters;
@@ -55,6 +56,7 @@ typedef struct qzo_workbench {
     const int32_t **rows;    /* (options_max): one question's tokens */
     int64_t *lengths;        /* (options_max) */
     int64_t options_max;     /* of any example of the task */
+    bool scores_train;       /* room to evaluate the train split too; set before it is prepared */
     qzo_observer observer;
     double free_since; /* when its last trial, or what came before the first, ended; base/clock.h */
 } qzo_workbench;

@@ -35,6 +35,7 @@ qzo_status qzo_workbench_hold_beside(qzo_workbench *bench, const qzo_trial_spec 
 /* The adapters' first values; in best_host, which nobody reads before something better is there. */
 static qzo_status reset_adapters(qzo_workbench *bench, uint64_t seed) {
     int64_t first = bench->model->master_count, count = adapter_values(bench);
+    bench->adapter_seed = seed;
     if (count == 0 || bench->backend->dry) return QZO_OK;
     qzo_adapters_initial_values(bench->adapters, bench->best_host + first, seed);
     return bench->backend->ops->upload(bench->backend, bench->masters + first,
