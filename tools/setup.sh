@@ -135,15 +135,18 @@ setup() {
     if ((${#missing[@]} > 0)); then install_packages; fi
 }
 
-# setup_python: the packages of tools/requirements.txt in .venv, again when that file changes. Only
-# tests of the Python tools need it; where it cannot be made they are skipped.
+# setup_python: the packages of tools/requirements-datasets.txt, and of the file that it names,
+# in .venv; again when they change. Only tests of the Python tools need it; where it cannot be
+# made they are skipped.
 setup_python() {
-    cmp -s tools/requirements.txt .venv/requirements.txt && return
-    say "making .venv from tools/requirements.txt"
+    local wanted
+    wanted=$(cat tools/requirements-datasets.txt tools/requirements.txt)
+    [[ $wanted == "$(cat .venv/requirements.txt 2>/dev/null)" ]] && return
+    say "making .venv from tools/requirements-datasets.txt"
     if python3 -m venv --clear .venv >&2 &&
         .venv/bin/python -m pip install -q --disable-pip-version-check --retries 1 \
-            -r tools/requirements.txt >&2; then
-        cp tools/requirements.txt .venv/
+            -r tools/requirements-datasets.txt >&2; then
+        printf '%s\n' "$wanted" >.venv/requirements.txt
     else
         say "no .venv: tests of the Python tools will be skipped"
     fi
