@@ -45,6 +45,21 @@ write_sweep scales.yaml "steps: 4, batch: 8" "groups: { values: [scales, scales+
 run 0 "$QZO" plan scales.yaml
 says stdout '11072 trainable values'
 
+# The largest kind of trial counts, whichever comes first: one with a velocity.
+# take_sum RULES: its bytes, in $sum.
+take_sum() {
+    write_sweep rules.yaml "steps: 4, batch: 8" "update_rule: { values: [$1] }"
+    run 0 "$QZO" plan rules.yaml --backend cpu --threads 2 --json
+    sum=$(python3 -c 'import json; print(json.load(open("stdout"))["memory_bytes"]["sum"])')
+}
+take_sum plain
+plain=$sum
+take_sum momentum
+momentum=$sum
+take_sum 'plain, momentum'
+((momentum > plain && sum == momentum)) ||
+    fail "plain takes $plain bytes, momentum $momentum, both $sum"
+
 # --- what a device's kernels cannot hold is refused by the plan ----------------------------------
 cp -r "$QZO_SOURCE/tests/fixtures/tiny-llama" wide-heads
 sed -i 's/"hidden_size"/"head_dim": 258, "hidden_size"/' wide-heads/config.json

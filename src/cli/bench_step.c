@@ -74,7 +74,9 @@ qzo_status qzo_bench_step_measure(qzo_bench_step *out, qzo_workbench *bench,
                                .loss_sum = qzo_batches_loss_sum,
                                .loss_sums = qzo_batches_loss_sums,
                                .loss_weight = qzo_batches_loss_weight};
-    *out = (qzo_bench_step){.batch = spec->batch, .samples = spec->samples_per_step};
+    *out = (qzo_bench_step){.batch = spec->batch,
+                            .samples = spec->samples_per_step,
+                            .pair_rows = bench->limits.pair_rows};
     QZO_TRY(qzo_workbench_reset(bench, spec));
     QZO_TRY(qzo_batches_open(&batches, bench, spec));
     QZO_TRY(qzo_qspsa_open(&optimizer, &settings, &bench->trainable, &objective, group));
@@ -124,6 +126,9 @@ void qzo_bench_step_print(const qzo_bench_step *step, const qzo_peaks *peaks) {
            "ms, median %.3f ms of %" PRId64 "\n",
            step->batch, step->samples, step->rows, best * 1e3, step->seconds_median * 1e3,
            step->step_count);
+    if (step->pair_rows > 0)
+        printf("both signs of a perturbation at once, up to %" PRId64 " rows each\n",
+               step->pair_rows);
     printf("%.3f GFLOP/s, %.1f%% of the roofline (%.3f ms)\n\n",
            qzo_bench_step_flops(step) / best / 1e9, 100.0 * floor / best, floor * 1e3);
     printf("  %-12s %8s %12s %8s\n", "phase", "calls", "ms", "share");
@@ -146,12 +151,13 @@ json_t *qzo_bench_step_json(const qzo_bench_step *step, const qzo_peaks *peaks) 
         json_object_set_new(phases, qzo_phase_name((qzo_phase)i), phase_json(&step->phases[i]));
     json_object_set_new(phases, "exchange", json_pack("{s:f}", "seconds", step->exchange_seconds));
     json_object_set_new(phases, "host", json_pack("{s:f}", "seconds", host_seconds(step)));
-    return json_pack("{s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "batch",
-                     (json_int_t)step->batch, "samples", (json_int_t)step->samples, "steps",
-                     (json_int_t)step->step_count, "rows_per_evaluation", step->rows,
-                     "seconds_best", best, "seconds_median", step->seconds_median,
-                     "watched_seconds", step->watched_seconds, "flops", qzo_bench_step_flops(step),
-                     "weight_bytes", step->weight_bytes, "gflops",
-                     qzo_bench_step_flops(step) / best / 1e9, "roofline_seconds", floor,
-                     "share_of_roofline", floor / best, "phases", phases);
+    return json_pack("{s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:o}",
+                     "batch", (json_int_t)step->batch, "samples", (json_int_t)step->samples,
+                     "steps", (json_int_t)step->step_count, "pair_rows",
+                     (json_int_t)step->pair_rows, "rows_per_evaluation", step->rows, "seconds_best",
+                     best, "seconds_median", step->seconds_median, "watched_seconds",
+                     step->watched_seconds, "flops", qzo_bench_step_flops(step), "weight_bytes",
+                     step->weight_bytes, "gflops", qzo_bench_step_flops(step) / best / 1e9,
+                     "roofline_seconds", floor, "share_of_roofline", floor / best, "phases",
+                     phases);
 }

@@ -10,8 +10,9 @@
 
 typedef struct qzo_bench_step {
     int64_t batch, samples;
-    int64_t step_count;                      /* that were timed */
-    double rows;                             /* packed rows of an evaluation, on average */
+    int64_t pair_rows;  /* of a pass under both signs of a perturbation, at most; 0: none */
+    int64_t step_count; /* that were timed */
+    double rows;        /* packed rows of an evaluation, on average */
     double seconds_best, seconds_median;     /* of a step that nothing watches */
     double watched_seconds;                  /* of a step under the profile, on average */
     double extra_seconds;                    /* of those: what only the profile does */

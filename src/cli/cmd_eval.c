@@ -64,7 +64,8 @@ static bool is_wanted(const qzo_options *options, qzo_split_kind split) {
 
 static qzo_status open_model(evaluation *e) {
     qzo_status status = QZO_OK;
-    const qzo_backend_options backend = {.thread_count = qzo_threads(e->options, 1)};
+    const qzo_backend_options backend = {.pairs = QZO_PAIRS_NEVER,
+                                         .thread_count = qzo_threads(e->options, 1)};
     QZO_TRY(qzo_backend_open(&e->backend, e->options->backend_name, &backend));
     qzo_workbench_init(&e->bench, e->backend);
     e->bench.scores_train = is_wanted(e->options, QZO_SPLIT_TRAIN);

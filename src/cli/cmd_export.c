@@ -105,7 +105,8 @@ static qzo_status write_model(qzo_export_report *report, const qzo_recorded_tria
     qzo_status status = QZO_OK;
     qzo_backend *backend = NULL;
     qzo_workbench bench = {0};
-    qzo_backend_options backend_options = {.thread_count = qzo_threads(options, 1)};
+    qzo_backend_options backend_options = {.pairs = QZO_PAIRS_NEVER,
+                                           .thread_count = qzo_threads(options, 1)};
     char *final_path = qzo_path_absolute(options->to_folder);
     qzo_export_request request = {.kind = options->delta   ? QZO_EXPORT_DELTA
                                           : options->merge ? QZO_EXPORT_MERGED

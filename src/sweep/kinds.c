@@ -13,7 +13,8 @@ static bool same_kind(const qzo_trial_spec *a, const qzo_trial_spec *b) {
     const qzo_adapter_settings adapters_b = qzo_trial_spec_adapters(b);
     return qzo_training_equal(&training_a, &training_b) &&
            qzo_adapter_settings_equal(&adapters_a, &adapters_b) &&
-           qzo_trial_spec_has_pairs(a) == qzo_trial_spec_has_pairs(b) &&
+           strcmp(a->update_rule, b->update_rule) == 0 &&
+           qzo_trial_spec_by_metric(a) == qzo_trial_spec_by_metric(b) &&
            a->micro_batch == b->micro_batch && a->eval_batch == b->eval_batch &&
            a->eval_tokens == b->eval_tokens && strcmp(a->compat, b->compat) == 0 &&
            strcmp(a->model_path, b->model_path) == 0 && strcmp(a->task_path, b->task_path) == 0;
