@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""What settings cost and reach at equal forward passes, as Markdown: DIR [--score S | --loss L]
-[--by SETTING ...] [--across SETTING].
+"""What settings cost and reach at equal forward passes, as Markdown: DIR ... [--score S | --loss
+L] [--by SETTING ...] [--across SETTING].
 
-One line for all trials of an output folder that share the settings of --by; its cells hold one
+One line for all trials of the output folders that share the settings of --by; its cells hold one
 entry per value of --across (the learning rate), each over their seeds: the median of the forward
-passes that training took until dev first scored S, or had a loss of L ("-": most never did); dev
-score and dev loss at the end, mean and 95 % interval (Student's t); how large the gradients of all
-entries are, without their sign; the share of them that was clipped. Forward passes are those of a
-step's records, evaluations apart. How much the entries of a cell differ is how much the setting of
---across matters. docs/measurements.md holds such tables.
+passes that training took until dev first scored S, or had a loss of L ("-": most never did); the
+dev loss before; dev score and dev loss at the end, mean and 95 % interval (Student's t); how large
+the gradients of all entries are, without their sign; the share of them that was clipped. Forward
+passes are those of a step's records, evaluations apart. How much the entries of a cell differ is
+how much the setting of --across matters. docs/measurements.md holds such tables.
 """
 import argparse
 import csv
@@ -30,7 +30,7 @@ class Trial:
     """One journal: settings, evaluations of a batch per step, dev scores, clipped gradients."""
 
     def __init__(self, program, folder, row):
-        """row: of the report, which names the model."""
+        """row: of the report, which names a swept model as the sweep does."""
         self.settings, self.dev = dict(row), []
         steps, evaluations, clipped, self.gradients = 0, 0, 0, []
         for line in output_of(program, "journal", folder, row["trial"]).splitlines():
@@ -49,7 +49,7 @@ class Trial:
                     self.gradients.append(abs(float(words[words.index("gradient") + 1])))
             elif line.startswith("  ") and "=" in line:
                 key, _, value = line.strip().partition("=")
-                self.settings[key] = value
+                self.settings.setdefault(key, value)
         self.clipped = clipped / max(len(self.gradients), 1)
         self.micro_batches = math.ceil(int(self.settings["batch"])
                                        / int(self.settings["micro_batch"]))
@@ -65,7 +65,7 @@ class Trial:
         return self.evaluations_to(*goal) * self.micro_batches
 
     def value_of(self, setting):
-        text = self.settings[setting]
+        text = self.settings.get(setting, "default")  # not in the canonical text
         if setting == "model":
             return text.rstrip("/").split("/")[-1]
         try:
@@ -92,12 +92,20 @@ def sizes_of(gradients):
     return ", ".join(f"{sizes[int(share * (len(sizes) - 1))]:.3g}" for share in (0.5, 0.99))
 
 
+def order_of(entry):
+    try:
+        return float(entry[0]), ""
+    except ValueError:
+        return math.inf, entry[0]
+
+
 def cells_of(entries, goal):
     """entries: lists of trials, one per value of --across."""
     medians = [statistics.median_high(trial.passes_to(goal) for trial in trials)
                for trials in entries]
     return [", ".join("-" if math.isinf(count) else str(count) for count in medians),
             str(sum(math.isinf(trial.passes_to(goal)) for trials in entries for trial in trials)),
+            ", ".join(sorted({f"{trial.dev[0][2]:.3f}" for trials in entries for trial in trials})),
             ", ".join(interval([trial.dev[-1][1] for trial in trials], 3) for trials in entries),
             ", ".join(interval([trial.dev[-1][2] for trial in trials], 3) for trials in entries),
             sizes_of([size for trials in entries for trial in trials for size in trial.gradients]),
@@ -105,29 +113,39 @@ def cells_of(entries, goal):
                       for trials in entries)]
 
 
+def trials_of(program, folders):
+    """Those that ended, each once."""
+    seen = set()
+    for folder in folders:
+        table = output_of(program, "report", folder, "--csv")
+        for row in csv.DictReader(io.StringIO(table)):
+            if row["status"] in ("waiting", "running") or row["id"] in seen:
+                continue
+            seen.add(row["id"])
+            yield Trial(program, folder, row)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder")
+    parser.add_argument("folders", nargs="+")
     parser.add_argument("--qzo", default="build/qzo")
     parser.add_argument("--score", type=float, default=0.95)
     parser.add_argument("--loss", type=float)
     parser.add_argument("--by", nargs="+", default=BY)
     parser.add_argument("--across", default="learning_rate")
     given = parser.parse_args()
-    rows = csv.DictReader(io.StringIO(output_of(given.qzo, "report", given.folder, "--csv")))
     goal = (given.score, False) if given.loss is None else (given.loss, True)
     lines = {}
-    for row in rows:
-        if row["status"] == "waiting":
-            continue
-        trial = Trial(given.qzo, given.folder, row)
+    for trial in trials_of(given.qzo, given.folders):
         entries = lines.setdefault(trial.place(given.by), {})
         entries.setdefault(trial.value_of(given.across), []).append(trial)
     head = [*given.by, given.across, "trials each", f"passes to {goal[0]:g}", "never",
-            "dev score at the end", "dev loss at the end", "gradient: median, 99 %", "clipped, %"]
+            "dev loss before", "dev score at the end", "dev loss at the end",
+            "gradient: median, 99 %", "clipped, %"]
     print("| " + " | ".join(head) + " |")
     print("| " + " | ".join(["---"] * len(head)) + " |")
-    for place, entries in lines.items():
+    for place, found in lines.items():
+        entries = dict(sorted(found.items(), key=order_of))
         counts = ", ".join(sorted({str(len(trials)) for trials in entries.values()}))
         cells = [*place, ", ".join(entries), counts, *cells_of(list(entries.values()), goal)]
         print("| " + " | ".join(cells) + " |")
