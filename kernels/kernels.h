@@ -8,6 +8,7 @@
 #define QZO_KERNELS_KERNELS_H
 
 #include "weights/aqlm_decode.h"
+#include "weights/gguf_decode.h"
 
 #include <cuda_runtime_api.h>
 #include <stdint.h>
@@ -119,6 +120,11 @@ cudaError_t qzo_cuda_embed(float *residual, const void *table, const int32_t *id
 cudaError_t qzo_cuda_embed_values(float *residual, const float *masters, const float *unit,
                                   const int32_t *ids, int64_t rows, int64_t width,
                                   qzo_cuda_noise noise, float scale, int add, cudaStream_t stream);
+
+/* The same from blocks of a GGUF file, with values (vocab, blocks of a row): gguf.cu. */
+cudaError_t qzo_cuda_embed_gguf(float *residual, qzo_gguf_blocks table, const float *values,
+                                const int32_t *ids, int64_t rows, float scale, int add,
+                                cudaStream_t stream);
 cudaError_t qzo_cuda_gather(float *out, const float *residual, const int32_t *rows,
                             int64_t row_count, int64_t width, cudaStream_t stream);
 /* rows NULL: row i is row i */
@@ -175,6 +181,10 @@ cudaError_t qzo_cuda_decode_gptq(qzo_cuda_signs signs, qzo_cuda_gptq weight, int
 cudaError_t qzo_cuda_decode_bnb(qzo_cuda_signs signs, qzo_cuda_bnb weight, int64_t first_output,
                                 int64_t output_count, cudaStream_t stream);
 cudaError_t qzo_cuda_decode_aqlm(qzo_cuda_signs signs, qzo_cuda_aqlm weight, int64_t first_output,
+                                 int64_t output_count, cudaStream_t stream);
+
+/* The same of blocks of a GGUF file, which weight.blocks points to on the device: gguf.cu. */
+cudaError_t qzo_cuda_decode_gguf(qzo_cuda_signs signs, qzo_gguf_blocks weight, int64_t first_output,
                                  int64_t output_count, cudaStream_t stream);
 
 /* tile (count) fp16 = elements first .. of a dense weight; finite values stay finite. */

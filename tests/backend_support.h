@@ -11,6 +11,7 @@
 #include "base/update.h"
 #include "weights/aqlm_decode.h"
 #include "weights/bnb_decode.h"
+#include "weights/gguf_model.h"
 #include "weights/gptq_decode.h"
 
 #include <stdio.h>
@@ -210,6 +211,34 @@ static inline test_weight test_weight_aqlm(int code_bits, int codebooks, bool is
     return out;
 }
 
+/* GGUF: drawn bits, but for Q4_K's dmin and the sub-scales' sizes; d of both signs. */
+static inline test_weight test_weight_gguf(qzo_gguf_block kind, int64_t out_features,
+                                           int64_t in_features, int64_t head_rows) {
+    qzo_gguf_blocks layout = qzo_gguf_blocks_of(kind);
+    int64_t blocks = out_features * in_features / layout.block_inputs;
+    float size = layout.block_inputs == QZO_GGUF_SMALL ? 0.01f : 2e-4f;
+    test_weight out = {.masters = test_normals(4, TEST_SPAN_OFFSET + blocks, size),
+                       .unit = test_normals(9, TEST_SPAN_OFFSET + blocks, size),
+                       .first = test_words(15, blocks * (layout.block_bytes / 4 + 1))};
+    uint8_t *bytes = out.first;
+    for (int64_t i = 0; kind == QZO_GGUF_BLOCK_Q4_K && i < blocks; i++) {
+        bytes[i * layout.block_bytes + 2] = (uint8_t)i;
+        bytes[i * layout.block_bytes + 3] = 0x15; /* about 1e-3 */
+    }
+    layout.blocks = bytes;
+    layout.in_features = in_features;
+    layout.head_rows = head_rows;
+    out.tensor = (qzo_qtensor){.format = &qzo_quant_gguf,
+                               .name = "gguf",
+                               .out_features = out_features,
+                               .in_features = in_features,
+                               .group_count = in_features / layout.block_inputs,
+                               .span_offset = TEST_SPAN_OFFSET,
+                               .tensor_id = 0xabcdef05u,
+                               .as.gguf = {.layout = layout}};
+    return out;
+}
+
 typedef void test_weight_visit(const test_weight *weight, const char *name);
 
 static inline void test_weights_visit_gptq(test_weight_visit *visit) {
@@ -283,10 +312,27 @@ static inline void test_weights_visit_blocks(test_weight_visit *visit) {
     }
 }
 
+static inline void test_weights_visit_gguf(test_weight_visit *visit) {
+    static const int64_t shapes[][3] = {{1, 1, 0}, {70, 3, 0}, {128, 2, 32}};
+    char name[128];
+    for (int kind = 0; kind <= QZO_GGUF_BLOCK_Q6_K; kind++)
+        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+            int64_t inputs = shapes[i][1] * qzo_gguf_blocks_of((qzo_gguf_block)kind).block_inputs;
+            test_weight weight =
+                test_weight_gguf((qzo_gguf_block)kind, shapes[i][0], inputs, shapes[i][2]);
+            snprintf(name, sizeof name, "gguf %s (%d, %d) heads of %d",
+                     qzo_gguf_block_suffix((qzo_gguf_block)kind), (int)shapes[i][0], (int)inputs,
+                     (int)shapes[i][2]);
+            visit(&weight, name);
+            test_weight_release(&weight);
+        }
+}
+
 /* Every kind of weight over shapes around the tiles (16, 64 outputs; 256 inputs). */
 static inline void test_weights_visit(test_weight_visit *visit) {
     test_weights_visit_gptq(visit);
     test_weights_visit_blocks(visit);
+    test_weights_visit_gguf(visit);
     test_weights_visit_dense(visit);
 }
 

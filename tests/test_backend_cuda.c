@@ -152,7 +152,8 @@ static void a_product_of_several_tiles_is_within_its_bound(void **state) {
     drop_weight(&there);
     test_weight_release(&weight);
     test_weight others[] = {test_weight_bnb(1608, 11008, 64),
-                            test_weight_aqlm(8, 2, false, 1608, 11008)};
+                            test_weight_aqlm(8, 2, false, 1608, 11008),
+                            test_weight_gguf(QZO_GGUF_BLOCK_Q4_K, 1608, 11008, 0)};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         there = load_weight(&others[i]);
         check_product(&there, 1, 2, others[i].tensor.name);
@@ -164,6 +165,35 @@ static void a_product_of_several_tiles_is_within_its_bound(void **state) {
 /* --- rows and elements --- */
 
 enum { ROWS = 37, WIDTH = 48 };
+
+/* Rows of a table of blocks whose values are at rest: the CPU's bits, and added to what is there.
+ */
+static void check_embedded_blocks(qzo_gguf_block kind, const int32_t *ids,
+                                  const int32_t *ids_host) {
+    enum { BLOCK_WIDTH = 512, COUNT = ROWS * BLOCK_WIDTH };
+    static const qzo_value_group at_rest = {0};
+    test_weight table = test_weight_gguf(kind, 50, BLOCK_WIDTH, 0);
+    table.tensor.group = &at_rest;
+    table.tensor.span = QZO_SPAN_NONE;
+    const qzo_perturbation moved = test_perturbation(1, NULL);
+    device_weight there = load_weight(&table);
+    float *found = calloc(COUNT, sizeof *found), *wanted = calloc(COUNT, sizeof *wanted);
+    float *out = device_floats(found, COUNT);
+    for (int i = 0; i < ROWS; i++)
+        qzo_quant_gguf.decode_row(wanted + i * BLOCK_WIDTH, &table.tensor, ids_host[i],
+                                  table.masters + TEST_SPAN_OFFSET +
+                                      ids_host[i] * table.tensor.group_count);
+    for (int pass = 0; pass < 2; pass++) {
+        assert_ok(backend->ops->embed(backend, out, there.loaded, there.masters, &moved, ids, ROWS,
+                                      pass == 0 ? 1.0f : 6.7f, pass == 1));
+        host_floats(found, out, COUNT);
+        for (int i = 0; i < COUNT && pass == 1; i++) wanted[i] = wanted[i] + 6.7f * wanted[i];
+        assert_same_floats(found, wanted, COUNT, qzo_gguf_block_suffix(kind));
+    }
+    drop(out), drop_weight(&there);
+    test_weight_release(&table);
+    free(found), free(wanted);
+}
 
 static void embed_and_gather_copy_rows(void **state) {
     (void)state;
@@ -190,6 +220,8 @@ static void embed_and_gather_copy_rows(void **state) {
         backend->ops->weight_free(backend, loaded);
         test_weight_release(&table);
     }
+    for (int kind = 0; kind <= QZO_GGUF_BLOCK_Q6_K; kind++)
+        check_embedded_blocks((qzo_gguf_block)kind, ids, ids_host);
     assert_ok(backend->ops->gather(backend, out, residual, ids, ROWS, WIDTH));
     host_floats(out_host, out, ROWS * WIDTH);
     for (int i = 0; i < ROWS; i++)

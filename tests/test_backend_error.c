@@ -32,11 +32,45 @@ static uint32_t zero_at(const uint32_t *zeros, int64_t output, int bits, bool v1
     return field_at(&word, 1, output % (32 / bits), bits);
 }
 
+/* W[output][input] of a GGUF file's blocks in double, bit by bit as gguf_decode.h describes them,
+ * with d as its block's scale. */
+static double gguf_value(const qzo_qtensor *tensor, int64_t output, int64_t input, double d) {
+    const qzo_gguf_blocks *layout = &tensor->as.gguf.layout;
+    int64_t row = output, head = layout->head_rows;
+    if (head > 0) row = output / head * head + output % (head / 2) * 2 + output % head / (head / 2);
+    const uint8_t *block =
+        layout->blocks +
+        (row * tensor->group_count + input / layout->block_inputs) * layout->block_bytes;
+    int i = (int)(input % layout->block_inputs), part = i / 32, at = i % 32;
+    switch (layout->kind) {
+    case QZO_GGUF_BLOCK_Q4_0: return d * ((i < 16 ? block[2 + i] % 16 : block[i - 14] / 16) - 8);
+    case QZO_GGUF_BLOCK_Q8_0: return d * (int8_t)block[2 + i];
+    case QZO_GGUF_BLOCK_Q4_K: {
+        const uint8_t *s = block + 4;
+        int scale = part < 4 ? s[part] % 64 : s[part + 4] % 16 + s[part - 4] / 64 * 16;
+        int minimum = part < 4 ? s[part + 4] % 64 : s[part + 4] / 16 + s[part] / 64 * 16;
+        int byte = block[16 + part / 2 * 32 + at], code = part % 2 == 0 ? byte % 16 : byte / 16;
+        uint16_t half = (uint16_t)(block[2] + 256 * block[3]);
+        return d * scale * code - (double)qzo_fp16_to_float(half) * minimum;
+    }
+    default: {
+        int low = block[i / 128 * 64 + i % 64], high = block[128 + i / 128 * 32 + at];
+        int code = (i % 128 < 64 ? low % 16 : low / 16) + (high >> (part % 4 * 2)) % 4 * 16;
+        return d * (int8_t)block[192 + i / 16] * (code - 32);
+    }
+    }
+}
+
 /* W[output][input] of bitsandbytes and AQLM in double. */
 static double block_value(const test_weight *weight, int64_t output, int64_t input,
                           const qzo_perturbation *perturbation, const float *z) {
     const qzo_qtensor *tensor = &weight->tensor;
     bool is_bnb = tensor->format == &qzo_quant_bnb;
+    if (tensor->format == &qzo_quant_gguf) {
+        int64_t place = output * tensor->group_count + input / tensor->as.gguf.layout.block_inputs;
+        double d = (double)weight->masters[TEST_SPAN_OFFSET + place];
+        return gguf_value(tensor, output, input, d + (double)perturbation->c * (double)z[place]);
+    }
     int64_t element = output * tensor->group_count + (is_bnb ? input / tensor->as.bnb.block : 0);
     int64_t index = output * tensor->in_features + input;
     double level = 0.0;
@@ -93,7 +127,13 @@ static double weight_value(const test_weight *weight, int64_t output, int64_t in
     return scale * ((double)code - (double)zero);
 }
 
-/* Two roundings make a weight, three that of two codebooks; one ends each fma. */
+/* What is taken from a weight whatever its scale: Q4_K's minimum. */
+static double frozen_value(const qzo_qtensor *tensor, int64_t output, int64_t input) {
+    return tensor->format == &qzo_quant_gguf ? gguf_value(tensor, output, input, 0.0) : 0.0;
+}
+
+/* Two roundings make a weight, three that of two codebooks, four at most that of a GGUF block, of
+ * which the last may follow a cancellation; one ends each fma. */
 static void linear_case(const test_weight *weight, const char *name) {
     enum { ROWS = 2 };
     const qzo_qtensor *tensor = &weight->tensor;
@@ -109,12 +149,15 @@ static void linear_case(const test_weight *weight, const char *name) {
             for (int64_t o = 0; o < tensor->out_features; o++) {
                 double sum = 0.0, magnitude = 0.0;
                 for (int64_t k = 0; k < tensor->in_features; k++) {
-                    double term = (double)x[t * tensor->in_features + k] *
-                                  weight_value(weight, o, k, &cases[p], z);
-                    sum += term;
-                    magnitude += fabs(term);
+                    double input = (double)x[t * tensor->in_features + k];
+                    double value = weight_value(weight, o, k, &cases[p], z);
+                    double frozen = frozen_value(tensor, o, k);
+                    sum += input * value;
+                    magnitude += fabs(input) * (fabs(value - frozen) + fabs(frozen));
                 }
-                double roundings = tensor->format == &qzo_quant_aqlm ? 3.0 : 2.0;
+                double roundings = tensor->format == &qzo_quant_gguf   ? 4.0
+                                   : tensor->format == &qzo_quant_aqlm ? 3.0
+                                                                       : 2.0;
                 double limit = gamma_of((double)tensor->in_features + roundings) * magnitude;
                 qzo_test_assert_close((double)actual[t * tensor->out_features + o], sum, limit,
                                       name);

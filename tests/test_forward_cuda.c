@@ -41,6 +41,11 @@ static const char *const models[] = {
     "gptq/v1-asym-3bit",
     "gptq/v2-asym-3bit-desc-act",
     "gptq/v1-asym-8bit-g16",
+    "gguf/tiny-llama-q4_0",
+    "gguf/llama-q4_k_m",
+    "gguf/qwen2-q8_0",
+    "gguf/qwen3-q4_0",
+    "gguf/llama-f16",
     "bnb/nf4",
     "bnb/nf4-nested",
     "bnb/fp4",
@@ -143,8 +148,11 @@ static void models_agree_with_the_cpu(void **state) {
         test_model_open(&cpu, qzo_test_fixture(models[i]), 1);
         open_on_device(&cuda, qzo_test_fixture(models[i]));
         for (int p = 0; p < PERTURBATION_COUNT; p++) {
-            logits = fmax(logits, check_logits(&cpu, &cuda, &perturbations[p]));
-            log_probs = fmax(log_probs, check_log_probs(&cpu, &cuda, &perturbations[p]));
+            qzo_perturbation moved = perturbations[p];
+            /* Their scales are a hundred times smaller than others', and so are their steps. */
+            if (strstr(models[i], "q4_k") != NULL) moved.c *= 0.01f;
+            logits = fmax(logits, check_logits(&cpu, &cuda, &moved));
+            log_probs = fmax(log_probs, check_log_probs(&cpu, &cuda, &moved));
         }
         print_message("%s: largest error of logits %.3g, of log-probabilities %.3g\n", models[i],
                       logits, log_probs);

@@ -38,6 +38,11 @@ static qzo_status cuda_embed(qzo_backend *backend, float *residual, const qzo_we
                              const float *masters, const qzo_perturbation *perturbation,
                              const int32_t *ids, int64_t rows, float scale, bool add) {
     const qzo_qtensor *tensor = table->tensor;
+    if (tensor->format->layout == QZO_LAYOUT_GGUF) /* its values are at rest */
+        return qzo_status_from_cuda(qzo_cuda_embed_gguf(residual, table->as.gguf,
+                                                        masters + tensor->span_offset, ids, rows,
+                                                        scale, add, state_of(backend)->stream),
+                                    "embed");
     QZO_ASSERT(table->tensor->format->layout == QZO_LAYOUT_DENSE);
     if (tensor->group_count > 0)
         return qzo_status_from_cuda(qzo_cuda_embed_values(residual, masters + tensor->span_offset,

@@ -107,6 +107,8 @@ static cudaError_t decode_tiles(const cuda_state *state, const qzo_weight *weigh
         return qzo_cuda_decode_bnb(*signs, weight->as.bnb, first, count, state->stream);
     case QZO_LAYOUT_AQLM:
         return qzo_cuda_decode_aqlm(*signs, weight->as.aqlm, first, count, state->stream);
+    case QZO_LAYOUT_GGUF:
+        return qzo_cuda_decode_gguf(*signs, weight->as.gguf, first, count, state->stream);
     case QZO_LAYOUT_DENSE:
         return qzo_cuda_decode_values(*signs, unit_of(tensor, perturbation),
                                       first * tensor->in_features, count * tensor->in_features,

@@ -233,6 +233,14 @@ cleanup:
     return status;
 }
 
+static qzo_status load_gguf(qzo_backend *backend, qzo_weight *weight,
+                            const qzo_cuda_layout *layout) {
+    const qzo_gguf_blocks *gguf = &weight->tensor->as.gguf.layout;
+    weight->as.gguf = *gguf;
+    weight->as.gguf.blocks = weight->memory;
+    return upload_mapped(backend, weight->memory, gguf->blocks, layout->codes_bytes);
+}
+
 static qzo_status load_dense(qzo_backend *backend, qzo_weight *weight) {
     const qzo_tensor_view *view = &weight->tensor->as.dense;
     if (weight->tensor->group_count > 0) return QZO_OK; /* the masters hold every element */
@@ -248,6 +256,7 @@ static qzo_status load_parts(qzo_backend *backend, qzo_weight *weight,
     case QZO_LAYOUT_GPTQ: return load_gptq(backend, weight, layout);
     case QZO_LAYOUT_BNB: return load_bnb(backend, weight, layout);
     case QZO_LAYOUT_AQLM: return load_aqlm(backend, weight, layout);
+    case QZO_LAYOUT_GGUF: return load_gguf(backend, weight, layout);
     default: return load_dense(backend, weight);
     }
 }

@@ -58,6 +58,13 @@ static void lay_out_aqlm(qzo_cuda_layout *out, const qzo_qtensor *tensor) {
     out->total_bytes = out->codebooks_at + out->codebooks_bytes;
 }
 
+static void lay_out_gguf(qzo_cuda_layout *out, const qzo_qtensor *tensor) {
+    out->is_decoded = true;
+    out->codes_bytes = (size_t)(tensor->out_features * tensor->group_count) *
+                       (size_t)tensor->as.gguf.layout.block_bytes;
+    out->total_bytes = out->codes_bytes;
+}
+
 static bool is_float(qzo_dtype dtype) {
     return dtype == QZO_DTYPE_F32 || dtype == QZO_DTYPE_F16 || dtype == QZO_DTYPE_BF16;
 }
@@ -87,6 +94,7 @@ qzo_status qzo_cuda_layout_of(qzo_cuda_layout *out, const qzo_qtensor *tensor) {
     case QZO_LAYOUT_GPTQ: lay_out_gptq(out, tensor); break;
     case QZO_LAYOUT_BNB: lay_out_bnb(out, tensor); break;
     case QZO_LAYOUT_AQLM: lay_out_aqlm(out, tensor); break;
+    case QZO_LAYOUT_GGUF: lay_out_gguf(out, tensor); break;
     case QZO_LAYOUT_DENSE: return lay_out_dense(out, tensor);
     default:
         return qzo_fail(QZO_ERR_UNSUPPORTED, "%s: the CUDA backend has no kernel for format %s",

@@ -51,6 +51,7 @@ struct qzo_weight {
         qzo_cuda_gptq gptq;
         qzo_cuda_bnb bnb;
         qzo_cuda_aqlm aqlm;
+        qzo_gguf_blocks gguf;
         qzo_cuda_dtype dtype; /* of a dense weight, whose data is `memory` */
     } as;
 };

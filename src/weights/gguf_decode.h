@@ -128,7 +128,7 @@ QZO_HOST_DEVICE static inline void qzo_gguf_octet(float out[QZO_GGUF_OCTET],
     case QZO_GGUF_BLOCK_Q4_0: qzo_gguf_octet_q4_0(out, block, in_block, d); break;
     case QZO_GGUF_BLOCK_Q8_0: qzo_gguf_octet_q8_0(out, block, in_block, d); break;
     case QZO_GGUF_BLOCK_Q4_K: qzo_gguf_octet_q4_k(out, block, in_block, d); break;
-    case QZO_GGUF_BLOCK_Q6_K: qzo_gguf_octet_q6_k(out, block, in_block, d); break;
+    default: qzo_gguf_octet_q6_k(out, block, in_block, d); break;
     }
 }
 
