@@ -20,6 +20,20 @@ for ranks in 2 4; do
     same_journals never on-$ranks "pairs on $ranks ranks"
 done
 
+# Images: batches of a diffusion transformer.
+cat >images.yaml <<YAML
+model: $QZO_SOURCE/tests/fixtures/mmdit/sd35-medium
+task: $QZO_SOURCE/tests/fixtures/mmdit/toy.qzt
+train: { steps: 4, batch: 3, micro_batch: 2, samples_per_step: 2, evaluate_every: 2,
+         groups: unquantized }
+parameters: { learning_rate: { value: 1e-4 } }
+YAML
+for pairs in never always; do
+    run 0 "$QZO" run images.yaml --out images-$pairs --backend cpu --pairs $pairs --threads 1 \
+        --quiet
+    same_journals images-never images-$pairs "images, --pairs $pairs"
+done
+
 # Where there is a device, or one that is emulated, its kernels read codes once.
 printf '1 5\n' >ids
 if "$QZO" generate "$QZO_SOURCE/tests/fixtures/tiny-llama" --ids ids --max-new 1 --backend cuda \
@@ -41,6 +55,8 @@ read -r rows sum < <(pair_rows_of sweep.yaml --backend cpu)
 ((rows == 0)) || fail "the CPU's plan has pairs of $rows rows"
 read -r pair_rows pair_sum < <(pair_rows_of sweep.yaml --backend cpu --pairs always)
 ((pair_rows > 0)) || fail "no pairs with --pairs always"
+read -r rows sum < <(pair_rows_of images.yaml --backend cpu --pairs always)
+((rows > 0)) || fail "no pairs of images with --pairs always"
 read -r rows device_sum < <(pair_rows_of sweep.yaml --backend cuda --pairs never)
 ((rows == 0)) || fail "pairs of $rows rows with --pairs never"
 read -r rows device_pair_sum < <(pair_rows_of sweep.yaml --backend cuda)

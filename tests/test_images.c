@@ -32,7 +32,7 @@ static void open_fixture(fixture *out, int64_t room) {
     *out = (fixture){0};
     test_model_open(&out->model, qzo_test_fixture("mmdit/sd35-medium"), 1);
     assert_ok(qzo_task_open(&out->task, qzo_test_fixture("mmdit/toy.qzt")));
-    assert_ok(qzo_image_bench_open(&out->bench, out->model.model, out->task, room));
+    assert_ok(qzo_image_bench_open(&out->bench, out->model.model, out->task, room, room));
 }
 
 static void close_fixture(fixture *f) {
@@ -129,7 +129,7 @@ static void models_and_images_must_fit(void **state) {
     test_model_open(&model, qzo_test_fixture("mmdit/sd3"), 1);
     assert_ok(qzo_task_open(&task, qzo_test_fixture("mmdit/toy.qzt")));
     model.model->mmdit->shape.text_width = 32;
-    assert_int_equal(qzo_image_bench_open(&bench, model.model, task, 1), QZO_ERR_CONFIG);
+    assert_int_equal(qzo_image_bench_open(&bench, model.model, task, 1, 0), QZO_ERR_CONFIG);
     assert_non_null(strstr(qzo_error_message(), "text embeddings of width 24"));
     qzo_task_close(task);
     test_model_close(&model);

@@ -95,7 +95,7 @@ static void quantizing_at_load_gives_what_diffusers_saves(void **state) {
 static void sizes_that_do_not_fit_are_refused(void **state) {
     (void)state;
     static const qzo_mmdit_limits bad[] = {
-        {1, 7, 6, 5}, {1, 8, 14, 5}, {1, 0, 6, 5}, {1, 8, 6, 0}, {0, 8, 6, 5}};
+        {1, 7, 6, 5, 0}, {1, 8, 14, 5, 0}, {1, 0, 6, 5, 0}, {1, 8, 6, 0, 0}, {0, 8, 6, 5, 0}};
     test_model model = {0};
     test_model_open(&model, qzo_test_fixture(test_image_models[0]), 1);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

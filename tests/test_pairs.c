@@ -3,7 +3,7 @@
  * every format and architecture, whatever trains, with and without adapters, of few rows and of
  * many. The CPU comes first, then CUDA where there is a device (else 77). */
 #include "device_support.h"
-#include "model_support.h"
+#include "mmdit_support.h"
 
 enum { ROWS_MAX = 240, TARGETS_MAX = 200 };
 
@@ -130,6 +130,61 @@ static void a_pair_gives_the_bits_of_two_passes(void **state) {
         }
 }
 
+static void compare_images(qzo_mmdit_forward *forward, const float *masters,
+                           const qzo_perturbation *perturbation, int count, const char *name) {
+    float pair[2 * EXAMPLES * LATENT], alone[2 * EXAMPLES * LATENT];
+    qzo_perturbation minus = *perturbation;
+    minus.c = -perturbation->c;
+    assert_true(qzo_mmdit_forward_has_pair(forward));
+    assert_ok(qzo_mmdit_forward_run_pair(forward, masters, perturbation, pair));
+    assert_ok(qzo_mmdit_forward_run(forward, masters, perturbation, alone));
+    assert_ok(qzo_mmdit_forward_run(forward, masters, &minus, alone + count * LATENT));
+    assert_same_floats(pair, alone, 2 * count * LATENT, name);
+    assert_int_not_equal(memcmp(pair, pair + count * LATENT, (size_t)count * LATENT * 4), 0);
+}
+
+/* A workspace whose pairs need more room than its batches, and one of which a batch is too many. */
+static void a_pair_of_images_gives_the_bits_of_two_passes(void **state) {
+    (void)state;
+    const qzo_perturbation perturbation = {.seed = 5, .c = 1e-2f};
+    for (int i = 0; i < TEST_IMAGE_MODELS; i++) {
+        qzo_model_dir *dir = NULL;
+        qzo_model *model = NULL;
+        qzo_mmdit_forward *forward = NULL;
+        test_images data;
+        qzo_mmdit_limits limits = {.examples = EXAMPLES,
+                                   .height = 8,
+                                   .width = 6,
+                                   .text_rows = TEXT_ROWS,
+                                   .pair_examples = EXAMPLES};
+        test_images_load(&data, test_image_models[i]);
+        assert_ok(qzo_model_dir_open(&dir, qzo_test_fixture(test_image_models[i])));
+        assert_ok(qzo_model_load_for(&model, dir, backend, &everything));
+        float *values = malloc((size_t)model->master_count * sizeof *values);
+        assert_ok(qzo_model_initial_values(model, values));
+        float *masters = device_floats(values, model->master_count);
+        for (int count = EXAMPLES; count > 0; count--) {
+            const qzo_mmdit_batch batch = {count, data.latents, data.timesteps, data.text,
+                                           data.pooled};
+            limits.pair_examples = count;
+            assert_ok(qzo_mmdit_forward_open(&forward, model, &limits));
+            assert_ok(qzo_mmdit_forward_set(forward, &batch));
+            compare_images(forward, masters, &perturbation, count, test_image_models[i]);
+            qzo_mmdit_forward_close(forward);
+        }
+        limits.pair_examples = 1;
+        const qzo_mmdit_batch both = {EXAMPLES, data.latents, data.timesteps, data.text,
+                                      data.pooled};
+        assert_ok(qzo_mmdit_forward_open(&forward, model, &limits));
+        assert_ok(qzo_mmdit_forward_set(forward, &both));
+        assert_false(qzo_mmdit_forward_has_pair(forward));
+        qzo_mmdit_forward_close(forward);
+        drop(masters);
+        free(values);
+        qzo_model_free(model);
+    }
+}
+
 static void packs_beyond_the_limits_are_no_pair(void **state) {
     (void)state;
     qzo_pack pack, small;
@@ -154,6 +209,7 @@ static void packs_beyond_the_limits_are_no_pair(void **state) {
 static int run(const char *name) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_pair_gives_the_bits_of_two_passes),
+        cmocka_unit_test(a_pair_of_images_gives_the_bits_of_two_passes),
         cmocka_unit_test(packs_beyond_the_limits_are_no_pair),
     };
     return cmocka_run_group_tests_name(name, tests, NULL, NULL);

@@ -3,7 +3,9 @@
 #include "model/mmdit_forward.h"
 
 #include "base/arena.h"
+#include "base/check.h"
 #include "model/mmdit_rows.h"
+#include "model/sides.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -41,14 +43,20 @@ typedef struct buffers {
 struct qzo_mmdit_forward {
     const qzo_model *model;
     qzo_mmdit_limits limits;
-    int64_t image_rows, text_rows; /* of all examples that fit */
+    int64_t image_rows, text_rows; /* of all examples that fit, of both sides */
     int64_t example_count;         /* of the batch that is set */
+    int64_t ranged_count;          /* examples of all sides that the ranges are of */
     void *memory;
     buffers at;
     float *host; /* as `input` or `out`, whichever is larger */
 };
 
 static int64_t largest(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* Of the largest batch, alone or under both signs. */
+static int64_t examples_of_sides(const qzo_mmdit_limits *limits) {
+    return largest(limits->examples, 2 * limits->pair_examples);
+}
 
 static int64_t input_floats(const qzo_mmdit_shape *shape, const qzo_mmdit_limits *limits) {
     int64_t images = qzo_mmdit_patches_of(shape, limits) * qzo_mmdit_in_row(shape);
@@ -65,7 +73,7 @@ static bool has_dual(const qzo_mmdit_shape *shape) {
 
 static void slice(buffers *at, qzo_arena *arena, const qzo_mmdit_shape *shape, size_t act_bytes,
                   const qzo_mmdit_limits *limits) {
-    int64_t examples = limits->examples, width = shape->width;
+    int64_t examples = examples_of_sides(limits), width = shape->width;
     int64_t images = examples * qzo_mmdit_patches_of(shape, limits),
             texts = examples * limits->text_rows;
     int64_t rows = images + texts;
@@ -150,8 +158,8 @@ static qzo_status load_position_rows(qzo_mmdit_forward *forward) {
                                                 (size_t)forward->image_rows * sizeof(int32_t));
 }
 
-/* Which rows belong to the example of each row. For a batch that is not full these would be other
- * rows, so they go with every batch. */
+/* Which rows belong to the example of each row. For another number of examples these would be other
+ * rows. */
 static qzo_status load_ranges(qzo_mmdit_forward *forward, int64_t examples) {
     qzo_status status = QZO_OK;
     qzo_backend *backend = forward->model->backend;
@@ -160,6 +168,8 @@ static qzo_status load_ranges(qzo_mmdit_forward *forward, int64_t examples) {
     int64_t texts = forward->limits.text_rows, images = examples * patches;
     int64_t rows = images + examples * texts;
     int32_t *host = (int32_t *)(void *)forward->host;
+    if (examples == forward->ranged_count) return QZO_OK;
+    forward->ranged_count = 0;
     int32_t *const to[] = {at->image_begin, at->image_end, at->text_begin, at->text_end};
     for (int range = 0; range < 4; range++) {
         for (int64_t row = 0; row < rows; row++) {
@@ -170,6 +180,7 @@ static qzo_status load_ranges(qzo_mmdit_forward *forward, int64_t examples) {
         }
         QZO_TRY(backend->ops->upload(backend, to[range], host, (size_t)rows * sizeof *host));
     }
+    forward->ranged_count = examples;
 cleanup:
     return status;
 }
@@ -187,8 +198,8 @@ qzo_status qzo_mmdit_forward_open(qzo_mmdit_forward **out, const qzo_model *mode
     if (forward == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for a forward pass");
     forward->model = model;
     forward->limits = *limits;
-    forward->image_rows = limits->examples * qzo_mmdit_patches_of(shape, limits);
-    forward->text_rows = limits->examples * limits->text_rows;
+    forward->image_rows = examples_of_sides(limits) * qzo_mmdit_patches_of(shape, limits);
+    forward->text_rows = examples_of_sides(limits) * limits->text_rows;
     floats = largest(input_floats(shape, limits), forward->image_rows * qzo_mmdit_out_row(shape));
     floats = largest(floats, forward->image_rows + forward->text_rows);
     forward->host = malloc((size_t)floats * sizeof(float));
@@ -203,7 +214,7 @@ qzo_status qzo_mmdit_forward_open(qzo_mmdit_forward **out, const qzo_model *mode
     QZO_TRY(qzo_arena_finish(&arena));
     QZO_TRY(load_position_rows(forward));
     QZO_TRY(backend->ops->reserve(backend, qzo_mmdit_patches_of(shape, limits) + limits->text_rows,
-                                  false));
+                                  limits->pair_examples > 0));
     *out = forward;
     forward = NULL;
 cleanup:
@@ -246,7 +257,6 @@ qzo_status qzo_mmdit_forward_set(qzo_mmdit_forward *forward, const qzo_mmdit_bat
     QZO_TRY(take_in(forward, at->text, batch->text,
                     examples * forward->limits.text_rows * shape->text_width));
     QZO_TRY(take_in(forward, at->pooled, batch->pooled, examples * shape->pooled_width));
-    if (examples != forward->example_count) QZO_TRY(load_ranges(forward, examples));
     forward->example_count = examples;
 cleanup:
     return status;
@@ -258,44 +268,33 @@ typedef struct pass {
     qzo_mmdit_forward *forward;
     qzo_backend *backend;
     const qzo_mmdit_shape *shape;
-    const float *masters;
-    const qzo_perturbation *perturbation;
-    int64_t examples, image_rows, text_rows; /* of the batch */
+    qzo_sides values;
+    int64_t examples, image_rows, text_rows; /* of the batch, of all sides */
 } pass;
 
 static qzo_act *rows_of(const pass *p, qzo_act *x, int64_t first, int64_t width) {
-    return (qzo_act *)(void *)((char *)x +
-                               (size_t)(first * width) * p->backend->ops->activation_bytes);
+    return qzo_act_at(p->backend, x, first * width);
 }
 
 /* out (rows, out_features) = x W^T + bias */
 static qzo_status linear(const pass *p, const qzo_linear *with, qzo_act *out, const qzo_act *x,
                          int64_t rows) {
-    qzo_status status = QZO_OK;
-    qzo_backend *backend = p->backend;
-    const float *bias = with->bias.values;
-    QZO_TRY(backend->ops->linear(backend, out, x, with->weight, p->masters, p->perturbation, rows));
-    if (bias == NULL) goto cleanup;
-    QZO_TRY(qzo_vector_values(&bias, backend, &with->bias, p->forward->at.scratch, p->masters,
-                              p->perturbation));
-    QZO_TRY(backend->ops->add_bias(backend, out, bias, rows, with->tensor.out_features));
-cleanup:
-    return status;
+    qzo_status status = qzo_sides_linear(&p->values, out, x, with->weight, rows);
+    if (status != QZO_OK) return status;
+    return qzo_sides_add_bias(&p->values, out, &with->bias, p->forward->at.scratch, rows,
+                              with->tensor.out_features);
 }
 
 /* Norms heads in place. */
 static qzo_status norm_heads(const pass *p, qzo_act *x, const qzo_vector *gain, int64_t rows) {
-    qzo_status status = QZO_OK;
-    qzo_backend *backend = p->backend;
     const buffers *at = &p->forward->at;
-    const float *values = gain->values;
-    if (values == NULL) return QZO_OK;
-    QZO_TRY(qzo_vector_values(&values, backend, gain, at->scratch, p->masters, p->perturbation));
-    QZO_TRY(backend->ops->widen(backend, at->widened, x, rows * p->shape->width));
-    QZO_TRY(backend->ops->norm(backend, x, at->widened, values, NULL, rows * p->shape->head_count,
-                               p->shape->head_dim, QZO_NORM_RMS, NORM_EPSILON));
-cleanup:
-    return status;
+    const qzo_norm norm = {.gain = *gain};
+    float *const scratch[] = {at->scratch, NULL};
+    if (gain->values == NULL) return QZO_OK;
+    qzo_status status = p->backend->ops->widen(p->backend, at->widened, x, rows * p->shape->width);
+    if (status != QZO_OK) return status;
+    return qzo_sides_norm(&p->values, x, at->widened, &norm, scratch, rows * p->shape->head_count,
+                          p->shape->head_dim, QZO_NORM_RMS, NORM_EPSILON);
 }
 
 /* time = SiLU of the condition, which is the sum of what timestep and pooled text give. */
@@ -331,8 +330,8 @@ static qzo_status embed(const pass *p) {
                    at->text, p->text_rows));
     QZO_TRY(
         backend->ops->widen(backend, at->residual, at->x, (p->image_rows + p->text_rows) * width));
-    QZO_TRY(backend->ops->embed(backend, at->residual, mmdit->positions, p->masters,
-                                p->perturbation, at->position_rows, p->image_rows, 1.0f, true));
+    QZO_TRY(qzo_sides_embed(&p->values, at->residual, mmdit->positions, at->position_rows,
+                            p->image_rows, 1.0f, true));
 cleanup:
     return status;
 }
@@ -520,20 +519,40 @@ cleanup:
     return status;
 }
 
-qzo_status qzo_mmdit_forward_run(qzo_mmdit_forward *forward, const float *masters,
-                                 const qzo_perturbation *perturbation, float *out_host) {
+/* What the second side starts from: the batch again. */
+static qzo_status repeat_batch(const pass *p) {
+    qzo_status status = QZO_OK;
+    const buffers *at = &p->forward->at;
+    const qzo_mmdit_shape *shape = p->shape;
+    const struct {
+        qzo_act *x;
+        int64_t count; /* of both */
+    } inputs[] = {{at->patches, p->image_rows * qzo_mmdit_in_row(shape)},
+                  {at->text, p->text_rows * shape->text_width},
+                  {at->pooled, p->examples * shape->pooled_width},
+                  {at->sinusoids, p->examples * QZO_MMDIT_TIME_WIDTH}};
+    for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++)
+        QZO_TRY(p->backend->ops->copy(
+            p->backend, qzo_act_at(p->backend, inputs[i].x, inputs[i].count / 2), inputs[i].x,
+            (size_t)(inputs[i].count / 2) * p->backend->ops->activation_bytes));
+cleanup:
+    return status;
+}
+
+static qzo_status run_sides(qzo_mmdit_forward *forward, const qzo_sides *values, float *out_host) {
     qzo_status status = QZO_OK;
     const qzo_mmdit_shape *shape = &forward->model->mmdit->shape;
     qzo_backend *backend = forward->model->backend;
-    int64_t examples = forward->example_count;
+    int64_t examples = values->count * forward->example_count;
     pass p = {.forward = forward,
               .backend = backend,
               .shape = shape,
-              .masters = masters,
-              .perturbation = perturbation,
+              .values = *values,
               .examples = examples,
               .image_rows = examples * qzo_mmdit_patches_of(shape, &forward->limits),
               .text_rows = examples * forward->limits.text_rows};
+    QZO_TRY(load_ranges(forward, examples));
+    if (values->count == 2) QZO_TRY(repeat_batch(&p));
     QZO_TRY(run_condition(&p));
     QZO_TRY(embed(&p));
     for (int64_t layer = 0; layer < shape->layer_count; layer++) QZO_TRY(run_block(&p, layer));
@@ -544,4 +563,21 @@ qzo_status qzo_mmdit_forward_run(qzo_mmdit_forward *forward, const float *master
     qzo_mmdit_join_patches(out_host, shape, &forward->limits, forward->host, examples);
 cleanup:
     return status;
+}
+
+qzo_status qzo_mmdit_forward_run(qzo_mmdit_forward *forward, const float *masters,
+                                 const qzo_perturbation *perturbation, float *out_host) {
+    const qzo_sides values = qzo_sides_one(forward->model->backend, masters, perturbation);
+    return run_sides(forward, &values, out_host);
+}
+
+bool qzo_mmdit_forward_has_pair(const qzo_mmdit_forward *forward) {
+    return forward->example_count <= forward->limits.pair_examples;
+}
+
+qzo_status qzo_mmdit_forward_run_pair(qzo_mmdit_forward *forward, const float *masters,
+                                      const qzo_perturbation *perturbation, float *out_host) {
+    const qzo_sides values = qzo_sides_both(forward->model->backend, masters, perturbation);
+    QZO_ASSERT(qzo_mmdit_forward_has_pair(forward));
+    return run_sides(forward, &values, out_host);
 }

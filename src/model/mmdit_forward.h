@@ -12,6 +12,7 @@ typedef struct qzo_mmdit_limits {
     int64_t examples;
     int64_t height, width; /* of a latent, multiples of the patch */
     int64_t text_rows;     /* of an example, at least 1 */
+    int64_t pair_examples; /* of batches that run under both signs of a perturbation at once */
 } qzo_mmdit_limits;
 
 /* Host memory, borrowed for the call. */
@@ -41,5 +42,13 @@ qzo_status qzo_mmdit_forward_set(qzo_mmdit_forward *forward, const qzo_mmdit_bat
  * set last. */
 qzo_status qzo_mmdit_forward_run(qzo_mmdit_forward *forward, const float *masters,
                                  const qzo_perturbation *perturbation, float *out_host);
+
+/* Whether that batch is within limits->pair_examples. */
+bool qzo_mmdit_forward_has_pair(const qzo_mmdit_forward *forward);
+
+/* The same for +c and -c at once: out_host (2, examples, ...), first those under +c. Where
+ * qzo_mmdit_forward_has_pair is true; the same bits as one after the other. */
+qzo_status qzo_mmdit_forward_run_pair(qzo_mmdit_forward *forward, const float *masters,
+                                      const qzo_perturbation *perturbation, float *out_host);
 
 #endif

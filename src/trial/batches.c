@@ -76,15 +76,16 @@ qzo_status qzo_batches_loss_sums(void *context, double sums[2], const qzo_probe 
     qzo_workbench *bench = batches->bench;
     qzo_sums both[2];
     int64_t count = 0;
-    if (bench->limits.pair_rows == 0) {
+    if (bench->limits.pair_rows == 0 && bench->image_pairs == 0) {
         qzo_probe minus = *probe;
         minus.perturbation.c = -probe->perturbation.c;
         qzo_status status = qzo_batches_loss_sum(context, &sums[0], probe);
         return status == QZO_OK ? qzo_batches_loss_sum(context, &sums[1], &minus) : status;
     }
     const int64_t *examples = micro_batch_of(batches, probe, &count);
+    const qzo_image_draw of_images = images_of(batches, probe);
     qzo_status status = qzo_workbench_evaluate_pair(bench, both, train_split(batches), examples,
-                                                    count, &probe->perturbation);
+                                                    count, &of_images, &probe->perturbation);
     for (int sign = 0; sign < 2; sign++) sums[sign] = objective_of(batches, &both[sign]);
     batches->evaluation_count += 2;
     batches->row_count += 2 * bench->pack.row_count;

@@ -1,14 +1,19 @@
 #include "trial/image_bench.h"
 
+#include "model/mmdit_rows.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 struct qzo_image_bench {
     const qzo_images *images; /* borrowed */
     qzo_mmdit_forward *forward;
-    int64_t room;                 /* examples */
-    float *latent;                /* of one example */
-    float *noisy, *target, *said; /* (room, latent) */
+    int64_t room;          /* examples */
+    int64_t rows;          /* of one example */
+                           /* examples */
+    float *latent;         /* of one example */
+    float *noisy, *target; /* (room, latent) */
+    float *said;           /* the same, of both signs where there are pairs */
     float *text, *pooled, *timesteps;
     qzo_flow_draw *draws; /* (room) */
     /* What the arrays hold. */
@@ -38,7 +43,7 @@ static qzo_status check_fit(const qzo_mmdit_shape *shape, const qzo_images *imag
     return QZO_OK;
 }
 
-static qzo_status allocate(qzo_image_bench *bench, int64_t examples) {
+static qzo_status allocate(qzo_image_bench *bench, int64_t examples, int64_t pair_examples) {
     const qzo_images *images = bench->images;
     size_t latent = (size_t)qzo_images_latent_count(images), room = (size_t)examples;
     size_t text = (size_t)(images->text_rows * images->text_width);
@@ -46,7 +51,8 @@ static qzo_status allocate(qzo_image_bench *bench, int64_t examples) {
     bench->latent = malloc(latent * sizeof(float));
     bench->noisy = malloc(room * latent * sizeof(float));
     bench->target = malloc(room * latent * sizeof(float));
-    bench->said = malloc(room * latent * sizeof(float));
+    size_t said = 2 * (size_t)pair_examples > room ? 2 * (size_t)pair_examples : room;
+    bench->said = malloc(said * latent * sizeof(float));
     bench->text = malloc(room * text * sizeof(float));
     bench->pooled = malloc(room * (size_t)images->pooled_width * sizeof(float));
     bench->timesteps = malloc(room * sizeof(float));
@@ -60,7 +66,7 @@ static qzo_status allocate(qzo_image_bench *bench, int64_t examples) {
 }
 
 qzo_status qzo_image_bench_open(qzo_image_bench **out, const qzo_model *model, const qzo_task *task,
-                                int64_t examples) {
+                                int64_t examples, int64_t pair_examples) {
     qzo_status status = QZO_OK;
     const qzo_images *images = task->images;
     qzo_image_bench *bench = NULL;
@@ -68,11 +74,13 @@ qzo_status qzo_image_bench_open(qzo_image_bench **out, const qzo_model *model, c
     bench = calloc(1, sizeof *bench);
     if (bench == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for images");
     bench->images = images;
-    QZO_TRY(allocate(bench, examples));
+    QZO_TRY(allocate(bench, examples, pair_examples));
     const qzo_mmdit_limits limits = {.examples = examples,
                                      .height = images->height,
                                      .width = images->width,
-                                     .text_rows = images->text_rows};
+                                     .text_rows = images->text_rows,
+                                     .pair_examples = pair_examples};
+    bench->rows = qzo_mmdit_patches_of(&model->mmdit->shape, &limits) + limits.text_rows;
     QZO_TRY(qzo_mmdit_forward_open(&bench->forward, model, &limits));
     *out = bench;
     bench = NULL;
@@ -95,6 +103,8 @@ void qzo_image_bench_close(qzo_image_bench *bench) {
     free(bench->examples);
     free(bench);
 }
+
+int64_t qzo_image_bench_rows(const qzo_image_bench *bench) { return bench->rows; }
 
 static bool holds(const qzo_image_bench *bench, const qzo_flow_settings *settings,
                   qzo_split_kind split, const int64_t *examples, int64_t count,
@@ -145,18 +155,47 @@ static qzo_status set(qzo_image_bench *bench, const qzo_flow_settings *settings,
     return QZO_OK;
 }
 
+static void add_losses(const qzo_image_bench *bench, double *losses,
+                       const qzo_flow_settings *settings, const float *said, int64_t count) {
+    int64_t latent = qzo_images_latent_count(bench->images);
+    for (int64_t i = 0; i < count; i++)
+        losses[i] = qzo_flow_loss(settings, said + i * latent, bench->target + i * latent, latent,
+                                  &bench->draws[i]);
+}
+
 qzo_status qzo_image_bench_evaluate(qzo_image_bench *bench, double *losses,
                                     const qzo_flow_settings *settings, qzo_split_kind split,
                                     const int64_t *examples, int64_t count,
                                     const qzo_image_draw *draw, const float *masters,
                                     const qzo_perturbation *perturbation) {
     qzo_status status = QZO_OK;
-    int64_t latent = qzo_images_latent_count(bench->images);
     QZO_TRY(set(bench, settings, split, examples, count, draw));
     QZO_TRY(qzo_mmdit_forward_run(bench->forward, masters, perturbation, bench->said));
-    for (int64_t i = 0; i < count; i++)
-        losses[i] = qzo_flow_loss(settings, bench->said + i * latent, bench->target + i * latent,
-                                  latent, &bench->draws[i]);
+    add_losses(bench, losses, settings, bench->said, count);
+cleanup:
+    return status;
+}
+
+qzo_status qzo_image_bench_evaluate_pair(qzo_image_bench *bench, double *losses,
+                                         const qzo_flow_settings *settings, qzo_split_kind split,
+                                         const int64_t *examples, int64_t count,
+                                         const qzo_image_draw *draw, const float *masters,
+                                         const qzo_perturbation *perturbation) {
+    qzo_status status = QZO_OK;
+    int64_t latents = count * qzo_images_latent_count(bench->images);
+    qzo_perturbation minus = *perturbation;
+    minus.c = -perturbation->c;
+    QZO_TRY(set(bench, settings, split, examples, count, draw));
+    if (qzo_mmdit_forward_has_pair(bench->forward)) {
+        QZO_TRY(qzo_mmdit_forward_run_pair(bench->forward, masters, perturbation, bench->said));
+        add_losses(bench, losses, settings, bench->said, count);
+        add_losses(bench, losses + count, settings, bench->said + latents, count);
+        goto cleanup;
+    }
+    QZO_TRY(qzo_mmdit_forward_run(bench->forward, masters, perturbation, bench->said));
+    add_losses(bench, losses, settings, bench->said, count);
+    QZO_TRY(qzo_mmdit_forward_run(bench->forward, masters, &minus, bench->said));
+    add_losses(bench, losses + count, settings, bench->said, count);
 cleanup:
     return status;
 }

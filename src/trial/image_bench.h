@@ -10,11 +10,15 @@
 
 typedef struct qzo_image_bench qzo_image_bench;
 
-/* Room for `examples` at a time. model and task outlive it; the caller closes it. QZO_ERR_CONFIG
- * where the images were prepared for another kind of model. */
+/* Room for `examples` at a time, and for pair_examples under both signs of a perturbation. model
+ * and task outlive it; the caller closes it. QZO_ERR_CONFIG where the images were prepared for
+ * another kind of model. */
 qzo_status qzo_image_bench_open(qzo_image_bench **out, const qzo_model *model, const qzo_task *task,
-                                int64_t examples);
+                                int64_t examples, int64_t pair_examples);
 void qzo_image_bench_close(qzo_image_bench *bench); /* NULL is fine */
+
+/* Rows of one example: its patches and its text. */
+int64_t qzo_image_bench_rows(const qzo_image_bench *bench);
 
 /* Which timesteps and noise the examples of a call meet. */
 typedef struct qzo_image_draw {
@@ -29,5 +33,12 @@ qzo_status qzo_image_bench_evaluate(qzo_image_bench *bench, double *losses,
                                     const int64_t *examples, int64_t count,
                                     const qzo_image_draw *draw, const float *masters,
                                     const qzo_perturbation *perturbation);
+
+/* The same for c and -c of the perturbation, at once where there is room: losses (2, count). */
+qzo_status qzo_image_bench_evaluate_pair(qzo_image_bench *bench, double *losses,
+                                         const qzo_flow_settings *settings, qzo_split_kind split,
+                                         const int64_t *examples, int64_t count,
+                                         const qzo_image_draw *draw, const float *masters,
+                                         const qzo_perturbation *perturbation);
 
 #endif

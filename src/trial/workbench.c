@@ -1,6 +1,7 @@
 #include "trial/workbench.h"
 
 #include "base/clock.h"
+#include "model/mmdit_rows.h"
 #include "trial/task_sizes.h"
 #include "trial/workbench_values.h"
 
@@ -354,16 +355,28 @@ static qzo_status check_kind(const qzo_workbench *bench, const qzo_trial_spec *s
                     is_of_images ? "texts" : "images");
 }
 
+/* Examples of a micro-batch where both signs of them are faster at once. */
+static int64_t image_pairs_of(const qzo_workbench *bench, const qzo_trial_spec *spec) {
+    const qzo_images *images = bench->task->images;
+    const qzo_mmdit_limits one = {.examples = 1, .height = images->height, .width = images->width};
+    int64_t rows = qzo_mmdit_patches_of(&bench->model->mmdit->shape, &one) + images->text_rows;
+    bool pays = rows <= bench->backend->pair_rows_max / spec->micro_batch;
+    return pays && qzo_trial_spec_has_pairs(spec) ? spec->micro_batch : 0;
+}
+
 static qzo_status prepare_images(qzo_workbench *bench, const qzo_trial_spec *spec) {
     int64_t room = spec->micro_batch > spec->eval_batch ? spec->micro_batch : spec->eval_batch;
+    int64_t pairs = image_pairs_of(bench, spec);
     bench->flow = qzo_trial_spec_flow(spec);
-    if (bench->images != NULL && bench->images_room == room) return QZO_OK;
+    if (bench->images != NULL && bench->images_room == room && bench->image_pairs == pairs)
+        return QZO_OK;
     drop_workspace(bench);
     bench->images_room = room;
-    bench->image_losses = calloc((size_t)room, sizeof(double));
+    bench->image_pairs = pairs;
+    bench->image_losses = calloc(2 * (size_t)room, sizeof(double));
     if (bench->image_losses == NULL)
         return qzo_fail(QZO_ERR_MEMORY, "out of memory for %lld images", (long long)room);
-    return qzo_image_bench_open(&bench->images, bench->model, bench->task, room);
+    return qzo_image_bench_open(&bench->images, bench->model, bench->task, room, pairs);
 }
 
 void qzo_workbench_drop_model(qzo_workbench *bench) {
@@ -437,6 +450,16 @@ static qzo_scored_example scored(qzo_workbench *bench, const double *log_probs,
     return out;
 }
 
+static void add_up_images(qzo_workbench *bench, qzo_sums *out, const double *losses,
+                          const qzo_split *split, const int64_t *examples, int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        out->loss += losses[i];
+        out->weight += bench->loss->weight(split, examples[i]);
+        if (bench->observer.seen != NULL)
+            bench->observer.seen(bench->observer.context, examples[i], losses[i]);
+    }
+}
+
 static qzo_status evaluate_images(qzo_workbench *bench, qzo_sums *out, const qzo_split *split,
                                   const int64_t *examples, int64_t count,
                                   const qzo_image_draw *draw,
@@ -446,12 +469,20 @@ static qzo_status evaluate_images(qzo_workbench *bench, qzo_sums *out, const qzo
     qzo_status status = qzo_image_bench_evaluate(
         bench->images, bench->image_losses, draw != NULL ? &bench->flow : &measure, split->kind,
         examples, count, draw != NULL ? draw : &evaluation, bench->masters, perturbation);
-    for (int64_t i = 0; status == QZO_OK && i < count; i++) {
-        out->loss += bench->image_losses[i];
-        out->weight += bench->loss->weight(split, examples[i]);
-        if (bench->observer.seen != NULL)
-            bench->observer.seen(bench->observer.context, examples[i], bench->image_losses[i]);
-    }
+    if (status == QZO_OK) add_up_images(bench, out, bench->image_losses, split, examples, count);
+    return status;
+}
+
+static qzo_status evaluate_image_pair(qzo_workbench *bench, qzo_sums out[2], const qzo_split *split,
+                                      const int64_t *examples, int64_t count,
+                                      const qzo_image_draw *draw,
+                                      const qzo_perturbation *perturbation) {
+    double *losses = bench->image_losses;
+    qzo_status status =
+        qzo_image_bench_evaluate_pair(bench->images, losses, &bench->flow, split->kind, examples,
+                                      count, draw, bench->masters, perturbation);
+    for (int sign = 0; status == QZO_OK && sign < 2; sign++)
+        add_up_images(bench, &out[sign], losses + sign * count, split, examples, count);
     return status;
 }
 
@@ -491,12 +522,15 @@ cleanup:
 
 qzo_status qzo_workbench_evaluate_pair(qzo_workbench *bench, qzo_sums out[2],
                                        const qzo_split *split, const int64_t *examples,
-                                       int64_t count, const qzo_perturbation *perturbation) {
+                                       int64_t count, const qzo_image_draw *draw,
+                                       const qzo_perturbation *perturbation) {
     qzo_status status = QZO_OK;
     bool gold_only = bench->loss->gold_only;
     qzo_perturbation minus = *perturbation;
     minus.c = -perturbation->c;
     out[0] = out[1] = (qzo_sums){0};
+    if (bench->images != NULL)
+        return evaluate_image_pair(bench, out, split, examples, count, draw, perturbation);
     QZO_TRY(qzo_workbench_pack(bench, split, examples, count, gold_only));
     double *first = bench->log_probs, *second = first + bench->pack.target_count;
     if (qzo_forward_has_pair(bench->forward, &bench->pack)) {

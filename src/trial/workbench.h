@@ -48,9 +48,10 @@ typedef struct qzo_workbench {
     qzo_forward *forward;
     qzo_answers *answers;    /* NULL: the metric does not ask for them */
     qzo_image_bench *images; /* in place of pack and forward, for a task of images */
-    double *image_losses;    /* (images_room) */
+    double *image_losses;    /* (2, images_room): of both signs */
     qzo_flow_settings flow;  /* of the trial, for images */
     int64_t images_room;     /* examples that images has room for */
+    int64_t image_pairs;     /* the same under both signs of a perturbation; 0: none */
     double *log_probs;       /* (limits.targets), twice where there are pairs */
     double *option_sums;     /* (options_max): one example's */
     const int32_t **rows;    /* (options_max): one question's tokens */
@@ -125,11 +126,12 @@ qzo_status qzo_workbench_evaluate(qzo_workbench *bench, qzo_sums *out, const qzo
                                   const int64_t *examples, int64_t count, bool gold_only,
                                   const qzo_image_draw *draw, const qzo_perturbation *perturbation);
 
-/* The training losses of texts under c and -c of the perturbation, at once where limits.pair_rows
- * has room for them; no score. The bits are those of qzo_workbench_evaluate. */
+/* The training losses under c and -c of the perturbation, at once where there is room for them; no
+ * score. The bits are those of qzo_workbench_evaluate. */
 qzo_status qzo_workbench_evaluate_pair(qzo_workbench *bench, qzo_sums out[2],
                                        const qzo_split *split, const int64_t *examples,
-                                       int64_t count, const qzo_perturbation *perturbation);
+                                       int64_t count, const qzo_image_draw *draw,
+                                       const qzo_perturbation *perturbation);
 
 /* Adds the scores of generated answers, where the metric is one of texts. */
 qzo_status qzo_workbench_answer(qzo_workbench *bench, qzo_sums *sums, const qzo_split *split,
