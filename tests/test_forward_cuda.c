@@ -60,6 +60,11 @@ static const char *const models[] = {
     "compressed/int8-channel",
     "compressed/int8-bytes",
     "compressed/int8-bytes-asym",
+    "hqq/4bit-g32",
+    "hqq/8bit-g16",
+    "hqq/3bit-g16",
+    "hqq/2bit-g16",
+    "hqq/1bit-g8",
 };
 enum { MODEL_COUNT = sizeof models / sizeof *models };
 

@@ -133,7 +133,12 @@ static void decoders_of_the_owning_libraries_agree(void **state) {
                  {"compressed/int3-g32-asym", "compressed-tensors", 3},
                  {"compressed/int8-channel", "compressed-tensors", 3},
                  {"compressed/int8-bytes", "compressed-tensors", 3},
-                 {"compressed/int8-bytes-asym", "compressed-tensors", 3}};
+                 {"compressed/int8-bytes-asym", "compressed-tensors", 3},
+                 {"hqq/4bit-g32", "hqq", 3},
+                 {"hqq/8bit-g16", "hqq", 3},
+                 {"hqq/3bit-g16", "hqq", 3},
+                 {"hqq/2bit-g16", "hqq", 3},
+                 {"hqq/1bit-g8", "hqq", 3}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         assert_int_equal(check_fixture(cases[i].folder, "expected.safetensors", cases[i].format),
                          cases[i].modules);

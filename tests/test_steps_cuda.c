@@ -31,6 +31,7 @@ static const struct {
     {"awq/g32", false},
     {"compressed/int4-g16-asym", false},
     {"compressed/int8-bytes", false},
+    {"hqq/3bit-g16", false},
     {"arch/mistral", true},
     {"arch/qwen2", true},
     {"arch/qwen3-gptq", false},

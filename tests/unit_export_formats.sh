@@ -77,10 +77,11 @@ TEXT
 }
 
 for variant in bnb/nf4 bnb/fp4 aqlm/2x8 gptq/v1-asym-2bit gptq/v2-asym-3bit-desc-act \
-    gptq/v1-asym-8bit-g16 awq/g32 compressed/int4-g16-asym compressed/int8-bytes; do
+    gptq/v1-asym-8bit-g16 awq/g32 compressed/int4-g16-asym compressed/int8-bytes \
+    hqq/4bit-g32; do
     name=${variant//\//-}
     widened "$fixtures/$variant" "base-$name"
-    check "base-$name" "$name" scales '\.(scales|weight\.absmax|weight_scale)$'
+    check "base-$name" "$name" scales '\.(scales|weight\.absmax|weight_scale|scale)$'
 done
 # An absmax that was quantized itself is stored plainly.
 widened "$fixtures/bnb/nf4-nested" base-nested

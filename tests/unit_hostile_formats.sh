@@ -1,5 +1,5 @@
 # ctest: timeout=180
-# Quantized tensors made to hurt: NF4 with and without nested absmax, AQLM, 3-bit GPTQ, AWQ and
+# Quantized tensors made to hurt: NF4 with and without nested absmax, AQLM, 3-bit GPTQ, AWQ, HQQ and
 # compressed-tensors with parts that are missing, too short, of another type, out of range or not
 # finite. Each ends with exit code 2 and one sentence that names the tensor or the setting, and
 # `inspect` with no more than that.
@@ -88,6 +88,7 @@ aqlm = lambda *arguments, **settings: model("aqlm/2x8", *arguments, settings)
 gptq = lambda *arguments, **settings: model("gptq/v1-asym-3bit", *arguments, settings)
 awq = lambda *arguments, **settings: model("awq/g32", *arguments, settings)
 packed = lambda *arguments, **settings: model("compressed/int4-g16-asym", *arguments, settings)
+hqq = lambda *arguments: model("hqq/3bit-g16", *arguments)
 octets = lambda *arguments, **settings: model("compressed/int8-bytes-asym", *arguments, settings)
 
 
@@ -224,6 +225,36 @@ packed("packed-transforms", "with transforms of activations", keep,
        transform_config={"config_groups": {"u": {"type": "hadamard"}}})
 packed("packed-marlin", 'format "marlin-24"', keep, format="marlin-24")
 packed("packed-no-groups", "which no .num_bits. of the settings gives", keep, config_groups=None)
+INT = lambda value: struct.pack("<i", value)
+hqq("hqq-no-scale", "q_proj.scale is missing", gone(f"{Q}.scale"))
+hqq("hqq-no-zero", "q_proj.zero is missing", gone(f"{Q}.zero"))
+hqq("hqq-no-axis", "q_proj.axis is missing", gone(f"{Q}.axis"))
+hqq("hqq-no-bits", "q_proj.nbits is missing", gone(f"{Q}.nbits"))
+hqq("hqq-no-codes", "no weight of module .*q_proj", gone(f"{Q}.W_q"))
+hqq("hqq-axis-0", "HQQ with axis 0: only axis 1", put(f"{Q}.axis", INT(0)))
+hqq("hqq-bits-5", "HQQ with 5 bits, only 1, 2, 3, 4 and 8", put(f"{Q}.nbits", INT(5)))
+hqq("hqq-bits-huge", "HQQ with -2147483648 bits", put(f"{Q}.nbits", INT(-(1 << 31))))
+hqq("hqq-bits-4", "W_q: expected U8, found I32", put(f"{Q}.nbits", INT(4)))
+hqq("hqq-bits-typed", "nbits: expected I32, found F32", typed(f"{Q}.nbits", "F32"))
+hqq("hqq-shape", r"q_proj.shape: expected \(32, 32\), found \(31, 32\)",
+    put(f"{Q}.shape", b"\x1f"))
+hqq("hqq-codes-short", "W_q: expected 112 elements, found 111", cut(f"{Q}.W_q", 4))
+hqq("hqq-codes-typed", "W_q: expected I32, found F32", typed(f"{Q}.W_q", "F32"))
+hqq("hqq-scale-short", "scale: expected the shape", cut(f"{Q}.scale", 2))
+hqq("hqq-zero-short", "zero: expected the shape", cut(f"{Q}.zero", 2))
+hqq("hqq-scale-nan", "row 0, group 1 is not finite", put(f"{Q}.scale", HALF_NAN, 2))
+hqq("hqq-zero-nan", "zero: element 3 is not finite", put(f"{Q}.zero", HALF_NAN, 6))
+
+
+def runs(count):
+    return lambda t: t.update({f"{Q}.{part}": ["F16", [count, 1], bytes(2 * count)]
+                               for part in ("scale", "zero")})
+
+
+hqq("hqq-groups-crossing", "scale: 48 groups, which do not divide the rows", runs(48))
+hqq("hqq-groups-none", "scale: 0 groups", runs(0))
+hqq("hqq-groups-uneven", "scale: 96 groups, which do not divide the rows", runs(96))
+hqq("hqq-groups-more", "W_q: expected 104 elements", runs(128))
 octets("octets-typed", "q_proj.weight: expected I8, found U8", typed(f"{Q}.weight", "U8"))
 octets("octets-short", "q_proj.weight: expected 1024 elements", cut(f"{Q}.weight"))
 octets("octets-zeros", "weight_zero_point: expected I8, found U8",

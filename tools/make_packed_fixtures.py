@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Makes tests/fixtures/awq and tests/fixtures/compressed: make_packed_fixtures.py OUT.
+"""Makes tests/fixtures/awq, compressed and hqq: make_packed_fixtures.py OUT.
 
     OUT/awq/VARIANT         untrained models packed by GPTQModel's AWQ code
     OUT/compressed/VARIANT  the same by the compressed-tensors package
+    OUT/hqq/VARIANT         the same quantized by the hqq package
 
 expected.safetensors holds ids, logits (transformers, float32) and some decoded weights, decoded by
 these packages in float32. A fifth of the scales is negative, which no quantizer writes but every
@@ -28,6 +29,9 @@ COMPRESSED_VARIANTS = {
     "int8-bytes-asym": dict(num_bits=8, strategy="group", group_size=16, symmetric=False,
                             form="naive-quantized"),
 }
+HQQ_VARIANTS = {"4bit-g32": dict(nbits=4, group_size=32), "8bit-g16": dict(nbits=8, group_size=16),
+                "3bit-g16": dict(nbits=3, group_size=16), "2bit-g16": dict(nbits=2, group_size=16),
+                "1bit-g8": dict(nbits=1, group_size=8)}
 CONFIG = config_of(32, 1, 4, 64, words=VARIANT_WORDS)
 
 
@@ -96,6 +100,33 @@ def make_compressed(folder, seed, form="pack-quantized", **weights):
         name, weight.detach(), draw, scheme, form))
 
 
+def quantize_hqq(name, weight, draw, settings):
+    from hqq.core.quantize import BaseQuantizeConfig, HQQLinear, Quantizer
+
+    linear = torch.nn.Linear(*weight.shape[::-1], bias=False)
+    linear.weight.data = weight
+    layer = HQQLinear(linear, BaseQuantizeConfig(axis=1, **settings), device="cpu",
+                      compute_dtype=torch.float16)
+    layer.meta["scale"] *= signs(draw, layer.meta["scale"].shape).half()
+    stored = layer.state_dict()
+    decoded = Quantizer.dequantize(layer.W_q, {
+        **layer.meta, "compute_dtype": torch.float32, "scale": layer.meta["scale"].float(),
+        "zero": layer.meta["zero"].float()})
+    module = name[: -len("weight")]
+    return {module + key: array_of(value) for key, value in stored.items()}, decoded
+
+
+def make_hqq(folder, seed, **weights):
+    from hqq.core.quantize import BaseQuantizeConfig
+
+    settings = {"quant_method": "hqq", "quant_config": BaseQuantizeConfig(axis=1, **weights),
+                "skip_modules": ["lm_head"]}
+    draw = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    write_model(folder, seed, CONFIG, settings,
+                lambda name, weight: quantize_hqq(name, weight.detach().clone(), draw, weights))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
@@ -105,6 +136,8 @@ def main():
         make_awq(given.out / "awq" / name, seed, **settings)
     for seed, (name, settings) in enumerate(COMPRESSED_VARIANTS.items(), start=30):
         make_compressed(given.out / "compressed" / name, seed, **settings)
+    for seed, (name, settings) in enumerate(HQQ_VARIANTS.items(), start=50):
+        make_hqq(given.out / "hqq" / name, seed, **settings)
 
 
 if __name__ == "__main__":

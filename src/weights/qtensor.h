@@ -78,6 +78,7 @@ typedef struct qzo_gptq_tensor {
     qzo_tensor_view scales;        /* the initial values, in the format's own order */
     struct {                       /* what a format with `repack` makes the above of */
         qzo_tensor_view codes, zeros, groups;
+        int bits; /* of codes, where they are others */
     } stored;
     int64_t group_size; /* of the same, where stored.groups is empty */
 } qzo_gptq_tensor;

@@ -75,6 +75,7 @@ extern const qzo_quant_format qzo_quant_bnb;
 extern const qzo_quant_format qzo_quant_aqlm;
 extern const qzo_quant_format qzo_quant_gguf;
 extern const qzo_quant_format qzo_quant_compressed;
+extern const qzo_quant_format qzo_quant_hqq;
 extern const qzo_quant_format qzo_quant_dense;
 
 /* The format of a module; NULL where none detects it. */

@@ -123,20 +123,6 @@ static qzo_status bind_scales(qzo_qtensor *out, const qzo_model_dir *dir, const 
     return QZO_OK;
 }
 
-static qzo_status check_shape(const qzo_qtensor *out, const qzo_model_dir *dir,
-                              const char *module) {
-    int64_t shape[2];
-    const qzo_tensor_view *view = NULL;
-    qzo_status status =
-        qzo_quant_part_require(&view, dir, module, "weight_shape", QZO_DTYPE_I64, 2);
-    if (status != QZO_OK) return status;
-    memcpy(shape, view->data, sizeof shape);
-    if (shape[0] == out->out_features && shape[1] == out->in_features) return QZO_OK;
-    return qzo_fail(QZO_ERR_FORMAT, "%s: tensor %s: expected (%lld, %lld), found (%lld, %lld)",
-                    qzo_model_dir_path(dir), view->name, (long long)out->out_features,
-                    (long long)out->in_features, (long long)shape[0], (long long)shape[1]);
-}
-
 /* The width of the packed words tells the bits. */
 static qzo_status read_bits(int64_t *bits, const qzo_qtensor *out, const qzo_model_dir *dir,
                             const qzo_tensor_view *packed) {
@@ -157,7 +143,7 @@ static qzo_status bind_packed(qzo_qtensor *out, const qzo_model_dir *dir, const 
     int64_t bits = 0;
     const qzo_tensor_view *codes = qzo_quant_part_find(dir, module, "weight_packed");
     const qzo_tensor_view *zeros = qzo_quant_part_find(dir, module, "weight_zero_point");
-    QZO_TRY(check_shape(out, dir, module));
+    QZO_TRY(qzo_quant_part_shape(dir, module, "weight_shape", out->out_features, out->in_features));
     QZO_TRY(read_bits(&bits, out, dir, codes));
     QZO_TRY(qzo_gptq_check_sizes(out, dir, "compressed-tensors", bits));
     gptq->bits = (int)bits;

@@ -86,6 +86,19 @@ qzo_status qzo_quant_part_groups(const qzo_tensor_view **out, const qzo_model_di
     return status;
 }
 
+qzo_status qzo_quant_part_shape(const qzo_model_dir *dir, const char *module, const char *suffix,
+                                int64_t out_features, int64_t in_features) {
+    int64_t shape[2];
+    const qzo_tensor_view *view = NULL;
+    qzo_status status = qzo_quant_part_require(&view, dir, module, suffix, QZO_DTYPE_I64, 2);
+    if (status != QZO_OK) return status;
+    memcpy(shape, view->data, sizeof shape);
+    if (shape[0] == out_features && shape[1] == in_features) return QZO_OK;
+    return qzo_fail(QZO_ERR_FORMAT, "%s: tensor %s: expected (%lld, %lld), found (%lld, %lld)",
+                    qzo_model_dir_path(dir), view->name, (long long)out_features,
+                    (long long)in_features, (long long)shape[0], (long long)shape[1]);
+}
+
 static size_t padded(size_t bytes) {
     return (bytes + ALIGNMENT_BYTES - 1) / ALIGNMENT_BYTES * ALIGNMENT_BYTES;
 }

@@ -36,6 +36,10 @@ qzo_status qzo_quant_part_groups(const qzo_tensor_view **out, const qzo_model_di
                                  const char *module, const char *suffix, int64_t inputs,
                                  int64_t groups);
 
+/* MODULE.SUFFIX must be I64 (2): out_features, in_features. */
+qzo_status qzo_quant_part_shape(const qzo_model_dir *dir, const char *module, const char *suffix,
+                                int64_t out_features, int64_t in_features);
+
 /* Element index of an I32 view; any alignment. */
 int32_t qzo_quant_int_at(const qzo_tensor_view *view, int64_t index);
 

@@ -3,8 +3,9 @@
 #include <stdlib.h>
 
 const qzo_quant_format *const qzo_quant_formats[] = {
-    &qzo_quant_awq,        &qzo_quant_gptq, &qzo_quant_bnb,   &qzo_quant_aqlm,
-    &qzo_quant_compressed, &qzo_quant_gguf, &qzo_quant_dense, NULL,
+    &qzo_quant_awq,  &qzo_quant_gptq,       &qzo_quant_bnb,
+    &qzo_quant_aqlm, &qzo_quant_compressed, &qzo_quant_hqq,
+    &qzo_quant_gguf, &qzo_quant_dense,      NULL,
 };
 
 const qzo_quant_format *qzo_quant_format_find(const qzo_model_dir *dir, const char *module) {
