@@ -23,8 +23,11 @@ enum { GATHER_BYTES_MAX = 1 << 16 };
 
 /* Longer than any step or evaluation between two gathers should take. */
 static const double DEADLINE_SECONDS = 1800.0;
-/* Longer than thousands of ranks need; one that fails here leaves the others in the dark. */
+/* Longer than thousands of ranks need. */
 static const double OPEN_DEADLINE_SECONDS = 300.0;
+/* How often ranks that open a communicator tell each other how they are: NCCL itself leaves them
+ * in the dark about one that failed. */
+static const double OPEN_ROUND_SECONDS = 1.0;
 /* All work is done by then: the others are about to close theirs, or never will. */
 static const double CLOSE_DEADLINE_SECONDS = 60.0;
 
@@ -212,15 +215,54 @@ static const qzo_comm_ops nccl_ops = {
 
 /* --- opening --- */
 
-/* Whether all ranks are well; a rank that is fails because of another. Collective. */
-static qzo_status agree(qzo_comm *base, qzo_status mine) {
-    int32_t own = (int32_t)mine, *all = malloc((size_t)base->size * sizeof *all);
+/* Whether all ranks are well; a rank that is fails because of another. *pending: this one is not
+ * done yet; afterwards, some rank is not. Collective. */
+static qzo_status agree(qzo_comm *base, qzo_status mine, bool *pending) {
+    enum { PENDING = -1 };
+    int32_t own = mine == QZO_OK && *pending ? PENDING : (int32_t)mine;
+    int32_t *all = malloc((size_t)base->size * sizeof *all);
     if (all == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for %d ranks", base->size);
     qzo_status status = base->ops->gather(base, all, &own, sizeof own);
+    *pending = false;
     for (int i = 0; status == QZO_OK && mine == QZO_OK && i < base->size; i++)
-        if (all[i] != QZO_OK) status = qzo_fail(QZO_ERR_ENVIRONMENT, "rank %d cannot open NCCL", i);
+        if (all[i] == PENDING)
+            *pending = true;
+        else if (all[i] != QZO_OK)
+            status = qzo_fail(QZO_ERR_ENVIRONMENT, "rank %d cannot open NCCL", i);
     free(all);
     return mine != QZO_OK ? mine : status;
+}
+
+/* A round of waiting for this rank's communicator. */
+static qzo_status wait_a_round(const nccl_state *state, bool *pending) {
+    double start = qzo_clock_seconds();
+    for (;;) {
+        ncclResult_t found = ncclInProgress;
+        ncclResult_t asked = ncclCommGetAsyncError(state->nccl, &found);
+        *pending = asked == ncclSuccess && found == ncclInProgress;
+        if (!*pending)
+            return status_from_nccl(state, asked != ncclSuccess ? asked : found,
+                                    "ncclCommInitRankConfig");
+        if (qzo_clock_seconds() - start > OPEN_ROUND_SECONDS) return QZO_OK;
+        qzo_status status = wait_briefly(state, start, "ncclCommInitRankConfig");
+        if (status != QZO_OK) return status;
+    }
+}
+
+/* Until the communicator is there on all ranks, or one of them has failed; `mine`: of the call that
+ * began to open this rank's. Collective. */
+static qzo_status wait_together(const nccl_state *state, qzo_comm *base, qzo_status mine) {
+    double start = qzo_clock_seconds();
+    for (;;) {
+        bool pending = false;
+        if (mine == QZO_OK) mine = wait_a_round(state, &pending);
+        if (pending && qzo_clock_seconds() - start > OPEN_DEADLINE_SECONDS)
+            mine =
+                qzo_fail(QZO_ERR_ENVIRONMENT, "ncclCommInitRankConfig: not done after %.0f seconds",
+                         OPEN_DEADLINE_SECONDS);
+        qzo_status status = agree(base, mine, &pending);
+        if (status != QZO_OK || !pending) return status;
+    }
 }
 
 static qzo_status open_buffers(nccl_state *state, int size) {
@@ -236,6 +278,7 @@ cleanup:
     return status;
 }
 
+/* Returns before it is open. */
 static qzo_status open_communicator(nccl_state *state, const qzo_comm *base, ncclUniqueId id) {
     qzo_status status = QZO_OK;
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
@@ -244,10 +287,7 @@ static qzo_status open_communicator(nccl_state *state, const qzo_comm *base, ncc
     config.cgaClusterSize = 0;
     config.commName = "qzo";
     TRY_NCCL(ncclCommInitRankConfig(&state->nccl, base->size, id, base->rank, &config));
-    QZO_TRY(wait_for_nccl(state, "ncclCommInitRankConfig"));
-    state->deadline_seconds = DEADLINE_SECONDS;
 cleanup:
-    if (status != QZO_OK) give_up(state);
     return status;
 }
 
@@ -255,6 +295,7 @@ cleanup:
 qzo_status qzo_cuda_comm_open(qzo_comm **out, qzo_comm *base);
 qzo_status qzo_cuda_comm_open(qzo_comm **out, qzo_comm *base) {
     qzo_status status = QZO_OK;
+    bool pending = false;
     ncclUniqueId id;
     qzo_comm *comm = calloc(1, sizeof *comm);
     nccl_state *state = calloc(1, sizeof *state);
@@ -262,14 +303,14 @@ qzo_status qzo_cuda_comm_open(qzo_comm **out, qzo_comm *base) {
     if (comm == NULL || state == NULL) {
         status = qzo_fail(QZO_ERR_MEMORY, "out of memory for a communicator");
     } else {
-        *state = (nccl_state){.base = base, .deadline_seconds = OPEN_DEADLINE_SECONDS};
+        *state = (nccl_state){.base = base, .deadline_seconds = DEADLINE_SECONDS};
         status = open_buffers(state, base->size);
     }
     if (status == QZO_OK && base->rank == 0)
         status = status_from_nccl(state, ncclGetUniqueId(&id), "ncclGetUniqueId");
-    QZO_TRY(agree(base, status));
+    QZO_TRY(agree(base, status, &pending));
     QZO_TRY(base->ops->broadcast(base, &id, sizeof id, 0));
-    status = agree(base, open_communicator(state, base, id));
+    status = wait_together(state, base, open_communicator(state, base, id));
     if (status != QZO_OK) { /* where this rank's works, it would wait for the others to close */
         give_up(state);
         goto cleanup;

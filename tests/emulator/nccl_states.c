@@ -20,6 +20,7 @@ typedef enum {
     INIT_REFUSED,        /* on the last rank; the others succeed */
     INIT_REFUSED_OTHERS, /* on the last rank; the others wait for it */
     INIT_ERROR_LATER,    /* on the last rank, asynchronously; the others wait for it */
+    INIT_STUCK,          /* on all ranks */
     GATHER_ERROR,        /* the same of the first gather */
     GATHER_STUCK,        /* on all ranks */
     FINALIZE_STUCK
@@ -31,7 +32,13 @@ struct ncclComm {
     last_call last;
 };
 
-enum { SECONDS_PER_LOOK = 7, LONGEST_OPEN = 300, LONGEST_GATHER = 1800, LONGEST_CLOSE = 60 };
+enum {
+    SECONDS_PER_LOOK = 7,
+    ROUND = 1,
+    LONGEST_OPEN = 300,
+    LONGEST_GATHER = 1800,
+    LONGEST_CLOSE = 60
+};
 
 static script plan;
 static qzo_comm *wire; /* carries what the scripted NCCL gathers */
@@ -84,7 +91,7 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int size, ncclUniqueId id, 
 static ncclResult_t progress(const struct ncclComm *comm) {
     bool stuck = (plan == GATHER_STUCK && comm->last == GATHER) ||
                  (plan == FINALIZE_STUCK && comm->last == FINALIZE) ||
-                 (plan == INIT_REFUSED_OTHERS && comm->last == INIT);
+                 ((plan == INIT_REFUSED_OTHERS || plan == INIT_STUCK) && comm->last == INIT);
     bool error = (plan == INIT_ERROR_LATER && comm->last == INIT) ||
                  (plan == GATHER_ERROR && comm->last == GATHER);
     if (error && is_bad_rank()) return ncclRemoteError;
@@ -163,22 +170,27 @@ static void a_group_that_is_well_is_finalized(void **state) {
 }
 
 /* Nobody keeps a communicator, nobody waits for a close, and the base is as it was. */
-static void check_refused_open(script what, bool bad_rank_has_one) {
+static void check_refused_open(script what, bool bad_rank_has_one, time_t longest) {
     qzo_comm *base, *comm;
     qzo_status status = open_group(&base, &comm, what);
     expect(status == QZO_ERR_ENVIRONMENT && comm == NULL, "refused on every rank");
     expect(finalizes == 0 && destroys == 0, "aborted instead of finalized");
     expect(aborts == (is_bad_rank() && !bad_rank_has_one ? 0 : 1), "aborted once");
-    expect(seconds_passed <= LONGEST_OPEN + 2 * SECONDS_PER_LOOK, "over within the deadline");
+    expect(seconds_passed <= longest + 2 * SECONDS_PER_LOOK, "over within the deadline");
     expect(gather_ranks(base) == QZO_OK, "of use without NCCL");
     qzo_comm_close(base);
 }
 
 static void an_open_that_one_rank_refuses_is_aborted_by_all(void **state) {
     (void)state;
-    check_refused_open(INIT_REFUSED, false);
-    check_refused_open(INIT_REFUSED_OTHERS, false);
-    check_refused_open(INIT_ERROR_LATER, true);
+    check_refused_open(INIT_REFUSED, false, ROUND);
+    check_refused_open(INIT_REFUSED_OTHERS, false, ROUND);
+    check_refused_open(INIT_ERROR_LATER, true, ROUND);
+}
+
+static void an_open_that_all_ranks_wait_in_ends(void **state) {
+    (void)state;
+    check_refused_open(INIT_STUCK, true, LONGEST_OPEN);
 }
 
 /* What comes after a failure is refused at once, also the wait of a close. */
@@ -228,6 +240,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_group_that_is_well_is_finalized),
         cmocka_unit_test(an_open_that_one_rank_refuses_is_aborted_by_all),
+        cmocka_unit_test(an_open_that_all_ranks_wait_in_ends),
         cmocka_unit_test(a_gather_that_fails_is_aborted),
         cmocka_unit_test(a_close_does_not_wait_for_ever),
         cmocka_unit_test(a_group_opens_after_one_that_failed),
