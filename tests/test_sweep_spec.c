@@ -164,7 +164,8 @@ static void wrong_keys_are_refused_with_their_place(void **state) {
         {HEAD "parameters: { model: { value: n } }\n", "expected model in one place"},
         {HEAD "parameters: { eps: { value: 1, value: 2 } }\n", "expected value once in eps"},
         {HEAD "? [a, b]\n: 1\n", "expected a single word as key, found a list"},
-        {"task: t\n", "dir/s.yaml: expected model (folder of the quantized model), found none"},
+        {"task: t\n",
+         "dir/s.yaml: expected model (folder of the model, or a GGUF file), found none"},
         {"model: m\n", "dir/s.yaml: expected task"},
     };
     assert_refused(cases, sizeof cases / sizeof cases[0]);

@@ -167,7 +167,7 @@ static const char *metric_goal_choice(int index) {
     }
 
 const qzo_setting qzo_settings[] = {
-    {PATH("model", model_path, "folder of the quantized model")},
+    {PATH("model", model_path, "folder of the model, or a GGUF file")},
     {PATH("task", task_path, "prepared task file (*.qzt)")},
     {INT(steps, 1, STEPS_MAX, "20000", "steps", "updates of the scales")},
     {INT(batch, 1, COUNT_MAX, "16", "examples",

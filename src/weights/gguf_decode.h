@@ -112,9 +112,20 @@ QZO_HOST_DEVICE static inline void qzo_gguf_octet_q6_k(float out[QZO_GGUF_OCTET]
     const uint8_t *high = block + 128 + 32 * half + at;
     int low_shift = part / 2 * 4, high_shift = 2 * part;
     float step = QZO_FMUL(d, (float)(int8_t)block[192 + first / 16]);
-    for (int i = 0; i < QZO_GGUF_OCTET; i++) {
-        int code = (low[i] >> low_shift & 15) | (high[i] >> high_shift & 3) << 4;
-        out[i] = QZO_FMUL(step, (float)(code - 32));
+    int codes[QZO_GGUF_OCTET]; /* all before the first is stored, which might be where they lie */
+    for (int i = 0; i < QZO_GGUF_OCTET; i++)
+        codes[i] = (low[i] >> low_shift & 15) | (high[i] >> high_shift & 3) << 4;
+    for (int i = 0; i < QZO_GGUF_OCTET; i++) out[i] = QZO_FMUL(step, (float)(codes[i] - 32));
+}
+
+QZO_HOST_DEVICE static inline void qzo_gguf_octet_of(float out[QZO_GGUF_OCTET],
+                                                     const uint8_t *block, int first, float d,
+                                                     qzo_gguf_block kind) {
+    switch (kind) {
+    case QZO_GGUF_BLOCK_Q4_0: qzo_gguf_octet_q4_0(out, block, first, d); break;
+    case QZO_GGUF_BLOCK_Q8_0: qzo_gguf_octet_q8_0(out, block, first, d); break;
+    case QZO_GGUF_BLOCK_Q4_K: qzo_gguf_octet_q4_k(out, block, first, d); break;
+    default: qzo_gguf_octet_q6_k(out, block, first, d); break;
     }
 }
 
@@ -123,13 +134,7 @@ QZO_HOST_DEVICE static inline void qzo_gguf_octet(float out[QZO_GGUF_OCTET],
                                                   const qzo_gguf_blocks *weight, int64_t row,
                                                   int64_t first, float d) {
     const uint8_t *block = qzo_gguf_block_at(weight, row, first);
-    int in_block = (int)(first % weight->block_inputs);
-    switch (weight->kind) {
-    case QZO_GGUF_BLOCK_Q4_0: qzo_gguf_octet_q4_0(out, block, in_block, d); break;
-    case QZO_GGUF_BLOCK_Q8_0: qzo_gguf_octet_q8_0(out, block, in_block, d); break;
-    case QZO_GGUF_BLOCK_Q4_K: qzo_gguf_octet_q4_k(out, block, in_block, d); break;
-    default: qzo_gguf_octet_q6_k(out, block, in_block, d); break;
-    }
+    qzo_gguf_octet_of(out, block, (int)(first % weight->block_inputs), d, weight->kind);
 }
 
 #endif

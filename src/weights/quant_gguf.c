@@ -43,11 +43,35 @@ static qzo_status bind(qzo_qtensor *out, const qzo_model_dir *dir, const char *m
     return QZO_OK;
 }
 
+/* Inputs first .. end - 1 of one block; the kind is a constant where it is called. */
+static inline void decode_octets(float *out, const uint8_t *block, int first, int end, float d,
+                                 qzo_gguf_block kind) {
+    for (int i = first; i < end; i += QZO_GGUF_OCTET)
+        qzo_gguf_octet_of(out + (i - first), block, i, d, kind);
+}
+
+static void decode_block(float *out, const uint8_t *block, int first, int end, float d,
+                         qzo_gguf_block kind) {
+    switch (kind) {
+    case QZO_GGUF_BLOCK_Q4_0: decode_octets(out, block, first, end, d, QZO_GGUF_BLOCK_Q4_0); break;
+    case QZO_GGUF_BLOCK_Q8_0: decode_octets(out, block, first, end, d, QZO_GGUF_BLOCK_Q8_0); break;
+    case QZO_GGUF_BLOCK_Q4_K: decode_octets(out, block, first, end, d, QZO_GGUF_BLOCK_Q4_K); break;
+    case QZO_GGUF_BLOCK_Q6_K: decode_octets(out, block, first, end, d, QZO_GGUF_BLOCK_Q6_K); break;
+    }
+}
+
+/* Block by block: where one lies is found once. */
 static void decode_part(float *out, const qzo_qtensor *weight, int64_t row, int64_t first,
                         int64_t count, const float *values) {
     const qzo_gguf_blocks *layout = &weight->as.gguf.layout;
-    for (int64_t i = first; i < first + count; i += QZO_GGUF_OCTET)
-        qzo_gguf_octet(out + (i - first), layout, row, i, values[i / layout->block_inputs]);
+    const int64_t length = layout->block_inputs;
+    const uint8_t *block = qzo_gguf_block_at(layout, row, first);
+    for (int64_t i = first, run; i < first + count; i += run, block += layout->block_bytes) {
+        int64_t in_block = i % length, left = first + count - i;
+        run = length - in_block < left ? length - in_block : left;
+        decode_block(out + (i - first), block, (int)in_block, (int)(in_block + run),
+                     values[i / length], layout->kind);
+    }
 }
 
 static void decode_row(float *out, const qzo_qtensor *weight, int64_t row, const float *values) {
