@@ -6,30 +6,6 @@ need_program
 fixtures=$QZO_SOURCE/tests/fixtures
 task=$fixtures/tiny-task.qzt
 
-# widened FROM TO: a variant with the vocabulary of the task, whose upper half repeats the lower.
-widened() {
-    python3 - "$1" "$2" <<'TEXT' || fail "$2 was not made"
-import json, pathlib, struct, sys
-source, target = map(pathlib.Path, sys.argv[1:])
-blob = (source / "model.safetensors").read_bytes()
-begin = 8 + struct.unpack("<Q", blob[:8])[0]
-header, data = json.loads(blob[8:begin]), b""
-header.pop("__metadata__", None)
-for name, entry in header.items():
-    content = blob[begin:][slice(*entry["data_offsets"])]
-    if name in ("model.embed_tokens.weight", "lm_head.weight"):
-        content *= 2
-        entry["shape"][0] *= 2
-    entry["data_offsets"] = [len(data), len(data) + len(content)]
-    data += content
-text = json.dumps(header).encode()
-target.mkdir()
-(target / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
-config = json.loads((source / "config.json").read_text())
-(target / "config.json").write_text(json.dumps({**config, "vocab_size": 64}))
-TEXT
-}
-
 # check MODEL NAME GROUPS CHANGED [GONE]: names of the tensors that may change, and of those that
 # leave, as patterns.
 check() {
