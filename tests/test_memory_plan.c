@@ -4,6 +4,7 @@
 #include "test_support.h"
 
 #include "backend/cuda_module.h"
+#include "trial/batches.h"
 #include "trial/memory_plan.h"
 
 #include <string.h>
@@ -80,6 +81,46 @@ static void a_velocity_goes_with_its_trial(void **state) {
     qzo_backend_close(backend);
 }
 
+static void prepare_images(qzo_workbench *bench) {
+    qzo_trial_spec spec = {0};
+    qzo_trial_spec_defaults(&spec);
+    spec.model_path = strdup(qzo_test_fixture("mmdit/sd35-medium"));
+    spec.task_path = strdup(qzo_test_fixture("mmdit/toy.qzt"));
+    assert_ok(qzo_trial_spec_complete(&spec));
+    assert_ok(qzo_workbench_prepare(bench, &spec));
+    assert_true(bench->image_pairs > 0);
+    qzo_trial_spec_release(&spec);
+}
+
+/* A trial that minimizes a metric has none, nor room for them. */
+static void pairs_of_images_go_with_their_trial(void **state) {
+    (void)state;
+    const qzo_backend_options options = {.pairs = QZO_PAIRS_ALWAYS, .thread_count = THREADS};
+    const qzo_probe probe = {.step = 1, .batch = 1, .perturbation = {.seed = 7, .c = 1e-3f}};
+    qzo_backend *backend = NULL;
+    qzo_workbench bench;
+    qzo_batches batches;
+    qzo_trial_spec spec = {0};
+    double both[2] = {0.0, 0.0}, alone = 0.0;
+    assert_ok(qzo_backend_open(&backend, "cpu", &options));
+    qzo_workbench_init(&bench, backend);
+    prepare_images(&bench);
+    make_spec(&spec, "plain");
+    spec.objective = "metric";
+    spec.batch = spec.micro_batch = 16;
+    assert_ok(qzo_workbench_prepare(&bench, &spec));
+    assert_ok(qzo_workbench_reset(&bench, &spec));
+    assert_ok(qzo_batches_open(&batches, &bench, &spec));
+    assert_ok(qzo_batches_loss_sum(&batches, &alone, &probe));
+    assert_true(alone < 0.0); /* some answers are right */
+    assert_ok(qzo_batches_loss_sums(&batches, both, &probe));
+    if (both[0] != alone) fail_msg("a score of %g alone, %g of a pair", alone, both[0]);
+    qzo_batches_close(&batches);
+    qzo_workbench_release(&bench);
+    qzo_backend_close(backend);
+    qzo_trial_spec_release(&spec);
+}
+
 static void a_cpu_takes_what_was_planned(void **state) {
     (void)state;
     const qzo_backend_options options = {.thread_count = 1};
@@ -120,6 +161,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_cpu_takes_what_was_planned),
         cmocka_unit_test(a_velocity_goes_with_its_trial),
+        cmocka_unit_test(pairs_of_images_go_with_their_trial),
         cmocka_unit_test(a_device_takes_what_was_planned),
         cmocka_unit_test(a_tied_embedding_is_copied_once),
     };

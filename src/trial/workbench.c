@@ -95,6 +95,7 @@ static void drop_workspace(qzo_workbench *bench) {
     free(bench->image_losses);
     bench->images = NULL;
     bench->image_losses = NULL;
+    bench->images_room = bench->image_pairs = 0;
     qzo_answers_close(bench->answers);
     qzo_forward_close(bench->forward);
     qzo_pack_release(&bench->pack);
