@@ -2,6 +2,7 @@
 #include "test_support.h"
 
 #include "base/file_io.h"
+#include "sweep/forks.h"
 #include "task/task_file.h"
 #include "trial/fork.h"
 
@@ -207,6 +208,27 @@ static void the_canonical_text_has_the_origin(void **state) {
     free(plain);
 }
 
+/* A guide needs samples on both sides: a share that leaves none stays what it was. */
+static void settings_that_cannot_be_are_not_drawn(void **state) {
+    (void)state;
+    static const struct {
+        int64_t samples;
+        double share; /* of the fork */
+    } cases[] = {{2, 0.5}, {4, 0.25}};
+    const qzo_perturbing halving = {.factors = {0.5},
+                                    .factor_count = 1,
+                                    .settings = {qzo_setting_find("guide_share")},
+                                    .setting_count = 1};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qzo_trial_spec parent = root_spec(), fork = {0};
+        parent.update_rule = "mezo_gv";
+        parent.samples_per_step = cases[i].samples;
+        assert_ok(qzo_trial_spec_complete(&parent));
+        assert_ok(qzo_fork_spec(&fork, &parent, &halving, 1, FORK_STEP));
+        assert_true(fork.guide_share == cases[i].share);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_fork_begins_as_its_origin, make_place, remove_place),
@@ -215,6 +237,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(settings_of_another_trial_are_refused, make_place,
                                         remove_place),
         cmocka_unit_test(the_canonical_text_has_the_origin),
+        cmocka_unit_test(settings_that_cannot_be_are_not_drawn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,7 +10,8 @@
 
 enum { NAME_BYTES = 128, NUMBER_BYTES = 32 };
 
-/* One setting times its drawn factor. What it may not be, it does not become. */
+/* One setting times its drawn factor. What it may not be, it does not become, neither alone nor
+ * beside the trial's others: no fork ends a sweep. */
 static void perturb(qzo_trial_spec *spec, const qzo_setting *setting, const qzo_perturbing *p,
                     int64_t trial) {
     char name[NAME_BYTES], text[NUMBER_BYTES];
@@ -18,7 +19,10 @@ static void perturb(qzo_trial_spec *spec, const qzo_setting *setting, const qzo_
     double factor = p->factors[qzo_draw_index(p->seed, name, trial, p->factor_count)];
     double value = *(const double *)(const void *)((const char *)spec + setting->offset);
     snprintf(text, sizeof text, "%.6g", value * factor);
-    (void)qzo_setting_read(spec, setting, text);
+    qzo_trial_spec tried = *spec;
+    if (qzo_setting_read(&tried, setting, text) == QZO_OK &&
+        qzo_trial_spec_complete(&tried) == QZO_OK)
+        *spec = tried;
 }
 
 qzo_status qzo_fork_spec(qzo_trial_spec *out, const qzo_trial_spec *parent,
