@@ -20,6 +20,8 @@ import subprocess
 BY = ("perturbation", "update_rule", "samples_per_step")
 # Of Student's t by degrees of freedom, 97.5 %.
 T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+Z = 1.959964  # ... of infinitely many
+REPORTED = ("model", "task", "seed")  # a journal has digests of these, and two seeds
 
 
 def output_of(*command):
@@ -27,11 +29,16 @@ def output_of(*command):
 
 
 class Trial:
-    """One journal: settings, evaluations of a batch per step, dev scores, clipped gradients."""
+    """One journal: settings, evaluations of a batch per step, dev scores, clipped gradients.
+
+    A journal leaves out a later setting at its default, and its sweep may name it all the same: so
+    settings are the journal's, or trials of one setting in two folders would differ.
+    """
 
     def __init__(self, program, folder, row):
         """row: of the report, which names a swept model as the sweep does."""
-        self.settings, self.dev = dict(row), []
+        self.settings = {key: row[key] for key in REPORTED if key in row}
+        self.dev = []
         steps, evaluations, clipped, self.gradients = 0, 0, 0, []
         for line in output_of(program, "journal", folder, row["trial"]).splitlines():
             words = line.split()
@@ -77,12 +84,21 @@ class Trial:
         return tuple(self.value_of(setting) for setting in settings)
 
 
+def student_t(freedom):
+    """Beyond the table by the expansion in 1 / freedom, to 1e-3."""
+    if freedom in T:
+        return T[freedom]
+    terms = (Z, (Z**3 + Z) / 4, (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96,
+             (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384)
+    return sum(term / freedom**power for power, term in enumerate(terms))
+
+
 def interval(values, digits):
     """mean +- half the width of its interval."""
     mean = f"{statistics.mean(values):.{digits}f}"
     if len(values) < 2:
         return mean
-    half = T[len(values) - 1] * statistics.stdev(values) / math.sqrt(len(values))
+    half = student_t(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
     return f"{mean} ± {half:.{digits}f}"
 
 
@@ -146,8 +162,9 @@ def main():
     print("| " + " | ".join(["---"] * len(head)) + " |")
     for place, found in lines.items():
         entries = dict(sorted(found.items(), key=order_of))
-        counts = ", ".join(sorted({str(len(trials)) for trials in entries.values()}))
-        cells = [*place, ", ".join(entries), counts, *cells_of(list(entries.values()), goal)]
+        counts = [str(len(trials)) for trials in entries.values()]
+        each = counts[0] if len(set(counts)) == 1 else ", ".join(counts)
+        cells = [*place, ", ".join(entries), each, *cells_of(list(entries.values()), goal)]
         print("| " + " | ".join(cells) + " |")
 
 
