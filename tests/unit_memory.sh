@@ -131,3 +131,6 @@ assert memory["values"] == weights // 64, (memory["values"], weights / 64)
 assert memory["weights"] > weights // 2, "half a byte per code"
 assert memory["own"] <= OWN_BYTES_MOST, memory["own"]
 PY
+# A latent of 64 x 64 is 32 x 32 patches.
+run 0 "$QZO" plan images.yaml --backend cuda
+says stdout "at most $((16 * (32 * 32 + 333))) tokens in a forward pass"
