@@ -4,6 +4,7 @@
 #include "test_support.h"
 
 #include "base/file_io.h"
+#include "trial/workbench_values.h"
 #include "weights/gguf_model.h"
 #include "weights/model_dir_write.h"
 #include "weights/quant.h"
@@ -278,6 +279,44 @@ static void scales_have_both_signs(void **state) {
     qzo_model_dir_close(dir);
 }
 
+/* The smallest d of a file is below the default floor, and stays where a step does not move it;
+ * above it a trial may have another. */
+static void the_smallest_scale_stays(void **state) {
+    (void)state;
+    static const struct {
+        const char *floor;
+        float kept;
+    } cases[] = {{"1e-7", -0x1p-24f}, {"1e-3", -1e-3f}};
+    const qzo_backend_options options = {.thread_count = 1};
+    const qzo_gain still = {.seed = 1};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qzo_backend *backend = NULL;
+        qzo_workbench bench;
+        qzo_trial_spec spec;
+        float value = -0x1p-24f;
+        qzo_trial_spec_defaults(&spec);
+        spec.model_path = strdup(qzo_test_fixture("gguf/qwen3-q4_0"));
+        assert_ok(qzo_setting_read(&spec, qzo_setting_find("floor"), cases[i].floor));
+        assert_ok(qzo_trial_spec_complete(&spec));
+        assert_ok(qzo_backend_open(&backend, "cpu", &options));
+        qzo_workbench_init(&bench, backend);
+        assert_ok(qzo_workbench_load_for(&bench, &spec));
+        assert_ok(qzo_workbench_reset(&bench, &spec));
+        assert_int_equal(bench.spans[0].constraint, QZO_CONSTRAINT_KEEP_SIGN);
+        const qzo_update_values values = {.masters = bench.masters};
+        float *first = bench.masters + bench.spans[0].offset;
+        assert_ok(backend->ops->upload(backend, first, &value, sizeof value));
+        assert_ok(backend->ops->update(backend, &values, bench.spans, 1, &still, 1,
+                                       QZO_DIRECTIONS_GAUSSIAN, NULL));
+        assert_ok(backend->ops->download(backend, &value, first, sizeof value));
+        if (value != cases[i].kept)
+            fail_msg("floor %s: %g became %g", cases[i].floor, (double)-0x1p-24f, (double)value);
+        qzo_workbench_release(&bench);
+        qzo_backend_close(backend);
+        qzo_trial_spec_release(&spec);
+    }
+}
+
 /* A scale that is not finite is found when the model is loaded, one that is too large for fp16 when
  * it is written. */
 static void scales_without_a_number_are_refused(void **state) {
@@ -351,6 +390,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(cut_files_are_refused, load, unload),
         cmocka_unit_test(exports_change_d_alone),
         cmocka_unit_test(scales_have_both_signs),
+        cmocka_unit_test(the_smallest_scale_stays),
         cmocka_unit_test_setup_teardown(scales_without_a_number_are_refused, load, unload),
         cmocka_unit_test(changes_without_a_place_are_refused),
     };

@@ -59,8 +59,9 @@ static qzo_status reset_velocity(qzo_workbench *bench, const qzo_trial_spec *spe
 
 qzo_status qzo_workbench_reset(qzo_workbench *bench, const qzo_trial_spec *spec) {
     qzo_status status = QZO_OK;
+    bool is_default = (float)spec->floor == QZO_SCALE_FLOOR; /* then formats have their own */
     for (int64_t i = 0; i < bench->model->span_count; i++)
-        bench->spans[i].floor = (float)spec->floor;
+        bench->spans[i].floor = is_default ? bench->model->spans[i].floor : (float)spec->floor;
     qzo_trial_spec_rates(bench->model->groups, spec);
     bool is_relative = qzo_perturbation_kind_find(spec->perturbation)->is_relative;
     bench->trainable.unit = is_relative ? bench->initial : NULL;
