@@ -67,6 +67,15 @@ run 0 "$QZO" export learn 1 --to delta --delta --threads 1
 run 0 "$QZO" export learn 1 --to whole --threads 1
 says stdout '^tensors +14 '
 
+# A link to a file of another name, as the hub's cache has them: what is exported is a model again.
+mkdir blobs
+cp "$fixtures/tiny-llama-q4_0/model.gguf" blobs/3f9ac0
+ln -s blobs/3f9ac0 linked.gguf
+write_for linked.yaml "$PWD/linked.gguf" "$short" 1e-5
+run 0 "$QZO" run linked.yaml --out linked --threads 1
+run 0 "$QZO" export linked 1 --to unlinked --threads 1
+run 0 "$QZO" inspect unlinked
+
 # Text comes from the file's own tokens.
 echo 1 8 11 17 >ids
 run 0 "$QZO" generate "$fixtures/tiny-llama-q4_0/model.gguf" --ids ids --max-new 4

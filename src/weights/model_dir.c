@@ -336,7 +336,8 @@ const json_t *qzo_model_dir_quantization(const qzo_model_dir *dir) { return dir-
 const qzo_gguf_model *qzo_model_dir_gguf(const qzo_model_dir *dir, const char **name) {
     if (dir->gguf == NULL) return NULL;
     const char *slash = strrchr(dir->gguf_path, '/');
-    if (name != NULL) *name = slash != NULL ? slash + 1 : dir->gguf_path;
+    const char *last = slash != NULL ? slash + 1 : dir->gguf_path;
+    if (name != NULL) *name = is_gguf_name(last) ? last : "model.gguf";
     return dir->gguf;
 }
 

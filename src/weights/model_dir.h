@@ -46,7 +46,8 @@ const qzo_tensor_view *qzo_model_dir_find(const qzo_model_dir *dir, const char *
 qzo_status qzo_model_dir_require_float(const qzo_tensor_view **out, const qzo_model_dir *dir,
                                        const char *name, int rank, int64_t rows, int64_t columns);
 
-/* The GGUF file, and its path without folders; NULL where the tensors lie in other files. */
+/* The GGUF file, and the name of a copy in a folder, where it is found by its ending: its own, or
+ * model.gguf where that has another ending. NULL where the tensors lie in other files. */
 const qzo_gguf_model *qzo_model_dir_gguf(const qzo_model_dir *dir, const char **name);
 
 /* The file whose __metadata__ others that belong to the model take over; NULL where none has. */

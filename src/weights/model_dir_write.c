@@ -160,7 +160,7 @@ static qzo_status write_quantized_config(const qzo_model_dir *dir, const char *p
     return status;
 }
 
-/* A GGUF file under its own name; of its folder's other files those that were named with it. */
+/* A GGUF file under a name that is found; of its folder's other files those named with it. */
 static qzo_status write_gguf(const qzo_model_dir *dir, const qzo_tensor_changes *changes,
                              const char *path) {
     qzo_status status = QZO_OK;
