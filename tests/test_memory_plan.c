@@ -81,6 +81,35 @@ static void a_velocity_goes_with_its_trial(void **state) {
     qzo_backend_close(backend);
 }
 
+/* On its way to the next trial, with a smaller workspace and a velocity, a rank has no more than
+ * either takes. */
+static void no_velocity_stands_beside_another_workspace(void **state) {
+    (void)state;
+    const qzo_backend_options options = {.thread_count = THREADS};
+    int64_t planned_bytes = 0;
+    qzo_memory_use use;
+    qzo_backend *backend = NULL;
+    qzo_workbench bench;
+    assert_ok(qzo_backend_open(&backend, "cpu", &options));
+    qzo_workbench_init(&bench, backend);
+    for (int i = 0; i < 2; i++) {
+        qzo_trial_spec spec = {0};
+        qzo_memory_plan plan;
+        make_spec(&spec, i == 0 ? "plain" : "momentum");
+        spec.micro_batch = spec.eval_batch = i == 0 ? 16 : 1;
+        assert_ok(qzo_memory_plan_measure(&plan, &spec, "cpu", THREADS, QZO_PAIRS_AUTO));
+        if (plan.own_bytes > planned_bytes) planned_bytes = plan.own_bytes;
+        assert_ok(qzo_workbench_prepare(&bench, &spec));
+        qzo_trial_spec_release(&spec);
+    }
+    assert_ok(backend->ops->memory_use(backend, &use));
+    if (use.peak_bytes > planned_bytes)
+        fail_msg("%lld bytes held, at most %lld planned", (long long)use.peak_bytes,
+                 (long long)planned_bytes);
+    qzo_workbench_release(&bench);
+    qzo_backend_close(backend);
+}
+
 static void prepare_images(qzo_workbench *bench) {
     qzo_trial_spec spec = {0};
     qzo_trial_spec_defaults(&spec);
@@ -161,6 +190,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_cpu_takes_what_was_planned),
         cmocka_unit_test(a_velocity_goes_with_its_trial),
+        cmocka_unit_test(no_velocity_stands_beside_another_workspace),
         cmocka_unit_test(pairs_of_images_go_with_their_trial),
         cmocka_unit_test(a_device_takes_what_was_planned),
         cmocka_unit_test(a_tied_embedding_is_copied_once),

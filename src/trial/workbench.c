@@ -294,7 +294,10 @@ qzo_status qzo_workbench_load_for(qzo_workbench *bench, const qzo_trial_spec *sp
     const qzo_training training = qzo_trial_spec_training(spec);
     const qzo_adapter_settings adapters = qzo_trial_spec_adapters(spec);
     qzo_status status = load_for(bench, spec->model_path, &training, &adapters);
-    return status == QZO_OK ? qzo_workbench_hold_beside(bench, spec) : status;
+    if (status != QZO_OK) return status;
+    /* The last trial's workspace may be larger than this one's: no plan has room for both. */
+    if (bench->beside == NULL && qzo_workbench_needs_beside(spec)) drop_workspace(bench);
+    return qzo_workbench_hold_beside(bench, spec);
 }
 
 static qzo_status load_task(qzo_workbench *bench, const char *path) {

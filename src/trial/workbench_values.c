@@ -18,11 +18,15 @@ static const qzo_update_rule *rule_of(const qzo_trial_spec *spec) {
     return qzo_update_rule_find(spec->update_rule);
 }
 
+bool qzo_workbench_needs_beside(const qzo_trial_spec *spec) {
+    return rule_of(spec)->has_velocity || rule_of(spec)->share != NULL;
+}
+
 qzo_status qzo_workbench_hold_beside(qzo_workbench *bench, const qzo_trial_spec *spec) {
     qzo_backend *backend = bench->backend;
     void *memory = bench->beside;
     qzo_status status = QZO_OK;
-    bool is_needed = rule_of(spec)->has_velocity || rule_of(spec)->share != NULL;
+    bool is_needed = qzo_workbench_needs_beside(spec);
     if (is_needed == (memory != NULL)) return QZO_OK;
     if (is_needed)
         status = backend->ops->allocate(backend, &memory, qzo_workbench_masters_bytes(bench));
