@@ -22,4 +22,10 @@ TEXT
     mv stdout "$name.json"
     names+=("$name")
 done
-exec "$python" "$QZO_SOURCE/tools/check_packed.py" "$task" "${names[@]}"
+"$python" "$QZO_SOURCE/tools/check_packed.py" "$task" "${names[@]}" || exit
+
+# A loss that is no number is a difference.
+cp -r awq-g32 not-a-number
+sed 's/\("exported_dev_loss": \)[^,]*/\1NaN/' awq-g32.json >not-a-number.json
+run 1 "$python" "$QZO_SOURCE/tools/check_packed.py" "$task" not-a-number
+says stdout 'export printed nan'

@@ -43,7 +43,7 @@ def main():
         error, change = (float((adapted - other).abs().max()) / size for other in (merged, alone))
         print(f"{base_folder.name}: PEFT and merged logits differ by {error:.1e} of the largest, "
               f"adapters change them by {change:.1e}")
-        wrong += error > LIMIT or change < LEAST_CHANGE
+        wrong += not error <= LIMIT or change < LEAST_CHANGE
     return 1 if wrong else 0
 
 

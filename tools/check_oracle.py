@@ -122,7 +122,7 @@ def check_transformers(fixtures):
         for name, found in (("transformers", transformers_logits(folder, ids)), ("float64", wide)):
             error = float(np.abs(found - logits).max() / np.abs(logits).max())
             worst = max(worst, error)
-            if error > LOGIT_LIMIT:
+            if not error <= LOGIT_LIMIT:
                 failures += 1
                 print(f"{folder.name}: recorded logits differ from {name} by {error:.1e}, "
                       f"expected at most {LOGIT_LIMIT:.0e}")
@@ -167,7 +167,7 @@ def check_architectures(fixtures):
             found = architecture_model(folder)(rows).logits[0].numpy()
         error = float(np.abs(found - logits).max() / np.abs(logits).max())
         worst = max(worst, error)
-        if error > LOGIT_LIMIT:
+        if not error <= LOGIT_LIMIT:
             failures += 1
             print(f"{folder.name}: recorded logits differ from transformers by {error:.1e}, "
                   f"expected at most {LOGIT_LIMIT:.0e}")
@@ -190,7 +190,7 @@ def check_gradients(fixtures):
         unit = torch.from_numpy(gradient / norm)
         found = estimate(model, masters, unit, GRADIENT_EPS, split.batch(examples))
         error = abs(found - norm) / norm
-        failures += error > GRADIENT_LIMIT
+        failures += not error <= GRADIENT_LIMIT
         print(f"autograd: slope along the gradient {found:.9g}, its norm {norm:.9g}, "
               f"relative difference {error:.1e}")
     return failures

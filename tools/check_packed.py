@@ -93,7 +93,7 @@ def main():
         printed = json.loads(folder.with_name(folder.name + ".json").read_text())
         loss = dev_loss(load(folder), given.task)
         error = abs(loss - printed["exported_dev_loss"]) / loss
-        failures += error > LOSS_LIMIT
+        failures += not error <= LOSS_LIMIT
         print(f"{folder.name}: dev loss {loss:.9g}, export printed "
               f"{printed['exported_dev_loss']:.9g}, relative difference {error:.1e}")
     return 1 if failures else 0

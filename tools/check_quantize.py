@@ -68,7 +68,7 @@ def main():
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **settings)
         found = dev_loss(with_plain_linears(model), given.task)
         error = abs(found - reported) / reported
-        different += error > LOSS_LIMIT
+        different += not error <= LOSS_LIMIT
         print(f"{name}: dev loss {found:.9g} by bitsandbytes, {reported:.9g} by qzo: relative "
               f"difference {error:.1e}, limit {LOSS_LIMIT:.0e}")
     return different > 0
