@@ -6,7 +6,7 @@
  * One warp per (query, head). It takes its rows 32 at a time: each lane computes one score, the
  * warp keeps a running maximum and sum (online softmax in fp32), then the lanes hold the head's
  * dimensions and add the 32 values. No score leaves the registers. */
-#include "kernels/device_common.cuh"
+#include "kernels/attention_context.cuh"
 
 #include <math_constants.h>
 
@@ -16,47 +16,24 @@ constexpr int WARPS = 4; /* queries per block, of the same head: neighbours shar
 constexpr int THREADS = WARPS * WARP;
 constexpr int PAIRS = QZO_CUDA_HEAD_DIM_MAX / 2 / WARP; /* pairs of dimensions per lane */
 
-struct context {
-    int64_t prefix_begin, prefix_count, own_begin, first, count; /* indices first .. count - 1 */
-};
-
-static __device__ inline context context_of(const qzo_cuda_attention &attention, int64_t row) {
-    context c;
-    c.prefix_begin = attention.prefix_begin[row];
-    c.prefix_count = attention.prefix_end[row] - c.prefix_begin;
-    c.own_begin = attention.own_begin[row];
-    int64_t own_end = attention.own_end != nullptr ? attention.own_end[row] : row + 1;
-    c.count = c.prefix_count + own_end - c.own_begin;
-    QZO_CUDA_CHECK(row >= 0 && c.own_begin >= 0 && c.own_begin <= own_end);
-    QZO_CUDA_CHECK(c.prefix_count == 0 || (c.prefix_count > 0 && c.prefix_begin >= 0));
-    QZO_CUDA_CHECK(attention.own_end != nullptr ||
-                   (c.own_begin <= row && c.prefix_begin + c.prefix_count <= row + 1));
-    c.first = attention.window > 0 ? max(c.count - attention.window, (int64_t)0) : 0;
-    return c;
-}
-
-static __device__ inline int64_t context_row(const context &c, int64_t index) {
-    return index < c.prefix_count ? c.prefix_begin + index : c.own_begin + index - c.prefix_count;
-}
-
 /* q . k, dimensions in ascending order; k as 16-byte pieces where rows are aligned for that. */
-static __device__ inline float dot(const float *q, const __half *k, int head_dim) {
+template <typename ACT>
+static __device__ inline float dot(const float *q, const ACT *k, int head_dim) {
     float sum = 0.0f;
     if (head_dim % 8 == 0) {
         for (int d = 0; d < head_dim; d += 8) {
-            half8 piece = load_half8(k + d);
+            eight<ACT> piece = load_eight(k + d);
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                float2 pair = __half22float2(piece.pair[i]);
-                sum = fmaf(q[d + 2 * i], pair.x, sum);
-                sum = fmaf(q[d + 2 * i + 1], pair.y, sum);
-            }
+            for (int i = 0; i < 8; i++) sum = fmaf(q[d + i], widened(piece.at[i]), sum);
         }
         return sum;
     }
-    for (int d = 0; d < head_dim; d++) sum = fmaf(q[d], __half2float(k[d]), sum);
+    for (int d = 0; d < head_dim; d++) sum = fmaf(q[d], widened(k[d]), sum);
     return sum;
 }
+
+/* Two dimensions, which a lane has together. */
+template <typename ACT> struct alignas(4) two { ACT at[2]; };
 
 /* What a warp knows of the rows so far: the largest score, this lane's part of the sum of weights,
  * and the weighted sum of values of this lane's dimensions. */
@@ -66,7 +43,8 @@ struct running {
 };
 
 /* Rescales to the new maximum, then adds `rows` values whose weights the lanes hold. */
-static __device__ inline void add_values(running &state, float score, const __half *v,
+template <typename ACT>
+static __device__ inline void add_values(running &state, float score, const ACT *v,
                                          const context &c, int64_t begin, int rows,
                                          int64_t kv_width, int pair_count, int lane) {
     float largest = fmaxf(state.largest, warp_max(score));
@@ -81,14 +59,14 @@ static __device__ inline void add_values(running &state, float score, const __ha
     }
     for (int i = 0; i < rows; i++) {
         float w = __shfl_sync(ALL_LANES, weight, i);
-        const __half2 *row =
-            reinterpret_cast<const __half2 *>(v + context_row(c, begin + i) * kv_width);
+        const two<ACT> *row =
+            reinterpret_cast<const two<ACT> *>(v + context_row(c, begin + i) * kv_width);
 #pragma unroll
         for (int p = 0; p < PAIRS; p++) {
             if (lane + p * WARP >= pair_count) continue;
-            float2 pair = __half22float2(row[lane + p * WARP]);
-            state.value[p].x = fmaf(w, pair.x, state.value[p].x);
-            state.value[p].y = fmaf(w, pair.y, state.value[p].y);
+            two<ACT> pair = row[lane + p * WARP];
+            state.value[p].x = fmaf(w, widened(pair.at[0]), state.value[p].x);
+            state.value[p].y = fmaf(w, widened(pair.at[1]), state.value[p].y);
         }
     }
 }
@@ -97,8 +75,9 @@ static __device__ inline void add_values(running &state, float score, const __ha
 
 /* Grid: (groups of WARPS queries, heads). Warps do not wait for each other: each has its own part
  * of the shared memory, and a warp without a query leaves. */
+template <typename ACT>
 static __global__ void __launch_bounds__(THREADS)
-    attention_kernel(__half *out, const __half *q, const __half *k, const __half *v,
+    attention_kernel(ACT *out, const ACT *q, const ACT *k, const ACT *v,
                      qzo_cuda_attention attention, int64_t queries) {
     __shared__ float query_values[WARPS][QZO_CUDA_HEAD_DIM_MAX];
     int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, head_dim = attention.head_dim;
@@ -109,10 +88,10 @@ static __global__ void __launch_bounds__(THREADS)
     int64_t kv_width = (int64_t)attention.kv_head_count * head_dim;
     int64_t kv_head = head / (attention.head_count / attention.kv_head_count);
     float *mine = query_values[warp];
-    for (int d = lane; d < head_dim; d += WARP) mine[d] = __half2float(q[at + d]);
+    for (int d = lane; d < head_dim; d += WARP) mine[d] = widened(q[at + d]);
     __syncwarp();
 
-    const __half *keys = k + kv_head * head_dim, *values = v + kv_head * head_dim;
+    const ACT *keys = k + kv_head * head_dim, *values = v + kv_head * head_dim;
     context c = context_of(attention, row);
     running state = {-CUDART_INF_F, 0.0f, {}};
     for (int64_t begin = c.first; begin < c.count; begin += WARP) {
@@ -126,24 +105,30 @@ static __global__ void __launch_bounds__(THREADS)
         add_values(state, score, values, c, begin, rows, kv_width, head_dim / 2, lane);
     }
     float total = warp_sum(state.total);
-    __half2 *to = reinterpret_cast<__half2 *>(out + at);
+    two<ACT> *to = reinterpret_cast<two<ACT> *>(out + at);
 #pragma unroll
     for (int p = 0; p < PAIRS; p++)
-        if (lane + p * WARP < head_dim / 2)
-            to[lane + p * WARP] =
-                __floats2half2_rn(state.value[p].x / total, state.value[p].y / total);
+        if (lane + p * WARP < head_dim / 2) {
+            two<ACT> pair;
+            store(&pair.at[0], state.value[p].x / total);
+            store(&pair.at[1], state.value[p].y / total);
+            to[lane + p * WARP] = pair;
+        }
 }
 
 /* --- launchers --- */
 
 extern "C" cudaError_t qzo_cuda_attention_rows(uint16_t *out, const uint16_t *q, const uint16_t *k,
                                                const uint16_t *v, qzo_cuda_attention attention,
-                                               int64_t queries, cudaStream_t stream) {
+                                               int64_t queries, qzo_cuda_dtype act,
+                                               cudaStream_t stream) {
     if (queries == 0) return cudaSuccess;
     if (attention.head_dim % 2 != 0 || attention.head_dim > QZO_CUDA_HEAD_DIM_MAX)
         return cudaErrorInvalidValue;
     dim3 blocks(blocks_for(queries, WARPS), (unsigned)attention.head_count);
-    attention_kernel<<<blocks, THREADS, 0, stream>>>(as_half(out), as_half(q), as_half(k),
-                                                     as_half(v), attention, queries);
+    with_activations(out, act, [&](auto *typed) {
+        attention_kernel<<<blocks, THREADS, 0, stream>>>(typed, like(typed, q), like(typed, k),
+                                                         like(typed, v), attention, queries);
+    });
     return cudaGetLastError();
 }

@@ -1,4 +1,4 @@
-/* Tiles of decoded bitsandbytes and AQLM weights in fp16. Both hold the codes of eight inputs of an
+/* Tiles of decoded bitsandbytes and AQLM weights. Both hold the codes of eight inputs of an
  * output side by side: a thread decodes them and writes 16 bytes, and a warp reads and writes whole
  * lines. */
 #include "kernels/device_common.cuh"
@@ -9,20 +9,11 @@
 constexpr int THREADS = 256;
 constexpr int OCTET = 8;
 
-static __device__ inline void store_octet(__half *to, const float decoded[OCTET]) {
-    half8 out;
-#pragma unroll
-    for (int i = 0; i < OCTET / 2; i++)
-        out.pair[i] =
-            __halves2half2(guarded_half(decoded[2 * i]), guarded_half(decoded[2 * i + 1]));
-    store_half8(to, out);
-}
-
 /* --- kernels --- */
 
 /* Tiles are those of outputs first_output and on; octets are counted over all of them. */
-template <int SIGNS>
-static __global__ void decode_bnb_kernel(qzo_cuda_signs signs, qzo_cuda_bnb weight,
+template <int SIGNS, typename ACT>
+static __global__ void decode_bnb_kernel(const ACT *type, qzo_cuda_signs signs, qzo_cuda_bnb weight,
                                          int64_t first_output, int64_t octet_count) {
     __shared__ float levels[QZO_BNB_LEVELS];
     if (threadIdx.x < QZO_BNB_LEVELS) levels[threadIdx.x] = weight.levels[threadIdx.x];
@@ -40,14 +31,15 @@ static __global__ void decode_bnb_kernel(qzo_cuda_signs signs, qzo_cuda_bnb weig
 #pragma unroll
         for (int i = 0; i < OCTET; i++)
             decoded[i] = qzo_bnb_value(levels[qzo_bnb_code(bytes, i)], absmax);
-        store_octet(as_half(signs.tile[s]) + OCTET * octet, decoded);
+        store_eight_guarded(like(type, signs.tile[s]) + OCTET * octet, decoded);
     }
 }
 
 /* The entries' sum once, and by each scale then. */
-template <int SIGNS>
-static __global__ void decode_aqlm_kernel(qzo_cuda_signs signs, qzo_cuda_aqlm weight,
-                                          int64_t first_output, int64_t octet_count) {
+template <int SIGNS, typename ACT>
+static __global__ void decode_aqlm_kernel(const ACT *type, qzo_cuda_signs signs,
+                                          qzo_cuda_aqlm weight, int64_t first_output,
+                                          int64_t octet_count) {
     int64_t octet = global_thread();
     if (octet >= octet_count) return;
     int64_t per_output = weight.in_features / OCTET, output = first_output + octet / per_output;
@@ -58,7 +50,7 @@ static __global__ void decode_aqlm_kernel(qzo_cuda_signs signs, qzo_cuda_aqlm we
         float decoded[OCTET];
 #pragma unroll
         for (int i = 0; i < OCTET; i++) decoded[i] = QZO_FMUL(signs.values[s][output], sums[i]);
-        store_octet(as_half(signs.tile[s]) + OCTET * octet, decoded);
+        store_eight_guarded(like(type, signs.tile[s]) + OCTET * octet, decoded);
     }
 }
 
@@ -66,26 +58,34 @@ static __global__ void decode_aqlm_kernel(qzo_cuda_signs signs, qzo_cuda_aqlm we
 
 extern "C" cudaError_t qzo_cuda_decode_bnb(qzo_cuda_signs signs, qzo_cuda_bnb weight,
                                            int64_t first_output, int64_t output_count,
-                                           cudaStream_t stream) {
+                                           qzo_cuda_dtype act, cudaStream_t stream) {
     int64_t octets = output_count * (weight.in_features / OCTET);
     if (octets == 0) return cudaSuccess;
     unsigned blocks = blocks_for(octets, THREADS);
-    if (signs.count == 2)
-        decode_bnb_kernel<2><<<blocks, THREADS, 0, stream>>>(signs, weight, first_output, octets);
-    else
-        decode_bnb_kernel<1><<<blocks, THREADS, 0, stream>>>(signs, weight, first_output, octets);
+    with_activations(signs.tile[0], act, [&](auto *typed) {
+        if (signs.count == 2)
+            decode_bnb_kernel<2>
+                <<<blocks, THREADS, 0, stream>>>(typed, signs, weight, first_output, octets);
+        else
+            decode_bnb_kernel<1>
+                <<<blocks, THREADS, 0, stream>>>(typed, signs, weight, first_output, octets);
+    });
     return cudaGetLastError();
 }
 
 extern "C" cudaError_t qzo_cuda_decode_aqlm(qzo_cuda_signs signs, qzo_cuda_aqlm weight,
                                             int64_t first_output, int64_t output_count,
-                                            cudaStream_t stream) {
+                                            qzo_cuda_dtype act, cudaStream_t stream) {
     int64_t octets = output_count * (weight.in_features / OCTET);
     if (octets == 0) return cudaSuccess;
     unsigned blocks = blocks_for(octets, THREADS);
-    if (signs.count == 2)
-        decode_aqlm_kernel<2><<<blocks, THREADS, 0, stream>>>(signs, weight, first_output, octets);
-    else
-        decode_aqlm_kernel<1><<<blocks, THREADS, 0, stream>>>(signs, weight, first_output, octets);
+    with_activations(signs.tile[0], act, [&](auto *typed) {
+        if (signs.count == 2)
+            decode_aqlm_kernel<2>
+                <<<blocks, THREADS, 0, stream>>>(typed, signs, weight, first_output, octets);
+        else
+            decode_aqlm_kernel<1>
+                <<<blocks, THREADS, 0, stream>>>(typed, signs, weight, first_output, octets);
+    });
     return cudaGetLastError();
 }

@@ -1,4 +1,4 @@
-/* What several kernels share: halves, reductions, grids, directions of perturbation.
+/* What several kernels share: activations, reductions, grids, directions of perturbation.
  *
  * Reductions are fixed trees over a fixed number of threads, so that a sum does not depend on the
  * device's schedule. */
@@ -9,6 +9,7 @@
 #include "kernels/kernels.h"
 #include "weights/gptq_decode.h"
 
+#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <stdio.h>
 
@@ -37,12 +38,32 @@ static inline unsigned blocks_for(int64_t count, int64_t per_block) {
     return (unsigned)((count + per_block - 1) / per_block);
 }
 
-static __host__ __device__ inline __half *as_half(uint16_t *bits) {
-    return reinterpret_cast<__half *>(bits);
+/* Activations are fp16 or bf16; launchers get their bits and say which. Calls `body` with the bits
+ * as the type that they have. */
+template <typename BODY>
+static inline void with_activations(uint16_t *bits, qzo_cuda_dtype act, BODY body) {
+    if (act == QZO_CUDA_BF16)
+        body(reinterpret_cast<__nv_bfloat16 *>(bits));
+    else
+        body(reinterpret_cast<__half *>(bits));
 }
 
-static __host__ __device__ inline const __half *as_half(const uint16_t *bits) {
-    return reinterpret_cast<const __half *>(bits);
+template <typename BODY>
+static inline void with_activations(const uint16_t *bits, qzo_cuda_dtype act, BODY body) {
+    if (act == QZO_CUDA_BF16)
+        body(reinterpret_cast<const __nv_bfloat16 *>(bits));
+    else
+        body(reinterpret_cast<const __half *>(bits));
+}
+
+/* Other activations of the same call. */
+template <typename ACT>
+static __host__ __device__ inline const ACT *like(const ACT *, const uint16_t *bits) {
+    return reinterpret_cast<const ACT *>(bits);
+}
+
+template <typename ACT> static __host__ __device__ inline ACT *like(const ACT *, uint16_t *bits) {
+    return reinterpret_cast<ACT *>(bits);
 }
 
 /* --- device side --- */
@@ -51,25 +72,53 @@ static __device__ inline int64_t global_thread() {
     return (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
 }
 
-/* Round to nearest; a finite value beyond fp16 becomes the largest one of its sign, NaN and
- * infinities stay what they are. */
-static __device__ inline __half guarded_half(float value) {
-    constexpr float LARGEST = 65504.0f;
-    if (fabsf(value) > LARGEST && !isinf(value)) value = copysignf(LARGEST, value);
-    return __float2half_rn(value);
+static __device__ inline float widened(__half value) { return __half2float(value); }
+static __device__ inline float widened(__nv_bfloat16 value) { return __bfloat162float(value); }
+
+/* Round to nearest. */
+static __device__ inline void store(float *out, float value) { *out = value; }
+static __device__ inline void store(__half *out, float value) { *out = __float2half_rn(value); }
+static __device__ inline void store(__nv_bfloat16 *out, float value) {
+    *out = __float2bfloat16_rn(value);
 }
 
-/* Two halves and their bits. */
-static __device__ inline __half2 half2_from(uint32_t bits) {
-    __half2 out;
+/* Eight activations, which live at an address that is a multiple of 16 and move as one access. */
+template <typename ACT> struct alignas(16) eight { ACT at[8]; };
+
+template <typename ACT> static __device__ inline eight<ACT> load_eight(const ACT *from) {
+    eight<ACT> out;
+    uint4 bits = *reinterpret_cast<const uint4 *>(from);
     memcpy(static_cast<void *>(&out), &bits, sizeof out);
     return out;
 }
 
-static __device__ inline uint32_t half2_bits(__half2 pair) {
+/* Activations 2 i and 2 i + 1 as an operand of mma.cuh. */
+template <typename ACT> static __device__ inline uint32_t pair_bits(const eight<ACT> &of, int i) {
     uint32_t out;
-    memcpy(&out, &pair, sizeof out);
+    memcpy(&out, &of.at[2 * i], sizeof out);
     return out;
+}
+
+/* Round to nearest; a finite value beyond the type's range becomes the largest one of its sign, NaN
+ * and infinities stay what they are. */
+static __device__ inline float largest_of(const __half *) { return 65504.0f; }
+static __device__ inline float largest_of(const __nv_bfloat16 *) { return 0x1.fep127f; }
+
+template <typename ACT> static __device__ inline void store_guarded(ACT *out, float value) {
+    float largest = largest_of(out);
+    if (fabsf(value) > largest && !isinf(value)) value = copysignf(largest, value);
+    store(out, value);
+}
+
+/* As one access to an address that is a multiple of 16. */
+template <typename ACT>
+static __device__ inline void store_eight_guarded(ACT *to, const float values[8]) {
+    eight<ACT> stored;
+    uint4 bits;
+#pragma unroll
+    for (int i = 0; i < 8; i++) store_guarded(&stored.at[i], values[i]);
+    memcpy(&bits, &stored, sizeof bits);
+    *reinterpret_cast<uint4 *>(to) = bits;
 }
 
 /* The zero point of one output in one group. */
@@ -82,25 +131,7 @@ static __device__ inline float gptq_zero(const qzo_cuda_gptq &weight, int64_t gr
     return (float)qzo_gptq_zero(zeros, output, BITS, weight.zero_correction);
 }
 
-/* Eight halves, which live at an address that is a multiple of 16 and move as one access. */
-struct alignas(16) half8 {
-    __half2 pair[4];
-};
-
-static __device__ inline half8 load_half8(const __half *from) {
-    half8 out;
-    uint4 bits = *reinterpret_cast<const uint4 *>(from);
-    memcpy(static_cast<void *>(&out), &bits, sizeof out);
-    return out;
-}
-
-static __device__ inline void store_half8(__half *to, const half8 &value) {
-    uint4 bits;
-    memcpy(&bits, &value, sizeof bits);
-    *reinterpret_cast<uint4 *>(to) = bits;
-}
-
-/* The same for eight ints and 32 bytes. */
+/* Eight ints, as two accesses of 16 bytes. */
 struct eight_ints {
     int32_t at[8];
 };

@@ -28,13 +28,13 @@ static __global__ void embed_kernel(float *residual, const void *table, const in
     }
 }
 
-static __global__ void select_kernel(__half *out, const __half *x, const int32_t *rows,
+static __global__ void select_kernel(uint16_t *out, const uint16_t *x, const int32_t *rows,
                                      int64_t x_width, int64_t first, int64_t width) {
     int64_t row = blockIdx.x, from = (rows != nullptr ? rows[row] : row) * x_width + first;
     for (int64_t i = threadIdx.x; i < width; i += THREADS) out[row * width + i] = x[from + i];
 }
 
-static __global__ void scatter_kernel(__half *out, const __half *x, const int32_t *rows,
+static __global__ void scatter_kernel(uint16_t *out, const uint16_t *x, const int32_t *rows,
                                       int64_t width) {
     int64_t row = blockIdx.x, to = (int64_t)rows[row] * width;
     QZO_CUDA_CHECK(rows[row] >= 0);
@@ -86,16 +86,14 @@ extern "C" cudaError_t qzo_cuda_select(uint16_t *out, const uint16_t *x, const i
                                        int64_t row_count, int64_t x_width, int64_t first,
                                        int64_t width, cudaStream_t stream) {
     if (row_count == 0) return cudaSuccess;
-    select_kernel<<<(unsigned)row_count, THREADS, 0, stream>>>(as_half(out), as_half(x), rows,
-                                                               x_width, first, width);
+    select_kernel<<<(unsigned)row_count, THREADS, 0, stream>>>(out, x, rows, x_width, first, width);
     return cudaGetLastError();
 }
 
 extern "C" cudaError_t qzo_cuda_scatter(uint16_t *out, const uint16_t *x, const int32_t *rows,
                                         int64_t row_count, int64_t width, cudaStream_t stream) {
     if (row_count == 0) return cudaSuccess;
-    scatter_kernel<<<(unsigned)row_count, THREADS, 0, stream>>>(as_half(out), as_half(x), rows,
-                                                                width);
+    scatter_kernel<<<(unsigned)row_count, THREADS, 0, stream>>>(out, x, rows, width);
     return cudaGetLastError();
 }
 

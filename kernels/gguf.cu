@@ -1,4 +1,4 @@
-/* Blocks of GGUF files: tiles of decoded weights in fp16, and rows of a quantized embedding table.
+/* Blocks of GGUF files: tiles of decoded weights, and rows of a quantized embedding table.
  * A thread decodes eight inputs of an output and writes them as one; blocks of 18, 34 or 210 bytes
  * are aligned to nothing, so codes are read by the byte. */
 #include "kernels/device_common.cuh"
@@ -20,8 +20,8 @@ static __device__ inline void decode_octet(float out[OCTET], const qzo_gguf_bloc
 
 /* Tiles are those of outputs first_output and on; octets are counted over all of them. The second
  * sign finds the codes in the cache. */
-template <int SIGNS>
-static __global__ void decode_kernel(qzo_cuda_signs signs, qzo_gguf_blocks weight,
+template <int SIGNS, typename ACT>
+static __global__ void decode_kernel(const ACT *type, qzo_cuda_signs signs, qzo_gguf_blocks weight,
                                      int64_t first_output, int64_t octet_count) {
     int64_t octet = global_thread();
     if (octet >= octet_count) return;
@@ -30,13 +30,8 @@ static __global__ void decode_kernel(qzo_cuda_signs signs, qzo_gguf_blocks weigh
 #pragma unroll
     for (int s = 0; s < SIGNS; s++) {
         float decoded[OCTET];
-        half8 out;
         decode_octet(decoded, weight, signs.values[s], output, input);
-#pragma unroll
-        for (int i = 0; i < OCTET / 2; i++)
-            out.pair[i] =
-                __halves2half2(guarded_half(decoded[2 * i]), guarded_half(decoded[2 * i + 1]));
-        store_half8(as_half(signs.tile[s]) + OCTET * octet, out);
+        store_eight_guarded(like(type, signs.tile[s]) + OCTET * octet, decoded);
     }
 }
 
@@ -62,14 +57,18 @@ static __global__ void embed_kernel(float *residual, qzo_gguf_blocks table, cons
 
 extern "C" cudaError_t qzo_cuda_decode_gguf(qzo_cuda_signs signs, qzo_gguf_blocks weight,
                                             int64_t first_output, int64_t output_count,
-                                            cudaStream_t stream) {
+                                            qzo_cuda_dtype act, cudaStream_t stream) {
     int64_t octets = output_count * (weight.in_features / OCTET);
     if (octets == 0) return cudaSuccess;
     unsigned blocks = blocks_for(octets, THREADS);
-    if (signs.count == 2)
-        decode_kernel<2><<<blocks, THREADS, 0, stream>>>(signs, weight, first_output, octets);
-    else
-        decode_kernel<1><<<blocks, THREADS, 0, stream>>>(signs, weight, first_output, octets);
+    with_activations(signs.tile[0], act, [&](auto *typed) {
+        if (signs.count == 2)
+            decode_kernel<2>
+                <<<blocks, THREADS, 0, stream>>>(typed, signs, weight, first_output, octets);
+        else
+            decode_kernel<1>
+                <<<blocks, THREADS, 0, stream>>>(typed, signs, weight, first_output, octets);
+    });
     return cudaGetLastError();
 }
 

@@ -2,8 +2,8 @@
  *
  * A launcher starts its kernels on the stream and returns without waiting; it returns what CUDA
  * says of the launch. All pointers are device memory. Counts of 0 are fine and start nothing.
- * Activations are fp16, passed as their bits (uint16_t), since C has no name for them. Nothing here
- * uses floating-point atomics: the same inputs give the same bits. */
+ * Activations are fp16 or bf16, as `act` says, passed as their bits (uint16_t), since C has no name
+ * for them. Nothing here uses floating-point atomics: the same inputs give the same bits. */
 #ifndef QZO_KERNELS_KERNELS_H
 #define QZO_KERNELS_KERNELS_H
 
@@ -137,10 +137,11 @@ cudaError_t qzo_cuda_scatter(uint16_t *out, const uint16_t *x, const int32_t *ro
 /* --- norm.cu --- */
 
 cudaError_t qzo_cuda_norm_rms(uint16_t *out, const float *residual, const float *gain, int64_t rows,
-                              int64_t width, float epsilon, cudaStream_t stream);
+                              int64_t width, float epsilon, qzo_cuda_dtype act,
+                              cudaStream_t stream);
 cudaError_t qzo_cuda_norm_layer(uint16_t *out, const float *residual, const float *gain,
                                 const float *bias, int64_t rows, int64_t width, float epsilon,
-                                cudaStream_t stream);
+                                qzo_cuda_dtype act, cudaStream_t stream);
 
 /* backend.h qzo_modulation */
 typedef struct qzo_cuda_modulation {
@@ -151,11 +152,12 @@ typedef struct qzo_cuda_modulation {
 
 cudaError_t qzo_cuda_modulate(uint16_t *out, const float *residual, qzo_cuda_modulation modulation,
                               int64_t shift_at, int64_t scale_at, int64_t rows, int64_t width,
-                              float epsilon, cudaStream_t stream);
+                              float epsilon, qzo_cuda_dtype act, cudaStream_t stream);
 
 /* elementwise.cu */
 cudaError_t qzo_cuda_add_gated(float *residual, const uint16_t *x, qzo_cuda_modulation modulation,
-                               int64_t gate_at, int64_t rows, int64_t width, cudaStream_t stream);
+                               int64_t gate_at, int64_t rows, int64_t width, qzo_cuda_dtype act,
+                               cudaStream_t stream);
 
 /* --- dequantize.cu --- */
 
@@ -172,36 +174,37 @@ typedef struct qzo_cuda_signs {
     const float *values[2];
 } qzo_cuda_signs;
 
-/* tile (output_count, in_features) fp16 = rows first_output .. of W, given the trainable values
- * (out_features, group_count); finite values stay finite. tile is aligned to 16 bytes. */
+/* tile (output_count, in_features) of type act = rows first_output .. of W, given the trainable
+ * values (out_features, group_count); finite values stay finite. tile is aligned to 16 bytes. */
 cudaError_t qzo_cuda_decode_gptq(qzo_cuda_signs signs, qzo_cuda_gptq weight, int64_t first_output,
-                                 int64_t output_count, cudaStream_t stream);
+                                 int64_t output_count, qzo_cuda_dtype act, cudaStream_t stream);
 
 /* The same of bitsandbytes and AQLM weights: dequantize_blocks.cu. */
 cudaError_t qzo_cuda_decode_bnb(qzo_cuda_signs signs, qzo_cuda_bnb weight, int64_t first_output,
-                                int64_t output_count, cudaStream_t stream);
+                                int64_t output_count, qzo_cuda_dtype act, cudaStream_t stream);
 cudaError_t qzo_cuda_decode_aqlm(qzo_cuda_signs signs, qzo_cuda_aqlm weight, int64_t first_output,
-                                 int64_t output_count, cudaStream_t stream);
+                                 int64_t output_count, qzo_cuda_dtype act, cudaStream_t stream);
 
 /* The same of blocks of a GGUF file, which weight.blocks points to on the device: gguf.cu. */
 cudaError_t qzo_cuda_decode_gguf(qzo_cuda_signs signs, qzo_gguf_blocks weight, int64_t first_output,
-                                 int64_t output_count, cudaStream_t stream);
+                                 int64_t output_count, qzo_cuda_dtype act, cudaStream_t stream);
 
-/* tile (count) fp16 = elements first .. of a dense weight; finite values stay finite. */
+/* tile (count) of type act = elements first .. of a dense weight; finite values stay finite. */
 cudaError_t qzo_cuda_decode_dense(uint16_t *tile, const void *data, int64_t first, int64_t count,
-                                  qzo_cuda_dtype dtype, cudaStream_t stream);
+                                  qzo_cuda_dtype dtype, qzo_cuda_dtype act, cudaStream_t stream);
 
 /* The same of a weight that trains: perturbed elements of its span, from the masters in
  * signs.values[0], under c and -c. */
 cudaError_t qzo_cuda_decode_values(qzo_cuda_signs signs, const float *unit, int64_t first,
-                                   int64_t count, qzo_cuda_noise noise, cudaStream_t stream);
+                                   int64_t count, qzo_cuda_noise noise, qzo_cuda_dtype act,
+                                   cudaStream_t stream);
 
 /* --- linear_gptq.cu --- */
 
-/* out (rows, out_features) fp16, or fp32 where wide, = x W^T for rows <= QZO_CUDA_FEW_ROWS_MAX. */
+/* out (rows, out_features), fp32 where wide, = x W^T for rows <= QZO_CUDA_FEW_ROWS_MAX. */
 cudaError_t qzo_cuda_linear_gptq_few(void *out, const uint16_t *x, qzo_cuda_gptq weight,
                                      const float *values, int64_t rows, int wide,
-                                     cudaStream_t stream);
+                                     qzo_cuda_dtype act, cudaStream_t stream);
 
 /* --- linear_gptq_mma.cu --- */
 
@@ -210,19 +213,20 @@ cudaError_t qzo_cuda_linear_gptq_few(void *out, const uint16_t *x, qzo_cuda_gptq
  * once, and each half has the bits that it gets alone. minus NULL: one sign. */
 cudaError_t qzo_cuda_linear_gptq_mma(void *out, const uint16_t *x, qzo_cuda_gptq weight,
                                      const float *plus, const float *minus, int64_t rows, int wide,
-                                     cudaStream_t stream);
+                                     qzo_cuda_dtype act, cudaStream_t stream);
 
 /* --- rope.cu --- */
 
 cudaError_t qzo_cuda_rope(uint16_t *x, const int32_t *positions, const float *table, int64_t rows,
-                          int64_t head_count, int64_t head_dim, cudaStream_t stream);
+                          int64_t head_count, int64_t head_dim, qzo_cuda_dtype act,
+                          cudaStream_t stream);
 
 /* --- attention.cu --- */
 
 /* head_dim is even and at most QZO_CUDA_HEAD_DIM_MAX. */
 cudaError_t qzo_cuda_attention_rows(uint16_t *out, const uint16_t *q, const uint16_t *k,
                                     const uint16_t *v, qzo_cuda_attention attention,
-                                    int64_t queries, cudaStream_t stream);
+                                    int64_t queries, qzo_cuda_dtype act, cudaStream_t stream);
 
 /* --- elementwise.cu --- */
 
@@ -234,14 +238,18 @@ typedef enum {
 } qzo_cuda_activation;
 
 cudaError_t qzo_cuda_add_bias(uint16_t *x, const float *bias, int64_t rows, int64_t width,
-                              cudaStream_t stream);
+                              qzo_cuda_dtype act, cudaStream_t stream);
 cudaError_t qzo_cuda_activate(uint16_t *gate, const uint16_t *up, int64_t count,
-                              qzo_cuda_activation activation, cudaStream_t stream);
+                              qzo_cuda_activation activation, qzo_cuda_dtype act,
+                              cudaStream_t stream);
 cudaError_t qzo_cuda_add_scaled(uint16_t *x, const uint16_t *y, float factor, int64_t count,
-                                cudaStream_t stream);
-cudaError_t qzo_cuda_add(float *residual, const uint16_t *x, int64_t count, cudaStream_t stream);
-cudaError_t qzo_cuda_widen(float *out, const uint16_t *x, int64_t count, cudaStream_t stream);
-cudaError_t qzo_cuda_narrow(uint16_t *out, const float *x, int64_t count, cudaStream_t stream);
+                                qzo_cuda_dtype act, cudaStream_t stream);
+cudaError_t qzo_cuda_add(float *residual, const uint16_t *x, int64_t count, qzo_cuda_dtype act,
+                         cudaStream_t stream);
+cudaError_t qzo_cuda_widen(float *out, const uint16_t *x, int64_t count, qzo_cuda_dtype act,
+                           cudaStream_t stream);
+cudaError_t qzo_cuda_narrow(uint16_t *out, const float *x, int64_t count, qzo_cuda_dtype act,
+                            cudaStream_t stream);
 cudaError_t qzo_cuda_soft_cap(float *x, int64_t count, float cap, cudaStream_t stream);
 
 /* --- loss.cu --- */

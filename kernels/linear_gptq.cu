@@ -8,16 +8,9 @@
 constexpr int SLICES = 8; /* warps of a block; each takes a run of octets of the same 32 outputs */
 constexpr int THREADS = SLICES * WARP;
 
-static __device__ inline void store(__half *out, float value) { *out = __float2half_rn(value); }
-static __device__ inline void store(float *out, float value) { *out = value; }
-
-static __device__ inline float element(const half8 &x, int i) {
-    return i % 2 == 0 ? __low2float(x.pair[i / 2]) : __high2float(x.pair[i / 2]);
-}
-
 /* sums (ROWS) of one output over octets begin .. end - 1. Rows past `rows` are zeros. */
-template <int BITS, int ROWS>
-static __device__ inline void slice_sums(float sums[ROWS], const __half *x,
+template <int BITS, int ROWS, typename ACT>
+static __device__ inline void slice_sums(float sums[ROWS], const ACT *x,
                                          const qzo_cuda_gptq &weight, const float *values, int rows,
                                          int64_t begin, int64_t end, int64_t output) {
     float partial[ROWS] = {}, value = 0.0f, zero = 0.0f;
@@ -25,10 +18,10 @@ static __device__ inline void slice_sums(float sums[ROWS], const __half *x,
     for (int64_t octet = begin; octet < end; octet++) {
         uint64_t codes = qzo_gptq_octet(weight.codes + output, weight.out_features, octet, BITS);
         eight_ints groups = load_ints(weight.group_of_input + 8 * octet);
-        half8 inputs[ROWS] = {};
+        eight<ACT> inputs[ROWS] = {};
 #pragma unroll
         for (int r = 0; r < ROWS; r++)
-            if (r < rows) inputs[r] = load_half8(x + r * weight.in_features + 8 * octet);
+            if (r < rows) inputs[r] = load_eight(x + r * weight.in_features + 8 * octet);
 #pragma unroll
         for (int i = 0; i < 8; i++) {
             if (groups.at[i] != group) { /* the same on all lanes */
@@ -44,7 +37,7 @@ static __device__ inline void slice_sums(float sums[ROWS], const __half *x,
             float difference = (float)qzo_gptq_lane(codes, i, BITS) - zero;
 #pragma unroll
             for (int r = 0; r < ROWS; r++)
-                partial[r] = fmaf(difference, element(inputs[r], i), partial[r]);
+                partial[r] = fmaf(difference, widened(inputs[r].at[i]), partial[r]);
         }
     }
 #pragma unroll
@@ -55,10 +48,9 @@ static __device__ inline void slice_sums(float sums[ROWS], const __half *x,
 
 /* A block has 32 outputs, one per lane; slices are added in ascending order. No row's sum depends
  * on ROWS or on the other rows. */
-template <int BITS, int ROWS, typename OUT>
+template <int BITS, int ROWS, typename OUT, typename ACT>
 static __global__ void __launch_bounds__(THREADS)
-    linear_few_kernel(OUT *out, const __half *x, qzo_cuda_gptq weight, const float *values,
-                      int rows) {
+    linear_few_kernel(OUT *out, const ACT *x, qzo_cuda_gptq weight, const float *values, int rows) {
     __shared__ float parts[SLICES][ROWS][WARP];
     int lane = threadIdx.x % WARP, slice = threadIdx.x / WARP;
     int64_t output = (int64_t)blockIdx.x * WARP + lane;
@@ -81,8 +73,8 @@ static __global__ void __launch_bounds__(THREADS)
 
 /* --- launchers --- */
 
-template <int BITS, typename OUT>
-static void launch_rows(OUT *out, const __half *x, const qzo_cuda_gptq &weight, const float *values,
+template <int BITS, typename OUT, typename ACT>
+static void launch_rows(OUT *out, const ACT *x, const qzo_cuda_gptq &weight, const float *values,
                         int rows, cudaStream_t stream) {
     unsigned blocks = blocks_for(weight.out_features, WARP);
     if (rows == 1)
@@ -95,8 +87,8 @@ static void launch_rows(OUT *out, const __half *x, const qzo_cuda_gptq &weight, 
         linear_few_kernel<BITS, 8><<<blocks, THREADS, 0, stream>>>(out, x, weight, values, rows);
 }
 
-template <typename OUT>
-static cudaError_t launch_few(OUT *out, const __half *x, const qzo_cuda_gptq &weight,
+template <typename OUT, typename ACT>
+static cudaError_t launch_few(OUT *out, const ACT *x, const qzo_cuda_gptq &weight,
                               const float *values, int rows, cudaStream_t stream) {
     switch (weight.bits) {
     case 2: launch_rows<2>(out, x, weight, values, rows, stream); break;
@@ -110,11 +102,16 @@ static cudaError_t launch_few(OUT *out, const __half *x, const qzo_cuda_gptq &we
 
 extern "C" cudaError_t qzo_cuda_linear_gptq_few(void *out, const uint16_t *x, qzo_cuda_gptq weight,
                                                 const float *values, int64_t rows, int wide,
-                                                cudaStream_t stream) {
+                                                qzo_cuda_dtype act, cudaStream_t stream) {
     static_assert(QZO_CUDA_FEW_ROWS_MAX == 8, "the largest instance");
+    cudaError_t code = cudaSuccess;
     if (rows == 0) return cudaSuccess;
     if (rows > QZO_CUDA_FEW_ROWS_MAX) return cudaErrorInvalidValue;
-    if (wide)
-        return launch_few(static_cast<float *>(out), as_half(x), weight, values, (int)rows, stream);
-    return launch_few(static_cast<__half *>(out), as_half(x), weight, values, (int)rows, stream);
+    with_activations(static_cast<uint16_t *>(out), act, [&](auto *typed) {
+        const auto *inputs = like(typed, x);
+        code =
+            wide ? launch_few(static_cast<float *>(out), inputs, weight, values, (int)rows, stream)
+                 : launch_few(typed, inputs, weight, values, (int)rows, stream);
+    });
+    return code;
 }

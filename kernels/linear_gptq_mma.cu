@@ -1,7 +1,7 @@
 /* The product of a few rows with a GPTQ weight on tensor cores. Codes less their zero point are
- * small integers and exact in fp16; a group's sum of them times the activations stays in fp32
- * accumulators and meets its perturbed fp32 scale once, so weights are never rounded. The codes are
- * read once, 16 bytes at a time, also where both signs of a perturbation are computed.
+ * small integers and exact in fp16 and bf16; a group's sum of them times the activations stays in
+ * fp32 accumulators and meets its perturbed fp32 scale once, so weights are never rounded. The
+ * codes are read once, 16 bytes at a time, also where both signs of a perturbation are computed.
  *
  * A warp takes 32 outputs as the rows of two products of 16, and the rows of x as columns, 8 to a
  * tile. The inputs of a chunk of 32 may be summed in any order, as long as codes and x agree: lane
@@ -55,30 +55,48 @@ static __device__ inline uint64_t octet_of(const lane_codes &codes, int i, int o
 /* Halves from 1024 to 2047 are 1024 plus their ten lowest bits. */
 constexpr uint32_t BIASES = 0x64006400u;
 
-/* Codes i and i + 1 less the zero point, whose biased half is there twice. */
-template <int BITS>
-static __device__ inline uint32_t differences(uint64_t octet, int i, uint32_t biased_zeros) {
-    uint32_t low = (uint32_t)qzo_gptq_lane(octet, i, BITS);
-    uint32_t high = (uint32_t)qzo_gptq_lane(octet, i + 1, BITS);
-    return half2_bits(__hsub2(half2_from(BIASES | low | high << 16), half2_from(biased_zeros)));
+/* A zero point as `differences` wants it. */
+static __device__ inline uint32_t prepared_zero(const __half *, uint32_t zero) {
+    return BIASES | zero | zero << 16;
+}
+static __device__ inline uint32_t prepared_zero(const __nv_bfloat16 *, uint32_t zero) {
+    return zero;
+}
+
+/* Two codes less the zero point, exact. */
+static __device__ inline uint32_t differences(const __half *, int low, int high, uint32_t zeros) {
+    uint32_t bits = BIASES | (uint32_t)low | (uint32_t)high << 16;
+    __half2 codes, subtrahend;
+    memcpy(static_cast<void *>(&codes), &bits, sizeof codes);
+    memcpy(static_cast<void *>(&subtrahend), &zeros, sizeof subtrahend);
+    codes = __hsub2(codes, subtrahend);
+    memcpy(&bits, &codes, sizeof bits);
+    return bits;
+}
+static __device__ inline uint32_t differences(const __nv_bfloat16 *, int low, int high,
+                                              uint32_t zero) {
+    eight<__nv_bfloat16> pair;
+    store(&pair.at[0], (float)(low - (int)zero));
+    store(&pair.at[1], (float)(high - (int)zero));
+    return pair_bits(pair, 0);
 }
 
 /* Trainable values and zero points of a lane's outputs in one group. */
 template <int SIGNS> struct group_values {
     float scale[SIGNS][QUAD];
-    uint32_t biased_zeros[QUAD];
+    uint32_t zero[QUAD]; /* prepared */
 };
 
-template <int BITS, int SIGNS>
+template <int BITS, int SIGNS, typename ACT>
 static __device__ inline void load_group(group_values<SIGNS> &out, const qzo_cuda_gptq &weight,
-                                         const float *const values[SIGNS], int64_t output,
-                                         int64_t group) {
+                                         const float *const values[SIGNS], const ACT *x,
+                                         int64_t output, int64_t group) {
     const uint32_t *zeros = weight.zeros + group * (weight.out_features * BITS / 32);
     if (output >= weight.out_features) return;
 #pragma unroll
     for (int i = 0; i < QUAD; i++) {
         uint32_t zero = (uint32_t)qzo_gptq_zero(zeros, output + i, BITS, weight.zero_correction);
-        out.biased_zeros[i] = BIASES | zero | zero << 16;
+        out.zero[i] = prepared_zero(x, zero);
 #pragma unroll
         for (int s = 0; s < SIGNS; s++)
             out.scale[s][i] = values[s][(output + i) * weight.group_count + group];
@@ -103,9 +121,9 @@ static __device__ inline void end_group(lane_sums<TILES * SIGNS> &sums,
 }
 
 /* Adds a chunk to the sums of its group. The rows of the second sign lie behind the first's. */
-template <int BITS, int TILES, int SIGNS>
+template <int BITS, int TILES, int SIGNS, typename ACT>
 static __device__ inline void add_chunk(lane_sums<TILES * SIGNS> &sums, const lane_codes &codes,
-                                        const group_values<SIGNS> &values, const __half *x,
+                                        const group_values<SIGNS> &values, const ACT *x,
                                         int64_t in_features, int octet, int rows, int column) {
     uint32_t weights[2][2][4]; /* of both products, both halves of the octet */
     bool is_inside = 8 * octet < in_features;
@@ -115,27 +133,27 @@ static __device__ inline void add_chunk(lane_sums<TILES * SIGNS> &sums, const la
 #pragma unroll
         for (int pair = 0; pair < 4; pair++)
             weights[i / 2][pair / 2][i % 2 + 2 * (pair % 2)] =
-                differences<BITS>(codes_of_output, 2 * pair, values.biased_zeros[i]);
+                differences(x, qzo_gptq_lane(codes_of_output, 2 * pair, BITS),
+                            qzo_gptq_lane(codes_of_output, 2 * pair + 1, BITS), values.zero[i]);
     }
 #pragma unroll
     for (int n = 0; n < TILES * SIGNS; n++) {
         int row = n % TILES * COLUMNS + column;
-        half8 inputs = {};
+        eight<ACT> inputs = {};
         if (is_inside && row < rows)
-            inputs = load_half8(x + (n / TILES * rows + row) * in_features + 8 * octet);
+            inputs = load_eight(x + (n / TILES * rows + row) * in_features + 8 * octet);
 #pragma unroll
         for (int part = 0; part < 2; part++) {
-            const uint32_t pairs[] = {half2_bits(inputs.pair[2 * part]),
-                                      half2_bits(inputs.pair[2 * part + 1])};
-            mma_halves(sums.group[n][0], weights[0][part], pairs);
-            mma_halves(sums.group[n][1], weights[1][part], pairs);
+            const uint32_t pairs[] = {pair_bits(inputs, 2 * part), pair_bits(inputs, 2 * part + 1)};
+            mma(x, sums.group[n][0], weights[0][part], pairs);
+            mma(x, sums.group[n][1], weights[1][part], pairs);
         }
     }
 }
 
 /* The sums of chunks begin .. end - 1. Codes are asked for DEPTH chunks ahead. */
-template <int BITS, int TILES, int SIGNS>
-static __device__ inline void warp_sums(lane_sums<TILES * SIGNS> &sums, const __half *x,
+template <int BITS, int TILES, int SIGNS, typename ACT>
+static __device__ inline void warp_sums(lane_sums<TILES * SIGNS> &sums, const ACT *x,
                                         const qzo_cuda_gptq &weight,
                                         const float *const values[SIGNS], int rows, int begin,
                                         int end, int64_t output, int lane) {
@@ -161,7 +179,7 @@ static __device__ inline void warp_sums(lane_sums<TILES * SIGNS> &sums, const __
             if (chunk / chunks_per_group != group) {
                 end_group<TILES, SIGNS>(sums, current);
                 group = chunk / chunks_per_group;
-                load_group<BITS, SIGNS>(current, weight, values, output, group);
+                load_group<BITS, SIGNS>(current, weight, values, x, output, group);
             }
             add_chunk<BITS, TILES, SIGNS>(sums, codes[i], current, x, weight.in_features,
                                           OCTETS * chunk + member, rows, lane / OCTETS);
@@ -174,9 +192,9 @@ static __device__ inline void warp_sums(lane_sums<TILES * SIGNS> &sums, const __
 
 /* Warps are added in ascending order, one tile after the other. No row's sum depends on TILES, on
  * SIGNS or on the other rows. out: (SIGNS rows, out_features), fp32 where wide. */
-template <int BITS, int TILES, int SIGNS>
+template <int BITS, int TILES, int SIGNS, typename ACT>
 static __global__ void __launch_bounds__(THREADS)
-    linear_mma_kernel(void *out, const __half *x, qzo_cuda_gptq weight, const float *plus,
+    linear_mma_kernel(void *out, const ACT *x, qzo_cuda_gptq weight, const float *plus,
                       const float *minus, int rows, int wide) {
     __shared__ float parts[WARPS][COLUMNS][OUTPUTS + 1]; /* the odd pitch spreads the banks */
     int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
@@ -203,7 +221,7 @@ static __global__ void __launch_bounds__(THREADS)
             if (wide)
                 static_cast<float *>(out)[at] = total;
             else
-                static_cast<__half *>(out)[at] = __float2half_rn(total);
+                store(&static_cast<ACT *>(out)[at], total);
         }
         __syncthreads();
     }
@@ -213,31 +231,34 @@ static_assert(WARPS == COLUMNS, "a warp writes a row of a tile");
 /* --- launchers --- */
 
 /* What a launch needs beside its template. */
-struct mma_call {
+template <typename ACT> struct mma_call {
     void *out;
-    const __half *x;
+    const ACT *x;
     const float *plus, *minus;
     int rows, wide;
     cudaStream_t stream;
 };
+template <typename ACT>
+mma_call(void *, const ACT *, const float *, const float *, int, int, cudaStream_t)
+    -> mma_call<ACT>;
 
-template <int BITS, int TILES, int SIGNS>
-static void launch(const mma_call &call, const qzo_cuda_gptq &weight) {
+template <int BITS, int TILES, int SIGNS, typename ACT>
+static void launch(const mma_call<ACT> &call, const qzo_cuda_gptq &weight) {
     unsigned blocks = blocks_for(weight.out_features, OUTPUTS);
     linear_mma_kernel<BITS, TILES, SIGNS><<<blocks, THREADS, 0, call.stream>>>(
         call.out, call.x, weight, call.plus, call.minus, call.rows, call.wide);
 }
 
-template <int BITS, int TILES>
-static void launch_signs(const mma_call &call, const qzo_cuda_gptq &weight) {
+template <int BITS, int TILES, typename ACT>
+static void launch_signs(const mma_call<ACT> &call, const qzo_cuda_gptq &weight) {
     if (call.minus == nullptr)
         launch<BITS, TILES, 1>(call, weight);
     else
         launch<BITS, TILES, 2>(call, weight);
 }
 
-template <int BITS>
-static cudaError_t launch_rows(const mma_call &call, const qzo_cuda_gptq &weight) {
+template <int BITS, typename ACT>
+static cudaError_t launch_rows(const mma_call<ACT> &call, const qzo_cuda_gptq &weight) {
     static_assert(QZO_CUDA_MMA_ROWS_MAX == 4 * COLUMNS, "the largest instance");
     if (call.rows <= COLUMNS)
         launch_signs<BITS, 1>(call, weight);
@@ -248,14 +269,8 @@ static cudaError_t launch_rows(const mma_call &call, const qzo_cuda_gptq &weight
     return cudaGetLastError();
 }
 
-extern "C" cudaError_t qzo_cuda_linear_gptq_mma(void *out, const uint16_t *x, qzo_cuda_gptq weight,
-                                                const float *plus, const float *minus, int64_t rows,
-                                                int wide, cudaStream_t stream) {
-    mma_call call = {out, as_half(x), plus, minus, (int)rows, wide, stream};
-    if (rows == 0) return cudaSuccess;
-    if (rows > QZO_CUDA_MMA_ROWS_MAX || weight.inputs_per_group % CHUNK != 0 ||
-        weight.inputs_per_group == 0)
-        return cudaErrorInvalidValue;
+template <typename ACT>
+static cudaError_t launch_bits(const mma_call<ACT> &call, const qzo_cuda_gptq &weight) {
     switch (weight.bits) {
     case 2: return launch_rows<2>(call, weight);
     case 3: return launch_rows<3>(call, weight);
@@ -263,4 +278,18 @@ extern "C" cudaError_t qzo_cuda_linear_gptq_mma(void *out, const uint16_t *x, qz
     case 8: return launch_rows<8>(call, weight);
     default: return cudaErrorInvalidValue;
     }
+}
+
+extern "C" cudaError_t qzo_cuda_linear_gptq_mma(void *out, const uint16_t *x, qzo_cuda_gptq weight,
+                                                const float *plus, const float *minus, int64_t rows,
+                                                int wide, qzo_cuda_dtype act, cudaStream_t stream) {
+    if (rows == 0) return cudaSuccess;
+    if (rows > QZO_CUDA_MMA_ROWS_MAX || weight.inputs_per_group % CHUNK != 0 ||
+        weight.inputs_per_group == 0)
+        return cudaErrorInvalidValue;
+    cudaError_t code = cudaSuccess;
+    with_activations(x, act, [&](auto *typed) {
+        code = launch_bits(mma_call{out, typed, plus, minus, (int)rows, wide, stream}, weight);
+    });
+    return code;
 }

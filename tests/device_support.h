@@ -13,16 +13,33 @@
 
 /* Half a unit in the last place, relative; and half of the smallest positive value. */
 static const double FLOAT_ROUNDING = 0x1p-24;
-static const double HALF_ROUNDING = 0x1p-11;
-static const double HALF_SMALLEST = 0x1p-25;
-/* An fp32 result that is rounded to fp16 is off by its own error too, 50 roundings at most. */
+static const struct {
+    const char *backend_name;
+    bool is_bf16;
+    double rounding, smallest;
+} ACTIVATIONS[] = {
+    {"cpu", false, 0.0, 0.0},
+    {"cuda", false, 0x1p-11, 0x1p-25},
+    {"cuda-bf16", true, 0x1p-8, 0x1p-134},
+};
+enum { BACKENDS = sizeof ACTIVATIONS / sizeof *ACTIVATIONS };
+/* An fp32 result that is rounded to 16 bits is off by its own error too, 50 roundings at most. */
 static const double FLOATS_BEFORE_HALF = 50.0;
 
 static qzo_backend *backend;
+static int which; /* of ACTIVATIONS */
 
 /* --- memory of the backend --- */
 
 static inline bool is_half(void) { return backend->ops->activation_bytes == sizeof(uint16_t); }
+
+static inline uint16_t half_of(float value) {
+    return ACTIVATIONS[which].is_bf16 ? qzo_float_to_bf16(value) : qzo_float_to_fp16(value);
+}
+
+static inline float float_of(uint16_t half) {
+    return ACTIVATIONS[which].is_bf16 ? qzo_bf16_to_float(half) : qzo_fp16_to_float(half);
+}
 
 static inline void *device_bytes(const void *host, size_t size_bytes) {
     void *memory = NULL;
@@ -56,8 +73,8 @@ static inline qzo_act *device_act(float *values, int64_t count) {
     if (!is_half()) return device_bytes(values, (size_t)count * sizeof *values);
     uint16_t *halves = malloc((size_t)count * sizeof *halves);
     for (int64_t i = 0; i < count; i++) {
-        halves[i] = qzo_float_to_fp16(values[i]);
-        values[i] = qzo_fp16_to_float(halves[i]);
+        halves[i] = half_of(values[i]);
+        values[i] = float_of(halves[i]);
     }
     void *memory = device_bytes(halves, (size_t)count * sizeof *halves);
     free(halves);
@@ -83,7 +100,7 @@ static inline float *host_act(const qzo_act *memory, int64_t count) {
         for (int64_t i = count - 1; i >= 0; i--) {
             uint16_t half;
             memcpy(&half, halves + i, sizeof half);
-            out[i] = qzo_fp16_to_float(half);
+            out[i] = float_of(half);
         }
     return out;
 }
@@ -92,8 +109,7 @@ static inline float *host_act(const qzo_act *memory, int64_t count) {
 
 /* What storing a value as an activation may change. */
 static inline double storing(double value) {
-    if (!is_half()) return 0.0;
-    return HALF_ROUNDING * fabs(value) + HALF_SMALLEST;
+    return ACTIVATIONS[which].rounding * fabs(value) + ACTIVATIONS[which].smallest;
 }
 
 static inline void assert_all_close(const float *actual, const double *expected,
@@ -114,22 +130,22 @@ static inline void assert_same_floats(const float *actual, const float *expected
                      (double)expected[i]);
 }
 
-/* --- both backends --- */
+/* --- all backends --- */
 
 /* The result of a test program whose `run` tests the open backend under a name. */
 static inline int device_main(int (*run)(const char *name)) {
-    static const char *const names[] = {"cpu", "cuda"};
     const qzo_backend_options options = {.thread_count = 2};
-    for (int i = 0; i < 2; i++) {
-        if (i == 1 && qzo_cuda_available() != QZO_OK) {
+    for (which = 0; which < BACKENDS; which++) {
+        const char *name = ACTIVATIONS[which].backend_name;
+        if (which == 1 && qzo_cuda_available() != QZO_OK) {
             print_message("skipped: %s\n", qzo_error_message());
             return 77;
         }
-        if (qzo_backend_open(&backend, names[i], &options) != QZO_OK) {
-            print_message("%s: %s\n", names[i], qzo_error_message());
+        if (qzo_backend_open(&backend, name, &options) != QZO_OK) {
+            print_message("%s: %s\n", name, qzo_error_message());
             return 1;
         }
-        int failed = run(names[i]);
+        int failed = run(name);
         qzo_backend_close(backend);
         if (failed != 0) return failed;
     }

@@ -52,6 +52,7 @@ static void a_dry_backend_holds_nothing(void **state) {
     (void)state;
     check_dry("cpu");
     check_dry("cuda"); /* in every build */
+    check_dry("cuda-bf16");
 }
 
 int main(void) {

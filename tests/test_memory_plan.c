@@ -163,6 +163,7 @@ static void a_device_takes_what_was_planned(void **state) {
     (void)state;
     if (qzo_cuda_available() != QZO_OK) skip();
     check_taken("cuda");
+    check_taken("cuda-bf16");
 }
 
 /* A tied head is the embedding: one table of vocab * width values, not two. */

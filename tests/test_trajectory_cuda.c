@@ -1,4 +1,4 @@
-/* ctest: labels=gpu timeout=120 emulated
+/* ctest: labels=gpu timeout=300 emulated
  * Losses, projected gradients and twenty steps on a device beside the CPU, and twice the same bits.
  * 77 (skipped) where there is no device. */
 #include "trajectory_support.h"
@@ -7,15 +7,18 @@
 
 /* docs/error-analysis-cuda.md, "Whole models". */
 static const double HALF_LOG_PROB_ERROR = 0.02;
+static const double BF16_LOG_PROB_ERROR = 8 * 0.02; /* three bits less */
 
 static void twenty_steps_stay_beside_the_cpu(void **state) {
     (void)state;
     trajectory_compare("cuda", HALF_LOG_PROB_ERROR, "HALF_LOG_PROB_ERROR");
+    trajectory_compare("cuda-bf16", BF16_LOG_PROB_ERROR, "BF16_LOG_PROB_ERROR");
 }
 
 static void twenty_steps_twice_are_the_same_bits(void **state) {
     (void)state;
     trajectory_repeat("cuda");
+    trajectory_repeat("cuda-bf16");
 }
 
 int main(void) {

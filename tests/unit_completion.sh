@@ -34,10 +34,10 @@ offers '--backend' run x --ba
 offers '--csv' report --cs
 offers '--csv' journal x 1 --c
 offers '' report --ra
-offers 'auto cpu cpu-bf16 cuda' run --backend ''
-offers 'cpu cpu-bf16 cuda' run --backend c
-offers 'cpu cpu-bf16 cuda' run --backend = c
-offers 'auto cpu cpu-bf16 cuda' run --backend =
+offers 'auto cpu cpu-bf16 cuda cuda-bf16' run --backend ''
+offers 'cpu cpu-bf16 cuda cuda-bf16' run --backend c
+offers 'cpu cpu-bf16 cuda cuda-bf16' run --backend = c
+offers 'auto cpu cpu-bf16 cuda cuda-bf16' run --backend =
 offers 'folder with blank' run sweep.yaml --out ''
 offers 'folder/inner' run --out folder/
 offers 'folder other.yml sweep.yaml with blank' plan ''

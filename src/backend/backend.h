@@ -297,6 +297,10 @@ typedef struct qzo_backend_entry {
     qzo_status (*open)(qzo_backend **out, const qzo_backend_options *options);
 } qzo_backend_entry;
 
+/* The names of CUDA's two arithmetics. */
+#define QZO_BACKEND_CUDA      "cuda"
+#define QZO_BACKEND_CUDA_BF16 "cuda-bf16"
+
 /* NULL-named entry last. */
 extern const qzo_backend_entry qzo_backends[];
 
@@ -309,7 +313,7 @@ void qzo_backend_close(qzo_backend *backend); /* NULL is fine */
 void qzo_memory_use_fill(qzo_memory_use *out, const qzo_ledger *ledger);
 
 /* src/backend/cuda_dry.c: in every build */
-qzo_status qzo_backend_cuda_dry_open(qzo_backend **out);
+qzo_status qzo_backend_cuda_dry_open(qzo_backend **out, bool is_bf16);
 
 /* src/backend/backend_cpu.c; bf16: products of bf16 operands, QZO_ERR_ENVIRONMENT where the
  * processor has neither AMX nor AVX-512 */

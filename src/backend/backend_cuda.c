@@ -1,10 +1,11 @@
 /* Lifetime, memory and table of the CUDA backend; the kernels are in kernels/. Part of the CUDA
  * module (cuda_module.h), plain C over the CUDA runtime and cuBLASLt.
  *
- * Activations are fp16 with fp32 accumulation: three bits more than bf16, so that the difference of
- * two close losses keeps more of its sense; decoded weights are kept finite, and an activation that
- * overflows gives infinity, then a loss that is not finite, which is never applied. Residual
- * stream, masters and logits are fp32, losses double.
+ * Activations and decoded weights of "cuda" are fp16: three bits more than the bf16 of "cuda-bf16",
+ * so that the difference of two close losses keeps more of its sense. Decoded weights are kept
+ * finite, and an activation that overflows gives infinity, then a loss that is not finite, which is
+ * never applied; bf16 is for models whose activations leave fp16's range. Products are summed in
+ * fp32; residual stream, masters and logits are fp32, losses double.
  *
  * Everything runs in order on one stream, products of cuBLASLt with one workspace: what it chooses
  * depends on the device, its version and the shape alone (cuda_gemm.c). Several ranks may
@@ -71,9 +72,10 @@ static qzo_status cuda_norm(qzo_backend *backend, qzo_act *out, const float *res
                             qzo_norm_kind kind, float epsilon) {
     cudaStream_t stream = state_of(backend)->stream;
     return qzo_status_from_cuda(
-        kind == QZO_NORM_LAYER
-            ? qzo_cuda_norm_layer((void *)out, residual, gain, bias, rows, width, epsilon, stream)
-            : qzo_cuda_norm_rms((void *)out, residual, gain, rows, width, epsilon, stream),
+        kind == QZO_NORM_LAYER ? qzo_cuda_norm_layer((void *)out, residual, gain, bias, rows, width,
+                                                     epsilon, state_of(backend)->act, stream)
+                               : qzo_cuda_norm_rms((void *)out, residual, gain, rows, width,
+                                                   epsilon, state_of(backend)->act, stream),
         "norm");
 }
 
@@ -86,25 +88,27 @@ static qzo_cuda_modulation modulation_of(const qzo_modulation *modulation) {
 static qzo_status cuda_modulate(qzo_backend *backend, qzo_act *out, const float *residual,
                                 const qzo_modulation *modulation, int64_t shift_at,
                                 int64_t scale_at, int64_t rows, int64_t width, float epsilon) {
-    return qzo_status_from_cuda(qzo_cuda_modulate((void *)out, residual, modulation_of(modulation),
-                                                  shift_at, scale_at, rows, width, epsilon,
-                                                  state_of(backend)->stream),
-                                "modulate");
+    return qzo_status_from_cuda(
+        qzo_cuda_modulate((void *)out, residual, modulation_of(modulation), shift_at, scale_at,
+                          rows, width, epsilon, state_of(backend)->act, state_of(backend)->stream),
+        "modulate");
 }
 
 static qzo_status cuda_add_gated(qzo_backend *backend, float *residual, const qzo_act *x,
                                  const qzo_modulation *modulation, int64_t gate_at, int64_t rows,
                                  int64_t width) {
-    return qzo_status_from_cuda(qzo_cuda_add_gated(residual, (const void *)x,
-                                                   modulation_of(modulation), gate_at, rows, width,
-                                                   state_of(backend)->stream),
-                                "add_gated");
+    return qzo_status_from_cuda(
+        qzo_cuda_add_gated(residual, (const void *)x, modulation_of(modulation), gate_at, rows,
+                           width, state_of(backend)->act, state_of(backend)->stream),
+        "add_gated");
 }
 
 static qzo_status cuda_add_bias(qzo_backend *backend, qzo_act *x, const float *bias, int64_t rows,
                                 int64_t width) {
-    return qzo_status_from_cuda(
-        qzo_cuda_add_bias((void *)x, bias, rows, width, state_of(backend)->stream), "add_bias");
+    return qzo_status_from_cuda(qzo_cuda_add_bias((void *)x, bias, rows, width,
+                                                  state_of(backend)->act,
+                                                  state_of(backend)->stream),
+                                "add_bias");
 }
 
 static qzo_status cuda_select(qzo_backend *backend, qzo_act *out, const qzo_act *x,
@@ -126,7 +130,8 @@ static qzo_status cuda_rope(qzo_backend *backend, qzo_act *x, const int32_t *pos
                             const float *table, int64_t rows, int64_t head_count,
                             int64_t head_dim) {
     return qzo_status_from_cuda(qzo_cuda_rope((void *)x, positions, table, rows, head_count,
-                                              head_dim, state_of(backend)->stream),
+                                              head_dim, state_of(backend)->act,
+                                              state_of(backend)->stream),
                                 "rope");
 }
 
@@ -146,40 +151,45 @@ static qzo_status cuda_attention(qzo_backend *backend, qzo_act *out, const qzo_a
                                 .scale = attention->scale,
                                 .score_cap = attention->score_cap,
                                 .window = attention->window};
+    cuda_state *state = state_of(backend);
     return qzo_status_from_cuda(qzo_cuda_attention_rows((void *)out, (const void *)q,
                                                         (const void *)k, (const void *)v, shape,
-                                                        queries, state_of(backend)->stream),
+                                                        queries, state->act, state->stream),
                                 "attention");
 }
 
 static qzo_status cuda_activate(qzo_backend *backend, qzo_act *gate, const qzo_act *up,
                                 int64_t count, qzo_activation activation) {
-    return qzo_status_from_cuda(qzo_cuda_activate((void *)gate, (const void *)up, count,
-                                                  (qzo_cuda_activation)activation,
-                                                  state_of(backend)->stream),
-                                "activate");
+    return qzo_status_from_cuda(
+        qzo_cuda_activate((void *)gate, (const void *)up, count, (qzo_cuda_activation)activation,
+                          state_of(backend)->act, state_of(backend)->stream),
+        "activate");
 }
 
 static qzo_status cuda_add_scaled(qzo_backend *backend, qzo_act *x, const qzo_act *y, float factor,
                                   int64_t count) {
-    return qzo_status_from_cuda(
-        qzo_cuda_add_scaled((void *)x, (const void *)y, factor, count, state_of(backend)->stream),
-        "add_scaled");
+    return qzo_status_from_cuda(qzo_cuda_add_scaled((void *)x, (const void *)y, factor, count,
+                                                    state_of(backend)->act,
+                                                    state_of(backend)->stream),
+                                "add_scaled");
 }
 
 static qzo_status cuda_add(qzo_backend *backend, float *residual, const qzo_act *x, int64_t count) {
-    return qzo_status_from_cuda(
-        qzo_cuda_add(residual, (const void *)x, count, state_of(backend)->stream), "add");
+    return qzo_status_from_cuda(qzo_cuda_add(residual, (const void *)x, count,
+                                             state_of(backend)->act, state_of(backend)->stream),
+                                "add");
 }
 
 static qzo_status cuda_widen(qzo_backend *backend, float *out, const qzo_act *x, int64_t count) {
-    return qzo_status_from_cuda(
-        qzo_cuda_widen(out, (const void *)x, count, state_of(backend)->stream), "widen");
+    return qzo_status_from_cuda(qzo_cuda_widen(out, (const void *)x, count, state_of(backend)->act,
+                                               state_of(backend)->stream),
+                                "widen");
 }
 
 static qzo_status cuda_narrow(qzo_backend *backend, qzo_act *out, const float *x, int64_t count) {
-    return qzo_status_from_cuda(qzo_cuda_narrow((void *)out, x, count, state_of(backend)->stream),
-                                "narrow");
+    return qzo_status_from_cuda(
+        qzo_cuda_narrow((void *)out, x, count, state_of(backend)->act, state_of(backend)->stream),
+        "narrow");
 }
 
 static qzo_status cuda_soft_cap(qzo_backend *backend, float *x, int64_t count, float cap) {
@@ -236,7 +246,7 @@ static void cuda_close(qzo_backend *backend) {
 }
 
 static const qzo_backend_ops cuda_backend_ops = {
-    .name = "cuda",
+    .name = QZO_BACKEND_CUDA,
     .activation_bytes = sizeof(uint16_t),
     .library_memory = qzo_cuda_library_memory,
     .arithmetic = cuda_arithmetic,
@@ -328,9 +338,9 @@ static qzo_status open_device(cuda_state *state, const qzo_backend_options *opti
     /* The number of multiprocessors tells apart variants of one name, for which cuBLAS may choose
      * other kernels; the toolkit's version stands for the compiler of ours. */
     snprintf(state->arithmetic, sizeof state->arithmetic,
-             "cuda %s sm_%d%d x%d fp16 toolkit %d cublaslt %zu plan " CUDA_PLAN_VERSION,
-             device.name, device.major, device.minor, device.multiProcessorCount, CUDART_VERSION,
-             cublasLtGetVersion());
+             "cuda %s sm_%d%d x%d %s toolkit %d cublaslt %zu plan " CUDA_PLAN_VERSION, device.name,
+             device.major, device.minor, device.multiProcessorCount,
+             state->act == QZO_CUDA_BF16 ? "bf16" : "fp16", CUDART_VERSION, cublasLtGetVersion());
 cleanup:
     return status;
 }
@@ -358,7 +368,8 @@ cleanup:
     return status;
 }
 
-static qzo_status backend_open(qzo_backend **out, const qzo_backend_options *options) {
+static qzo_status backend_open(qzo_backend **out, const qzo_backend_options *options,
+                               bool is_bf16) {
     qzo_status status = QZO_OK;
     qzo_backend *backend = calloc(1, sizeof *backend);
     cuda_state *state = calloc(1, sizeof *state);
@@ -367,7 +378,10 @@ static qzo_status backend_open(qzo_backend **out, const qzo_backend_options *opt
         free(state);
         return qzo_fail(QZO_ERR_MEMORY, "out of memory for the CUDA backend");
     }
-    backend->ops = &cuda_backend_ops;
+    state->act = is_bf16 ? QZO_CUDA_BF16 : QZO_CUDA_F16;
+    state->ops = cuda_backend_ops;
+    if (is_bf16) state->ops.name = QZO_BACKEND_CUDA_BF16;
+    backend->ops = &state->ops;
     backend->state = state;
     state->signs = 1;
     QZO_TRY(open_device(state, options));

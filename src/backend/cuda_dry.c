@@ -8,6 +8,8 @@
 #include <string.h>
 
 typedef struct dry_state {
+    qzo_backend_ops ops; /* the table, with the backend's name */
+    qzo_dtype act;       /* of activations and decoded weights */
     qzo_ledger ledger;
     void *fixed[CUDA_FIXED_COUNT];
     void *tile, *values;
@@ -98,7 +100,7 @@ static qzo_status dry_weight_load(qzo_backend *backend, qzo_weight **out,
     qzo_cuda_layout layout;
     qzo_weight *weight = calloc(1, sizeof *weight);
     if (weight == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for a plan");
-    QZO_TRY(qzo_cuda_layout_of(&layout, tensor));
+    QZO_TRY(qzo_cuda_layout_of(&layout, tensor, state->act));
     QZO_TRY(take(backend, &weight->memory, layout.total_bytes, QZO_MEMORY_WEIGHTS));
     qzo_cuda_scratch_raise(&state->tile_bytes, largest_tile_bytes(&layout));
     qzo_cuda_scratch_raise(&state->values_bytes, layout.values_bytes);
@@ -131,7 +133,7 @@ static void dry_close(qzo_backend *backend) {
 }
 
 static const qzo_backend_ops dry_ops = {
-    .name = "cuda",
+    .name = QZO_BACKEND_CUDA,
     .activation_bytes = sizeof(uint16_t),
     .library_memory = qzo_cuda_library_memory,
     .arithmetic = dry_arithmetic,
@@ -148,7 +150,7 @@ static const qzo_backend_ops dry_ops = {
     .weight_free = dry_weight_free,
 };
 
-qzo_status qzo_backend_cuda_dry_open(qzo_backend **out) {
+qzo_status qzo_backend_cuda_dry_open(qzo_backend **out, bool is_bf16) {
     qzo_status status = QZO_OK;
     qzo_backend *backend = calloc(1, sizeof *backend);
     dry_state *state = calloc(1, sizeof *state);
@@ -157,8 +159,13 @@ qzo_status qzo_backend_cuda_dry_open(qzo_backend **out) {
         free(state);
         return qzo_fail(QZO_ERR_MEMORY, "out of memory for a plan");
     }
-    *backend = (qzo_backend){
-        .ops = &dry_ops, .state = state, .dry = true, .pair_rows_max = cuda_plan_pair_rows_max()};
+    state->act = is_bf16 ? QZO_DTYPE_BF16 : QZO_DTYPE_F16;
+    state->ops = dry_ops;
+    if (is_bf16) state->ops.name = QZO_BACKEND_CUDA_BF16;
+    *backend = (qzo_backend){.ops = &state->ops,
+                             .state = state,
+                             .dry = true,
+                             .pair_rows_max = cuda_plan_pair_rows_max()};
     state->signs = 1;
     for (int i = 0; i < CUDA_FIXED_COUNT; i++)
         QZO_TRY(take(backend, &state->fixed[i], qzo_cuda_fixed_bytes[i], QZO_MEMORY_SCRATCH));

@@ -1,6 +1,6 @@
 /* The matrix product of the CUDA backend: weights are decoded, with their perturbed values, into a
- * tile of fp16 that stays in L2, and cuBLASLt multiplies tile by tile; few rows of a GPTQ weight go
- * through a fused kernel (cuda_plan.h decides). Part of the CUDA module. */
+ * tile of 16-bit values that stays in L2, and cuBLASLt multiplies tile by tile; few rows of a GPTQ
+ * weight go through a fused kernel (cuda_plan.h decides). Part of the CUDA module. */
 #include "backend/cuda_state.h"
 #include "base/check.h"
 
@@ -12,7 +12,7 @@ typedef struct product {
     const qzo_weight *weight;
     int64_t rows; /* of each sign: what is chosen by it does not depend on their number */
     int signs;    /* 1, or 2: under c and -c */
-    bool wide;    /* out is fp32, else fp16 */
+    bool wide;    /* out is fp32, else of the activations' type */
 } product;
 
 /* Outputs first .. first + count - 1 of one sign from their decoded weights (count, in_features).
@@ -20,6 +20,7 @@ typedef struct product {
 static qzo_status multiply(const cuda_state *state, const product *p, int sign,
                            const uint16_t *decoded, int64_t first, int64_t count) {
     size_t item_bytes = p->wide ? sizeof(float) : sizeof(uint16_t);
+    const cudaDataType_t type = state->act == QZO_CUDA_BF16 ? CUDA_R_16BF : CUDA_R_16F;
     const qzo_qtensor *tensor = p->weight->tensor;
     const uint16_t *x = p->x + sign * p->rows * tensor->in_features;
     uint8_t *out = p->out + (size_t)(sign * p->rows * tensor->out_features + first) * item_bytes;
@@ -27,8 +28,8 @@ static qzo_status multiply(const cuda_state *state, const product *p, int sign,
                                    .rows = p->rows,
                                    .inputs = tensor->in_features,
                                    .out_pitch = tensor->out_features,
-                                   .in_type = CUDA_R_16F,
-                                   .out_type = p->wide ? CUDA_R_32F : CUDA_R_16F};
+                                   .in_type = type,
+                                   .out_type = p->wide ? CUDA_R_32F : type};
     return qzo_cuda_gemm(state, out, x, decoded, &shape);
 }
 
@@ -86,12 +87,12 @@ static cudaError_t multiply_fused(const cuda_state *state, const product *p,
     int64_t out_count = p->rows * p->weight->tensor->out_features;
     if (path == CUDA_LINEAR_MMA)
         return qzo_cuda_linear_gptq_mma(p->out, p->x, p->weight->as.gptq, signs->values[0], minus,
-                                        p->rows, p->wide, state->stream);
+                                        p->rows, p->wide, state->act, state->stream);
     for (int sign = 0; code == cudaSuccess && sign < p->signs; sign++)
         code = qzo_cuda_linear_gptq_few(
             p->out + (size_t)(sign * out_count) * (p->wide ? sizeof(float) : sizeof(uint16_t)),
             p->x + sign * p->rows * p->weight->tensor->in_features, p->weight->as.gptq,
-            signs->values[sign % signs->count], p->rows, p->wide, state->stream);
+            signs->values[sign % signs->count], p->rows, p->wide, state->act, state->stream);
     return code;
 }
 
@@ -102,17 +103,20 @@ static cudaError_t decode_tiles(const cuda_state *state, const qzo_weight *weigh
     const qzo_qtensor *tensor = weight->tensor;
     switch (tensor->format->layout) {
     case QZO_LAYOUT_GPTQ:
-        return qzo_cuda_decode_gptq(*signs, weight->as.gptq, first, count, state->stream);
+        return qzo_cuda_decode_gptq(*signs, weight->as.gptq, first, count, state->act,
+                                    state->stream);
     case QZO_LAYOUT_BNB:
-        return qzo_cuda_decode_bnb(*signs, weight->as.bnb, first, count, state->stream);
+        return qzo_cuda_decode_bnb(*signs, weight->as.bnb, first, count, state->act, state->stream);
     case QZO_LAYOUT_AQLM:
-        return qzo_cuda_decode_aqlm(*signs, weight->as.aqlm, first, count, state->stream);
+        return qzo_cuda_decode_aqlm(*signs, weight->as.aqlm, first, count, state->act,
+                                    state->stream);
     case QZO_LAYOUT_GGUF:
-        return qzo_cuda_decode_gguf(*signs, weight->as.gguf, first, count, state->stream);
+        return qzo_cuda_decode_gguf(*signs, weight->as.gguf, first, count, state->act,
+                                    state->stream);
     case QZO_LAYOUT_DENSE:
         return qzo_cuda_decode_values(*signs, unit_of(tensor, perturbation),
                                       first * tensor->in_features, count * tensor->in_features,
-                                      noise_of(tensor, perturbation), state->stream);
+                                      noise_of(tensor, perturbation), state->act, state->stream);
     default: return cudaErrorInvalidValue; /* qzo_cuda_layout_of refused it */
     }
 }
@@ -130,7 +134,8 @@ static qzo_status multiply_tiles(const cuda_state *state, const product *p,
             TRY_CUDA(decode_tiles(state, weight, signs, perturbation, first, count));
         else
             TRY_CUDA(qzo_cuda_decode_dense(signs->tile[0], weight->memory, first * in_features,
-                                           count * in_features, weight->as.dtype, state->stream));
+                                           count * in_features, weight->as.dtype, state->act,
+                                           state->stream));
         QZO_TRY(multiply_signs(state, p, signs, first, count));
     }
 cleanup:
@@ -146,7 +151,7 @@ static qzo_status run_product(const cuda_state *state, const product *p, const f
     if (p->rows > INT_MAX)
         return qzo_fail(QZO_ERR_LIMIT, "%lld rows, cuBLAS takes at most %d", (long long)p->rows,
                         INT_MAX);
-    if (weight->tensor->group_count == 0 && weight->as.dtype == QZO_CUDA_F16)
+    if (weight->tensor->group_count == 0 && weight->as.dtype == state->act)
         return multiply_signs(state, p, &signs, 0, weight->tensor->out_features);
     if (weight->tensor->group_count > 0)
         QZO_TRY(perturbed_values(state, &signs, p, masters, perturbation));

@@ -269,13 +269,17 @@ void qzo_cuda_weight_free(qzo_backend *backend, qzo_weight *weight) {
 
 const qzo_qtensor *qzo_cuda_weight_tensor(const qzo_weight *weight) { return weight->tensor; }
 
+static qzo_dtype act_dtype(const cuda_state *state) {
+    return state->act == QZO_CUDA_BF16 ? QZO_DTYPE_BF16 : QZO_DTYPE_F16;
+}
+
 qzo_status qzo_cuda_weight_load(qzo_backend *backend, qzo_weight **out, const qzo_qtensor *tensor) {
     qzo_status status = QZO_OK;
     cuda_state *state = state_of(backend);
     qzo_cuda_layout layout;
     qzo_weight *weight = calloc(1, sizeof *weight);
     if (weight == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for a weight");
-    QZO_TRY(qzo_cuda_layout_of(&layout, tensor));
+    QZO_TRY(qzo_cuda_layout_of(&layout, tensor, act_dtype(state_of(backend))));
     weight->tensor = tensor;
     QZO_TRY(qzo_cuda_take(backend, &weight->memory, layout.total_bytes, QZO_MEMORY_WEIGHTS));
     QZO_TRY(load_parts(backend, weight, &layout));

@@ -63,7 +63,8 @@ qzo_status qzo_cuda_available(void) {
     return status == QZO_OK ? module->device_count(&count) : status;
 }
 
-qzo_status qzo_backend_cuda_open(qzo_backend **out, const qzo_backend_options *options) {
+static qzo_status open_backend(qzo_backend **out, const qzo_backend_options *options,
+                               bool is_bf16) {
     const qzo_cuda_module *module = NULL;
     qzo_status status = qzo_cuda_available();
 #if !defined(QZO_HAVE_CUDA)
@@ -72,5 +73,13 @@ qzo_status qzo_backend_cuda_open(qzo_backend **out, const qzo_backend_options *o
                         "this qzo was built without CUDA: build it where cmake finds nvcc");
 #endif
     if (status == QZO_OK) status = qzo_cuda_module_open(&module);
-    return status == QZO_OK ? module->backend_open(out, options) : status;
+    return status == QZO_OK ? module->backend_open(out, options, is_bf16) : status;
+}
+
+qzo_status qzo_backend_cuda_open(qzo_backend **out, const qzo_backend_options *options) {
+    return open_backend(out, options, false);
+}
+
+qzo_status qzo_backend_cuda_bf16_open(qzo_backend **out, const qzo_backend_options *options) {
+    return open_backend(out, options, true);
 }

@@ -14,14 +14,15 @@ struct qzo_comm;
 #define QZO_CUDA_MODULE_SYMBOL  "qzo_cuda_module_table"
 
 /* Changes with this struct. */
-#define QZO_CUDA_MODULE_VERSION 2u
+#define QZO_CUDA_MODULE_VERSION 3u
 
 typedef struct qzo_cuda_module {
     uint32_t version;
     uint32_t ops_bytes; /* sizeof(qzo_backend_ops): tells a module of another build */
     /* QZO_ERR_ENVIRONMENT where there is no device; *count is then 0. */
     qzo_status (*device_count)(int *count);
-    qzo_status (*backend_open)(qzo_backend **out, const qzo_backend_options *options);
+    /* is_bf16: activations and decoded weights are bf16, else fp16 */
+    qzo_status (*backend_open)(qzo_backend **out, const qzo_backend_options *options, bool is_bf16);
     /* comm/comm_nccl.h; both NULL in a build without NCCL */
     qzo_status (*comm_open)(struct qzo_comm **out, struct qzo_comm *base);
     const char *(*comm_version)(void);
@@ -36,5 +37,6 @@ qzo_status qzo_cuda_available(void);
 
 /* For qzo_backends. Ranks of a host take its devices in turn. */
 qzo_status qzo_backend_cuda_open(qzo_backend **out, const qzo_backend_options *options);
+qzo_status qzo_backend_cuda_bf16_open(qzo_backend **out, const qzo_backend_options *options);
 
 #endif

@@ -1,7 +1,7 @@
-/* Which kernel computes a linear layer: a pure function of (device, rows, shape), never of a timing
- * made on the fly, so that ranks on equal devices agree. UNMEASURED: these are first guesses;
- * change CUDA_PLAN_VERSION with any change here or of a kernel's order of summation, for it is part
- * of the arithmetic that journals name. Private to the CUDA backend. */
+/* Which kernel computes a linear layer: a pure function of (device, rows,
+ * shape), never of a timing made on the fly, so that ranks on equal devices agree. UNMEASURED:
+ * these are first guesses; change CUDA_PLAN_VERSION with any change here or of a kernel's order of
+ * summation, for it is part of the arithmetic that journals name. Private to the CUDA backend. */
 #ifndef QZO_BACKEND_CUDA_PLAN_H
 #define QZO_BACKEND_CUDA_PLAN_H
 

@@ -69,7 +69,7 @@ static bool is_float(qzo_dtype dtype) {
     return dtype == QZO_DTYPE_F32 || dtype == QZO_DTYPE_F16 || dtype == QZO_DTYPE_BF16;
 }
 
-static qzo_status lay_out_dense(qzo_cuda_layout *out, const qzo_qtensor *tensor) {
+static qzo_status lay_out_dense(qzo_cuda_layout *out, const qzo_qtensor *tensor, qzo_dtype act) {
     if (tensor->group_count > 0) {
         out->is_decoded = true; /* from the masters, which hold every element */
         return QZO_OK;
@@ -78,11 +78,11 @@ static qzo_status lay_out_dense(qzo_cuda_layout *out, const qzo_qtensor *tensor)
         return qzo_fail(QZO_ERR_UNSUPPORTED, "%s: the CUDA backend takes no %s", tensor->name,
                         qzo_dtype_name(tensor->as.dense.dtype));
     out->total_bytes = tensor->as.dense.size_bytes;
-    out->is_decoded = tensor->as.dense.dtype != QZO_DTYPE_F16; /* which is multiplied as it is */
+    out->is_decoded = tensor->as.dense.dtype != act; /* which is multiplied as it is */
     return QZO_OK;
 }
 
-qzo_status qzo_cuda_layout_of(qzo_cuda_layout *out, const qzo_qtensor *tensor) {
+qzo_status qzo_cuda_layout_of(qzo_cuda_layout *out, const qzo_qtensor *tensor, qzo_dtype act) {
     size_t values = (size_t)(tensor->out_features * tensor->group_count);
     *out = (qzo_cuda_layout){.tile_width = tensor->in_features,
                              .tile_rows_most = tensor->out_features};
@@ -95,7 +95,7 @@ qzo_status qzo_cuda_layout_of(qzo_cuda_layout *out, const qzo_qtensor *tensor) {
     case QZO_LAYOUT_BNB: lay_out_bnb(out, tensor); break;
     case QZO_LAYOUT_AQLM: lay_out_aqlm(out, tensor); break;
     case QZO_LAYOUT_GGUF: lay_out_gguf(out, tensor); break;
-    case QZO_LAYOUT_DENSE: return lay_out_dense(out, tensor);
+    case QZO_LAYOUT_DENSE: return lay_out_dense(out, tensor, act);
     default:
         return qzo_fail(QZO_ERR_UNSUPPORTED, "%s: the CUDA backend has no kernel for format %s",
                         tensor->name, tensor->format->name);

@@ -42,8 +42,9 @@ typedef struct qzo_cuda_layout {
     int64_t tile_rows_most; /* outputs */
 } qzo_cuda_layout;
 
-/* QZO_ERR_UNSUPPORTED and QZO_ERR_LIMIT say what the backend cannot hold. */
-qzo_status qzo_cuda_layout_of(qzo_cuda_layout *out, const qzo_qtensor *tensor);
+/* act: of activations and decoded weights. QZO_ERR_UNSUPPORTED and QZO_ERR_LIMIT say what the
+ * backend cannot hold. */
+qzo_status qzo_cuda_layout_of(qzo_cuda_layout *out, const qzo_qtensor *tensor, qzo_dtype act);
 
 /* qzo_backend_ops.check_heads */
 qzo_status qzo_cuda_check_heads(const qzo_backend *backend, int64_t head_dim);

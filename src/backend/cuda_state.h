@@ -23,6 +23,8 @@ enum { CUDA_GUARD_BYTES = 0 };
 typedef struct cuda_gemm cuda_gemm; /* cuda_gemm.c */
 
 typedef struct cuda_state {
+    qzo_backend_ops ops; /* the table, with the backend's name */
+    qzo_cuda_dtype act;  /* of activations and decoded weights: fp16 or bf16 */
     cudaStream_t stream;
     cuda_gemm *gemm;
     qzo_ledger ledger;

@@ -9,7 +9,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { TIMED_STEPS = 3 };
 
@@ -115,9 +114,8 @@ qzo_status qzo_calibrate(qzo_calibration *out, const qzo_trial_spec *spec,
     QZO_TRY(qzo_comm_local_open(&alone));
     qzo_workbench_init(&bench, backend);
     QZO_TRY(qzo_workbench_prepare(&bench, &timed));
-    *out =
-        (qzo_calibration){.thread_count = backend_options.thread_count,
-                          .backend_name = strcmp(backend->ops->name, "cuda") == 0 ? "GPU" : "CPU"};
+    *out = (qzo_calibration){.thread_count = backend_options.thread_count,
+                             .backend_name = backend->ops->device != NULL ? "GPU" : "CPU"};
     QZO_TRY(time_steps(&out->step_seconds, &bench, &timed, alone));
     QZO_TRY(time_update(&out->update_seconds, &bench, &timed));
     QZO_TRY(time_evaluation(&out->eval_seconds, &bench, &timed));

@@ -5,6 +5,8 @@
 #include "base/cpu.h"
 
 #include <signal.h>
+#include <stdio.h>
+#include <string.h>
 
 #ifdef QZO_HAVE_CUDA
 enum { QZO_HAS_CUDA = 1 };
@@ -16,7 +18,7 @@ static void print_version(void) {
     printf("qzo %s\ncommit %s\nbuild %s\ncompiler %s\nbackends", QZO_VERSION, QZO_COMMIT,
            qzo_build_id(), QZO_COMPILER);
     for (const qzo_backend_entry *entry = qzo_backends; entry->name != NULL; entry++)
-        if (QZO_HAS_CUDA || entry->open != qzo_backend_cuda_open) printf(" %s", entry->name);
+        if (QZO_HAS_CUDA || strncmp(entry->name, "cuda", 4) != 0) printf(" %s", entry->name);
     printf(" (%s)\ntransports local", qzo_cpu_name(qzo_cpu()));
 #ifdef QZO_HAVE_MPI
     printf(" MPI");
