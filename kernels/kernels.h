@@ -72,6 +72,7 @@ typedef struct qzo_cuda_attention {
 
 enum {
     QZO_CUDA_HEAD_DIM_MAX = 256,
+    QZO_CUDA_TILE_HEAD_DIM_MAX = 128,
     QZO_CUDA_FEW_ROWS_MAX = 8,
     QZO_CUDA_MMA_ROWS_MAX = 32,
     QZO_CUDA_MMA_CHUNK = 32 /* inputs; divides inputs_per_group */
@@ -227,6 +228,14 @@ cudaError_t qzo_cuda_rope(uint16_t *x, const int32_t *positions, const float *ta
 cudaError_t qzo_cuda_attention_rows(uint16_t *out, const uint16_t *q, const uint16_t *k,
                                     const uint16_t *v, qzo_cuda_attention attention,
                                     int64_t queries, qzo_cuda_dtype act, cudaStream_t stream);
+
+/* --- attention_tiles.cu --- */
+
+/* The same for long contexts; head_dim is a multiple of 8 and at most QZO_CUDA_TILE_HEAD_DIM_MAX. A
+ * query's result depends on its own rows alone, not on the other queries. */
+cudaError_t qzo_cuda_attention_tiles(uint16_t *out, const uint16_t *q, const uint16_t *k,
+                                     const uint16_t *v, qzo_cuda_attention attention,
+                                     int64_t queries, qzo_cuda_dtype act, cudaStream_t stream);
 
 /* --- elementwise.cu --- */
 

@@ -3,6 +3,7 @@
  * (device_support.h). Noise, updates, digests and lookups must have the CPU's bits. */
 #include "device_support.h"
 
+#include "backend/cuda_plan.h"
 #include "base/update.h"
 
 /* --- matrix product --- */
@@ -361,7 +362,12 @@ static void head_in_double(double *out, double *limits, const float *q, const fl
     double exponent =
         (2.0 * ((double)dim + 2.0 + (cap > 0.0 ? 7.0 : 0.0)) + 4.0) * FLOAT_ROUNDING * magnitude;
     double relative = expm1(exponent) + 2.0 * ((double)count + 40.0) * FLOAT_ROUNDING;
-    for (int64_t d = 0; d < dim; d++) limits[d] = 2.0 * relative * peak + storing(out[d]);
+    /* On tensor cores each weight is stored as an activation; the largest is 1 before the sum. */
+    double weights_stored = 0.0;
+    if (cuda_plan_attention_tiles(&cuda_plans[0], attention->context_max, dim))
+        weights_stored = ACTIVATIONS[which].rounding + count * ACTIVATIONS[which].smallest;
+    for (int64_t d = 0; d < dim; d++)
+        limits[d] = (2.0 * relative + weights_stored) * peak + storing(out[d]);
 }
 
 /* Out of the queries' own q; all rows where query_rows_host is NULL. The caller frees. */

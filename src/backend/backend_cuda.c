@@ -25,6 +25,7 @@ _Static_assert((int)QZO_CUDA_SILU == QZO_ACTIVATION_SILU &&
                    (int)QZO_CUDA_GELU == QZO_ACTIVATION_GELU && QZO_ACTIVATION_COUNT == 4,
                "activations are passed as they are");
 _Static_assert((int)QZO_CUDA_HEAD_DIM_MAX == CUDA_HEAD_DIM_MAX, "what is refused cannot run");
+_Static_assert((int)QZO_CUDA_TILE_HEAD_DIM_MAX == CUDA_TILE_HEAD_DIM_MAX, "what is chosen runs");
 _Static_assert(QZO_DIRECTIONS_COUNT == 2, "kernels know gaussian and rademacher");
 
 qzo_status qzo_status_from_cuda(cudaError_t code, const char *call) {
@@ -152,9 +153,11 @@ static qzo_status cuda_attention(qzo_backend *backend, qzo_act *out, const qzo_a
                                 .score_cap = attention->score_cap,
                                 .window = attention->window};
     cuda_state *state = state_of(backend);
-    return qzo_status_from_cuda(qzo_cuda_attention_rows((void *)out, (const void *)q,
-                                                        (const void *)k, (const void *)v, shape,
-                                                        queries, state->act, state->stream),
+    bool tiles =
+        cuda_plan_attention_tiles(state->plan, attention->context_max, attention->head_dim);
+    return qzo_status_from_cuda((tiles ? qzo_cuda_attention_tiles : qzo_cuda_attention_rows)(
+                                    (void *)out, (const void *)q, (const void *)k, (const void *)v,
+                                    shape, queries, state->act, state->stream),
                                 "attention");
 }
 

@@ -1,4 +1,4 @@
-/* Which kernel computes a linear layer: a pure function of (device, rows,
+/* Which kernel computes a linear layer, and which attention: a pure function of (device, rows,
  * shape), never of a timing made on the fly, so that ranks on equal devices agree. UNMEASURED:
  * these are first guesses; change CUDA_PLAN_VERSION with any change here or of a kernel's order of
  * summation, for it is part of the arithmetic that journals name. Private to the CUDA backend. */
@@ -9,7 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CUDA_PLAN_VERSION "3"
+#define CUDA_PLAN_VERSION "4"
+
+enum { CUDA_TILE_HEAD_DIM_MAX = 128 };
 
 typedef enum {
     CUDA_LINEAR_TILES, /* decode to fp16 tiles, then cuBLASLt */
@@ -23,13 +25,15 @@ typedef struct cuda_plan {
     int64_t few_rows_max;   /* of the other fused kernel */
     size_t tile_bytes;      /* of decoded weights: should stay in L2 between decoder and product */
     int64_t pair_rows_max;  /* of each sign, where both read the codes together; changes no bit */
+    int64_t tile_context_min; /* of attention on tensor cores: the longest context of the model's
+                                 rows */
 } cuda_plan;
 
 /* Ascending by compute capability. */
 static const cuda_plan cuda_plans[] = {
-    {80, 32, 8, (size_t)16 << 20, 256},
-    {90, 32, 8, (size_t)16 << 20, 256},
-    {100, 32, 8, (size_t)16 << 20, 256},
+    {80, 32, 8, (size_t)16 << 20, 256, 128},
+    {90, 32, 8, (size_t)16 << 20, 256, 128},
+    {100, 32, 8, (size_t)16 << 20, 256, 128},
 };
 
 static inline const cuda_plan *cuda_plan_find(int compute_capability) {
@@ -53,6 +57,13 @@ static inline cuda_linear_path cuda_plan_linear(const cuda_plan *plan, int64_t r
                                                 bool whole_chunks) {
     if (whole_chunks) return rows <= plan->mma_rows_max ? CUDA_LINEAR_MMA : CUDA_LINEAR_TILES;
     return rows <= plan->few_rows_max ? CUDA_LINEAR_FEW : CUDA_LINEAR_TILES;
+}
+
+/* Never a function of the number of queries: a query's result must not depend on the others. */
+static inline bool cuda_plan_attention_tiles(const cuda_plan *plan, int64_t context_max,
+                                             int64_t head_dim) {
+    return context_max >= plan->tile_context_min && head_dim % 8 == 0 &&
+           head_dim <= CUDA_TILE_HEAD_DIM_MAX;
 }
 
 /* Outputs decoded at a time: whole blocks of the decoder, at least one. */
