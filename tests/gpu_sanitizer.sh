@@ -29,6 +29,9 @@ check() {
         fail "$1 of $2: no summary: it checked nothing"
 }
 check memcheck test_backend_cuda
+check memcheck test_attention_cuda
 check synccheck test_backend_cuda
+check synccheck test_attention_cuda
+check racecheck test_attention_cuda
 check racecheck test_forward_cuda
 check initcheck test_forward_cuda

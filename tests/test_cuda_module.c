@@ -26,7 +26,7 @@ static void its_messages_arrive_here(void **state) {
     assert_ok(qzo_cuda_module_open(&module));
     assert_fails(module->device_count(&count), QZO_ERR_ENVIRONMENT, "driver");
     assert_int_equal(count, 0);
-    assert_fails(module->backend_open(&backend, &options), QZO_ERR_ENVIRONMENT, "driver");
+    assert_fails(module->backend_open(&backend, &options, false), QZO_ERR_ENVIRONMENT, "driver");
     assert_null(backend);
 }
 

@@ -88,7 +88,8 @@ double qzo_profile_weight_bytes(const qzo_qtensor *tensor) {
     qzo_cuda_layout layout;
     double values = (double)(tensor->group_count * tensor->out_features);
     /* A format that no device holds has its values counted alone. */
-    if (qzo_cuda_layout_of(&layout, tensor, QZO_DTYPE_F16) != QZO_OK) return values * (double)sizeof(float);
+    if (qzo_cuda_layout_of(&layout, tensor, QZO_DTYPE_F16) != QZO_OK)
+        return values * (double)sizeof(float);
     size_t parts = tensor->format->layout == QZO_LAYOUT_DENSE
                        ? layout.total_bytes
                        : layout.codes_bytes + layout.zeros_bytes + layout.groups_bytes +

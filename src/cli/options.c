@@ -168,7 +168,8 @@ static const option_entry entries[] = {
      " generate bench eval inspect ", false,
      "make bitsandbytes' 4-bit weights of an fp16, bf16 or fp32 model's linear layers while it is "
      "loaded"},
-    {"backend", KIND_CHOICE, offsetof(qzo_options, backend_name), "auto|cpu|cpu-bf16|cuda|cuda-bf16", 0, 0,
+    {"backend", KIND_CHOICE, offsetof(qzo_options, backend_name),
+     "auto|cpu|cpu-bf16|cuda|cuda-bf16", 0, 0,
      " plan run replay export generate bench eval doctor ", false, "what computes (default: auto)"},
     {"cpu-limit", KIND_CHOICE, offsetof(qzo_options, cpu_limit_name), CPU_LEVELS, 0, 0,
      " run replay export generate bench eval ", false,
