@@ -36,6 +36,7 @@ for kind in sst2 rte squad; do
 done
 rows='["figures"]["rows_per_evaluation"]'
 expect "f['step-sst2']$rows < f['step-rte']$rows < f['step-squad']$rows"
+expect "'33' in f['rows-few']['figures']"
 expect "f['memory-llama-2-7b']['figures']['own_bytes'] > 0"
 expect "all(ranks['journals_equal'] for ranks in f['sharing']['figures'].values())"
 expect "'update, 16 gaussian records' in f['update']['figures']"

@@ -20,7 +20,7 @@ typedef struct product {
 static qzo_status multiply(const cuda_state *state, const product *p, int sign,
                            const uint16_t *decoded, int64_t first, int64_t count) {
     size_t item_bytes = p->wide ? sizeof(float) : sizeof(uint16_t);
-    const cudaDataType_t type = state->act == QZO_CUDA_BF16 ? CUDA_R_16BF : CUDA_R_16F;
+    const cudaDataType_t type = act_type(state);
     const qzo_qtensor *tensor = p->weight->tensor;
     const uint16_t *x = p->x + sign * p->rows * tensor->in_features;
     uint8_t *out = p->out + (size_t)(sign * p->rows * tensor->out_features + first) * item_bytes;

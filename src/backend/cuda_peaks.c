@@ -118,7 +118,7 @@ qzo_status qzo_cuda_measure_peaks(qzo_backend *backend, qzo_peaks *out_host) {
     QZO_TRY(backend->ops->allocate(backend, &run.out, run.copy_bytes));
     QZO_TRY(best_seconds(&seconds, &run, run_copy));
     out_host->copy_bytes_per_second = 2.0 * (double)run.copy_bytes / seconds;
-    QZO_TRY(measure_product(backend, &out_host->flops_per_second, &run, CUDA_R_16F));
+    QZO_TRY(measure_product(backend, &out_host->flops_per_second, &run, act_type(run.state)));
     QZO_TRY(measure_product(backend, &out_host->bf16_flops_per_second, &run, CUDA_R_16BF));
 cleanup:
     backend->ops->release(backend, run.a);

@@ -67,6 +67,11 @@ qzo_status qzo_status_from_cublas(cublasStatus_t code, const char *call);
 
 static inline cuda_state *state_of(const qzo_backend *backend) { return backend->state; }
 
+/* Of activations and decoded weights, as cuBLASLt calls it. */
+static inline cudaDataType_t act_type(const cuda_state *state) {
+    return state->act == QZO_CUDA_BF16 ? CUDA_R_16BF : CUDA_R_16F;
+}
+
 /* The noise of a tensor's values: c times the factor of their group. */
 static inline qzo_cuda_noise noise_of(const qzo_qtensor *tensor,
                                       const qzo_perturbation *perturbation) {
