@@ -1,4 +1,4 @@
-# ctest: timeout=300
+# ctest: timeout=900
 # Diffusion transformers from a sweep file: they learn, ranks, threads and a kill change no byte, a
 # model quantized at load trains its scales, export and replay follow, and what does not fit is
 # refused.
@@ -63,6 +63,18 @@ run 0 "$QZO" inspect "$models/wide" --quantize nf4
 says stdout 'architecture +mmdit: 1 layers'
 says stdout 'attn.to_q +bnb '
 
+# --- what takes how long ---
+run 0 "$QZO" bench "$models/wide" --quantize nf4 --rows 17 --threads 1 --backend cpu \
+    --task "$models/toy-wide.qzt" --batch 4 --steps 2
+for operation in 'linear 256 x 64 bnb' modulate 'attention, all rows' 'add gated' digest; do
+    says stdout "^$operation  +[0-9.]+ "
+done
+says stdout '^step of 4 examples, 1 pairs, 68.0 rows per evaluation' # 12 patches and 5 of text each
+run 0 "$QZO" bench "$models/sd35-medium" --rows 17 --threads 1 --backend cpu
+says stdout '^norm of heads '
+run 0 "$QZO" plan nf4.yaml
+says stdout 'at most 68 tokens in a forward pass'
+
 # --- objectives ---
 write_images other.yaml sd3 "$models/toy.qzt" \
     "$train, groups: weights, timestep_density: mode, loss_weighting: cosmap, timestep_shift: 1" \
@@ -89,8 +101,8 @@ run 2 "$QZO" eval "$models/sd3" "$fixtures/tiny-task.qzt"
 says stderr 'sd3 is a model of images, .*tiny-task.qzt a task of texts'
 run 2 "$QZO" eval "$models/sd3" "$models/toy-wide.qzt"
 says stderr 'text embeddings of width 64, the model .* has 24'
-run 2 "$QZO" bench "$models/sd3"
-says stderr 'a model of images, expected one of texts'
+run 2 "$QZO" bench "$models/wide" --quantize nf4 --rows 8 --task "$fixtures/tiny-task.qzt"
+says stderr 'wide is a model of images, .*tiny-task.qzt a task of texts'
 printf '1 2 3\n' >ids
 run 2 "$QZO" generate "$models/sd3" --ids ids --max-new 2 --print-ids
 says stderr 'a model of images, expected one of texts'

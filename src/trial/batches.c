@@ -52,6 +52,12 @@ static qzo_image_draw images_of(const qzo_batches *batches, const qzo_probe *pro
                             .first = probe->unit * batches->spec->micro_batch};
 }
 
+/* Rows of what was evaluated last, `count` examples. */
+static int64_t rows_of(const qzo_workbench *bench, int64_t count) {
+    if (bench->images == NULL) return bench->pack.row_count;
+    return count * qzo_image_bench_rows(bench->images);
+}
+
 qzo_status qzo_batches_loss_sum(void *context, double *sum, const qzo_probe *probe) {
     qzo_batches *batches = context;
     qzo_workbench *bench = batches->bench;
@@ -67,7 +73,7 @@ qzo_status qzo_batches_loss_sum(void *context, double *sum, const qzo_probe *pro
                                      bench->loss->gold_only, &of_images, &probe->perturbation);
     *sum = objective_of(batches, &sums);
     batches->evaluation_count++;
-    batches->row_count += bench->pack.row_count;
+    batches->row_count += rows_of(bench, count);
     return status;
 }
 
@@ -88,7 +94,7 @@ qzo_status qzo_batches_loss_sums(void *context, double sums[2], const qzo_probe 
                                                     count, &of_images, &probe->perturbation);
     for (int sign = 0; sign < 2; sign++) sums[sign] = objective_of(batches, &both[sign]);
     batches->evaluation_count += 2;
-    batches->row_count += 2 * bench->pack.row_count;
+    batches->row_count += 2 * rows_of(bench, count);
     return status;
 }
 
