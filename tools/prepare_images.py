@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import xxhash
 
 from prepare_task import write_task
 
@@ -156,18 +157,23 @@ def to_half(tensor, name):
     return array
 
 
+def draw_of(path, seed):
+    """A picture's own: its name decides, whatever stands beside it."""
+    import torch
+
+    return torch.Generator().manual_seed(xxhash.xxh3_64_intdigest(path.name.encode(), seed) >> 1)
+
+
 def encode_pictures(pipe, pairs, side, seed, device):
-    """Latents (pictures, channels, height, width) as the transformer sees them. A picture's draw
-    is its own, whatever stands beside it."""
+    """Latents (pictures, channels, height, width) as the transformer sees them"""
     import torch
 
     vae = pipe.vae.to(device)
     latents = []
     with torch.no_grad():
-        for index, (path, _) in enumerate(pairs):
+        for path, _ in pairs:
             pixels = torch.from_numpy(open_picture(path, side))[None].to(device, vae.dtype)
-            draw = torch.Generator().manual_seed(seed * len(pairs) + index)
-            latent = vae.encode(pixels).latent_dist.sample(draw)[0].float()
+            latent = vae.encode(pixels).latent_dist.sample(draw_of(path, seed))[0].float()
             latent = (latent - vae.config.shift_factor) * vae.config.scaling_factor
             latents.append(to_half(latent, str(path)))
     return np.stack(latents)
