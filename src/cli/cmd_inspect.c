@@ -124,6 +124,7 @@ static qzo_status count_groups(inspection *in) {
     QZO_TRY(qzo_model_load_for(&model, dir, backend, &all));
     for (int64_t i = 0; i < model->part_count; i++) {
         const qzo_part *part = &model->parts[i];
+        if (part->tensor->span == QZO_SPAN_NONE) continue; /* its scales can never train */
         in->group_values[part->kind] += model->spans[part->tensor->span].count;
     }
     status = model->mmdit != NULL ? add_blocks(in, model) : count_adapters(in, model);
