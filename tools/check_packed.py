@@ -13,6 +13,8 @@ import os
 import sys
 from pathlib import Path
 
+from check_quantize import dev_loss
+
 LOSS_LIMIT = 1e-5  # relative; both sides are fp32 sums of some 100 products
 SKIPPED = 77
 
@@ -59,20 +61,6 @@ def load(folder):
     state.update({f"{name}.weight": decode(parts, settings) for name, parts in modules.items()})
     model.load_state_dict(state)
     return model
-
-
-def dev_loss(model, task):
-    import torch
-    from check_export import Wrapped
-    from llama_torch import Split, classification_loss, option_scores
-
-    split, total = Split(task, "dev"), 0.0
-    with torch.no_grad():
-        for begin in range(0, split.count(), 50):
-            ids, mask, gold = split.batch(range(begin, min(begin + 50, split.count())))
-            scores = option_scores(Wrapped(model), ids, mask)
-            total += float(classification_loss(scores, gold)) * len(gold)
-    return total / split.count()
 
 
 def main():

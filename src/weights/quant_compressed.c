@@ -230,20 +230,6 @@ static qzo_status repack(qzo_qtensor *tensor) {
     return QZO_OK;
 }
 
-static qzo_scale_order scale_order(const qzo_qtensor *weight) {
-    return (qzo_scale_order){.row_stride = weight->group_count, .group_stride = 1};
-}
-
-static qzo_status read_values(float *out, const qzo_qtensor *weight) {
-    return qzo_quant_scales_read(out, weight, &weight->as.gptq.scales, scale_order(weight));
-}
-
-static qzo_status write_values(qzo_tensor_changes *changes, const qzo_qtensor *weight,
-                               const float *values) {
-    return qzo_quant_scales_write(changes, weight, &weight->as.gptq.scales, scale_order(weight),
-                                  values);
-}
-
 const qzo_quant_format qzo_quant_compressed = {
     .name = "compressed-tensors",
     .layout = QZO_LAYOUT_GPTQ,
@@ -251,8 +237,8 @@ const qzo_quant_format qzo_quant_compressed = {
     .bind = bind,
     .repack = repack,
     .decode_row = qzo_gptq_decode_row,
-    .read_values = read_values,
-    .write_values = write_values,
+    .read_values = qzo_gptq_scales_read_by_output,
+    .write_values = qzo_gptq_scales_write_by_output,
     .value_suffix = "weight_scale",
     .constraint = QZO_CONSTRAINT_KEEP_SIGN,
 };

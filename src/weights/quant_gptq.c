@@ -177,28 +177,14 @@ cleanup:
     return status;
 }
 
-static qzo_scale_order scale_order(const qzo_qtensor *weight) {
-    return (qzo_scale_order){.row_stride = 1, .group_stride = weight->out_features};
-}
-
-static qzo_status read_values(float *out, const qzo_qtensor *weight) {
-    return qzo_quant_scales_read(out, weight, &weight->as.gptq.scales, scale_order(weight));
-}
-
-static qzo_status write_values(qzo_tensor_changes *changes, const qzo_qtensor *weight,
-                               const float *values) {
-    return qzo_quant_scales_write(changes, weight, &weight->as.gptq.scales, scale_order(weight),
-                                  values);
-}
-
 const qzo_quant_format qzo_quant_gptq = {
     .name = "gptq",
     .layout = QZO_LAYOUT_GPTQ,
     .detect = detect,
     .bind = bind,
     .decode_row = qzo_gptq_decode_row,
-    .read_values = read_values,
-    .write_values = write_values,
+    .read_values = qzo_gptq_scales_read_by_group,
+    .write_values = qzo_gptq_scales_write_by_group,
     .value_suffix = "scales",
     .constraint = QZO_CONSTRAINT_POSITIVE,
 };

@@ -149,20 +149,10 @@ static qzo_status repack(qzo_qtensor *tensor) {
     return QZO_OK;
 }
 
-static qzo_scale_order scale_order(const qzo_qtensor *weight) {
-    return (qzo_scale_order){.row_stride = weight->group_count, .group_stride = 1};
-}
-
 static qzo_status read_values(float *out, const qzo_qtensor *weight) {
     qzo_status status = qzo_quant_part_check_finite(&weight->as.gptq.stored.zeros);
     if (status != QZO_OK) return status;
-    return qzo_quant_scales_read(out, weight, &weight->as.gptq.scales, scale_order(weight));
-}
-
-static qzo_status write_values(qzo_tensor_changes *changes, const qzo_qtensor *weight,
-                               const float *values) {
-    return qzo_quant_scales_write(changes, weight, &weight->as.gptq.scales, scale_order(weight),
-                                  values);
+    return qzo_gptq_scales_read_by_output(out, weight);
 }
 
 const qzo_quant_format qzo_quant_hqq = {
@@ -173,7 +163,7 @@ const qzo_quant_format qzo_quant_hqq = {
     .repack = repack,
     .decode_row = qzo_gptq_decode_row,
     .read_values = read_values,
-    .write_values = write_values,
+    .write_values = qzo_gptq_scales_write_by_output,
     .value_suffix = "scale",
     .constraint = QZO_CONSTRAINT_KEEP_SIGN,
 };

@@ -172,3 +172,33 @@ qzo_status qzo_quant_part_check_finite(const qzo_tensor_view *view) {
     }
     return QZO_OK;
 }
+
+/* --- scales of formats with GPTQ's codes --- */
+
+static qzo_scale_order by_group(const qzo_qtensor *weight) {
+    return (qzo_scale_order){.row_stride = 1, .group_stride = weight->out_features};
+}
+
+static qzo_scale_order by_output(const qzo_qtensor *weight) {
+    return (qzo_scale_order){.row_stride = weight->group_count, .group_stride = 1};
+}
+
+qzo_status qzo_gptq_scales_read_by_group(float *out, const qzo_qtensor *weight) {
+    return qzo_quant_scales_read(out, weight, &weight->as.gptq.scales, by_group(weight));
+}
+
+qzo_status qzo_gptq_scales_write_by_group(qzo_tensor_changes *changes, const qzo_qtensor *weight,
+                                          const float *values) {
+    return qzo_quant_scales_write(changes, weight, &weight->as.gptq.scales, by_group(weight),
+                                  values);
+}
+
+qzo_status qzo_gptq_scales_read_by_output(float *out, const qzo_qtensor *weight) {
+    return qzo_quant_scales_read(out, weight, &weight->as.gptq.scales, by_output(weight));
+}
+
+qzo_status qzo_gptq_scales_write_by_output(qzo_tensor_changes *changes, const qzo_qtensor *weight,
+                                           const float *values) {
+    return qzo_quant_scales_write(changes, weight, &weight->as.gptq.scales, by_output(weight),
+                                  values);
+}

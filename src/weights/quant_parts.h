@@ -62,6 +62,15 @@ qzo_status qzo_quant_scales_write(qzo_tensor_changes *changes, const qzo_qtensor
                                   const qzo_tensor_view *scales, qzo_scale_order order,
                                   const float *values);
 
+/* read_values and write_values of formats with GPTQ's codes: scales of all outputs of a group
+ * behind one another, or those of all groups of an output. */
+qzo_status qzo_gptq_scales_read_by_group(float *out, const qzo_qtensor *weight);
+qzo_status qzo_gptq_scales_write_by_group(qzo_tensor_changes *changes, const qzo_qtensor *weight,
+                                          const float *values);
+qzo_status qzo_gptq_scales_read_by_output(float *out, const qzo_qtensor *weight);
+qzo_status qzo_gptq_scales_write_by_output(qzo_tensor_changes *changes, const qzo_qtensor *weight,
+                                           const float *values);
+
 /* The first element that is not finite: QZO_ERR_FORMAT names the tensor and the place. */
 qzo_status qzo_quant_part_check_finite(const qzo_tensor_view *view);
 
