@@ -31,8 +31,8 @@ typedef struct qzo_backend {
     void *state;
     bool dry;         /* counts memory, holds none and computes nothing: for plans */
     int thread_count; /* that work for it on the host may take; 0: nobody said, so one */
-    /* Both signs of a perturbation are faster together than one after the other where each has at
-     * most so many rows; 0: never. It changes no bit. */
+    /* Both signs of a perturbation go together, not one after the other, where each has at most so
+     * many rows; 0: never. It changes no bit. */
     int64_t pair_rows_max;
 } qzo_backend;
 

@@ -359,7 +359,7 @@ static qzo_status check_kind(const qzo_workbench *bench, const qzo_trial_spec *s
                     is_of_images ? "texts" : "images");
 }
 
-/* Examples of a micro-batch where both signs of them are faster at once. */
+/* Examples of a micro-batch where both signs of them go at once. */
 static int64_t image_pairs_of(const qzo_workbench *bench, const qzo_trial_spec *spec) {
     const qzo_images *images = bench->task->images;
     const qzo_mmdit_limits one = {.examples = 1, .height = images->height, .width = images->width};
