@@ -12,8 +12,8 @@
 
 enum { RESULTS_MAX = 2 * QZO_TASKS_MAX, TRIAL_TEXT_BYTES = 4352 };
 
-/* Packed tokens of a forward pass of a folder; a guess, which no device has measured. A trial's scores
- * are cut as in its run, so that its losses are those of its journal to the last bit. */
+/* Packed tokens of a forward pass of a folder; a guess, which no device has measured. A trial's
+ * scores are cut as in its run, so that its losses are those of its journal to the last bit. */
 enum { EVAL_TOKENS = 2048 };
 
 typedef struct evaluation {
