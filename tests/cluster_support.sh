@@ -117,7 +117,6 @@ start_cluster() {
         --socket="$CLUSTER/munge.sock" --pid-file="$CLUSTER/munged.pid" \
         --log-file="$CLUSTER/munged.log" --seed-file="$CLUSTER/munge.seed"
     wait_for "$daemon_seconds_max" "munged" test -S "$CLUSTER/munge.sock"
-    controller_started=$SECONDS
     start_daemon slurmctld -D -c
     # A host name of its own keeps the shared memory of two nodes' ranks apart.
     for ((node = 1; node <= nodes; node++)); do
@@ -225,12 +224,9 @@ same_as_calm() {
     same_journals calm out "the journals $1"
 }
 
-# run_calm: the sweep undisturbed and without Slurm; sets calm_seconds.
+# run_calm: the sweep undisturbed and without Slurm.
 run_calm() {
-    local started
-    started=$(seconds_now)
     run 0 env OMPI_MCA_btl=self,vader mpirun -n 2 "$QZO" run sweep.yaml --out calm --threads 1
-    calm_seconds=$(calculate "$(seconds_now) - $started")
     run 0 "$QZO" report calm --csv
     mv stdout calm.csv
 }

@@ -31,7 +31,7 @@ typedef enum {
     QZO_FAULT_COUNT
 } qzo_fault_kind;
 
-enum { QZO_FAULTS_MAX = 16 };
+enum { QZO_FAULTS_MAX = 32 };
 
 /* Adds one fault; QZO_ERR_USAGE says what was expected. */
 qzo_status qzo_fault_add(const char *text);
