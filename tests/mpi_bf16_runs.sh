@@ -10,7 +10,7 @@ train="steps: 8, batch: 16, micro_batch: 4, samples_per_step: 3, evaluate_every:
 write_sweep sweep.yaml "$train" "learning_rate: { values: [1e-4] }" "ranks_per_trial: all"
 run 0 "$QZO" run sweep.yaml --out alone --backend cpu-bf16 --threads 1
 run 0 "$QZO" journal alone 1
-says stdout 'arithmetic cpu bf16 1$'
+says stdout 'arithmetic cpu bf16 2$'
 run 0 "$QZO" replay alone 1 --check --backend cpu-bf16
 for threads in 2 3; do
     run 0 "$QZO" run sweep.yaml --out "threads-$threads" --backend cpu-bf16 --threads "$threads"
@@ -39,17 +39,17 @@ run 0 "$QZO" journal alone 1 --csv
 run 137 "$QZO" run sweep.yaml --out mixed --backend cpu --threads 1 --inject-fault kill:0@5
 run 0 "$QZO" run sweep.yaml --out mixed --backend cpu-bf16 --threads 1
 cat stdout stderr >said
-says said 'arithmetic "cpu bf16 1" after "cpu fp32 1"'
+says said 'arithmetic "cpu bf16 2" after "cpu fp32 2"'
 run 0 "$QZO" journal mixed 1
-says stdout 'arithmetic cpu fp32 1$'
-says stdout 'CHANGE .*arithmetic.*cpu bf16 1'
+says stdout 'arithmetic cpu fp32 2$'
+says stdout 'CHANGE .*arithmetic.*cpu bf16 2'
 run 0 "$QZO" report mixed --csv
 [[ $(column stdout steps) == 8 ]] || fail "the resumed trial has $(column stdout steps) steps"
 
 run 3 mpirun -n 1 "$QZO" run sweep.yaml --out both --backend cpu --threads 1 : \
     -n 1 "$QZO" run sweep.yaml --out both --backend cpu-bf16 --threads 1
 cat stdout stderr >said
-says said 'cpu bf16 1'
+says said 'cpu bf16 2'
 
 run 0 "$QZO" bench "$QZO_SOURCE/tests/fixtures/tiny-llama" --backend cpu-bf16 --rows 27 --threads 1
-says stdout 'cpu bf16 1'
+says stdout 'cpu bf16 2'

@@ -352,7 +352,7 @@ static void attention_in_double(double out[DIM], double *exponent_error, const f
         }
         weights[i] = cap > 0.0 ? cap * tanh(sum / cap) : sum;
         largest = fmax(largest, weights[i]);
-        double error = gamma_of(DIM / 16 + 1 + 4 + 1) * magnitude;
+        double error = gamma_of(DIM / 2 + 1 + 1) * magnitude;
         if (cap > 0.0) error += gamma_of(6.6) * fabs(weights[i]);
         score_error = fmax(score_error, error);
     }
@@ -379,14 +379,15 @@ static void check_attention(float score_cap, int64_t window) {
                                      .scale = 0.22360679775f,
                                      .score_cap = score_cap,
                                      .window = window};
-    float *q = test_normals(30, CONTEXT * HEADS * DIM, 1.0f), scores[CONTEXT];
+    static float scores[(CONTEXT + CPU_ATTENTION_LANES) * CPU_ATTENTION_LANES];
+    float *q = test_normals(30, CONTEXT * HEADS * DIM, 1.0f);
     float *k = test_normals(31, CONTEXT * KV_HEADS * DIM, 1.0f);
     float *v = test_normals(32, CONTEXT * KV_HEADS * DIM, 1.0f);
     static float out[CONTEXT * HEADS * DIM];
     double largest_value = 0.0;
     for (int i = 0; i < CONTEXT * KV_HEADS * DIM; i++)
         largest_value = fmax(largest_value, fabs((double)v[i]));
-    ops->attention_row(out, q, k, v, &attention, CONTEXT - 1, scores);
+    ops->attention_block(out, q, k, v, &attention, CONTEXT - 1, 1, scores);
     for (int head = 0; head < HEADS; head++) {
         double expected[DIM], exponent_error;
         attention_in_double(expected, &exponent_error, q, k, v, head, &attention);

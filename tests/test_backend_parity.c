@@ -163,7 +163,10 @@ static void log_sum_exp_equals_reference(void **state) {
 }
 
 /* Rows 0 .. 9 are a shared prefix, 10 .. 19 continue it, 20 .. 59 are a question of their own. */
-enum { CONTEXT_ROWS = 60 };
+enum {
+    CONTEXT_ROWS = 60,
+    SCORE_FLOATS = (CONTEXT_ROWS + CPU_ATTENTION_LANES) * CPU_ATTENTION_LANES
+};
 
 static void context_arrays(int32_t begin[CONTEXT_ROWS], int32_t end[CONTEXT_ROWS],
                            int32_t own[CONTEXT_ROWS]) {
@@ -182,8 +185,12 @@ static const struct {
 } score_kinds[] = {{0, 0.0f}, {1, 0.0f}, {13, 5.0f}, {100, 5.0f}};
 enum { SCORE_KINDS = sizeof score_kinds / sizeof *score_kinds };
 
+/* Which queries share a block does not matter, as long as they are of one text. */
 static void attention_equals_reference(void **state) {
     (void)state;
+    static const int64_t blocks[][2] = {
+        {0, 7}, {7, 13}, {20, 1}, {21, 16}, {37, CONTEXT_ROWS - 37}};
+    static float scores[SCORE_FLOATS];
     static const int64_t shapes[][3] = {{1, 1, 2}, {4, 2, 6}, {6, 2, 16}, {4, 4, 20}, {8, 1, 64}};
     int32_t begin[CONTEXT_ROWS], end[CONTEXT_ROWS], own[CONTEXT_ROWS];
     context_arrays(begin, end, own);
@@ -205,11 +212,10 @@ static void attention_equals_reference(void **state) {
         float *v = test_normals(32, CONTEXT_ROWS * kv_heads * dim, 1.0f);
         float *expected = test_normals(33, CONTEXT_ROWS * heads * dim, 1.0f);
         float *actual = test_normals(34, CONTEXT_ROWS * heads * dim, 1.0f);
-        float scores[CONTEXT_ROWS];
-        for (int64_t row = 0; row < CONTEXT_ROWS; row++) {
-            qzo_cpu_ops_reference.attention_row(expected, q, k, v, &attention, row, scores);
-            table->attention_row(actual, q, k, v, &attention, row, scores);
-        }
+        for (int64_t row = 0; row < CONTEXT_ROWS; row++)
+            qzo_cpu_ops_reference.attention_block(expected, q, k, v, &attention, row, 1, scores);
+        for (size_t b = 0; b < sizeof blocks / sizeof *blocks; b++)
+            table->attention_block(actual, q, k, v, &attention, blocks[b][0], blocks[b][1], scores);
         assert_same_bits(actual, expected, CONTEXT_ROWS * heads * dim, sizeof *actual, "attention");
         free(q);
         free(k);
@@ -391,7 +397,8 @@ static void attention_over_the_backend(void) {
     int32_t begin[CONTEXT_ROWS], end[CONTEXT_ROWS], own[CONTEXT_ROWS];
     const int32_t queries[] = {9, 19, 59, 20, 0, 10};
     float *q = test_normals(45, CONTEXT_ROWS * 64, 1.0f), *k = test_normals(46, 60 * 32, 1.0f);
-    float *v = test_normals(47, 60 * 32, 1.0f), scores[CONTEXT_ROWS];
+    float *v = test_normals(47, 60 * 32, 1.0f);
+    static float scores[SCORE_FLOATS];
     static float out[CONTEXT_ROWS * 64], expected[CONTEXT_ROWS * 64];
     context_arrays(begin, end, own);
     qzo_attention attention = {.prefix_begin = begin,
@@ -409,7 +416,7 @@ static void attention_over_the_backend(void) {
         assert_ok(
             backend->ops->attention(backend, act(out), act(q), act(k), act(v), &attention, count));
         for (int64_t i = 0; i < count; i++)
-            qzo_cpu_ops_reference.attention_row(expected, q, k, v, &attention, i, scores);
+            qzo_cpu_ops_reference.attention_block(expected, q, k, v, &attention, i, 1, scores);
         assert_same_bits(out, expected, count * 64, sizeof *out, "attention");
     }
     free(q);

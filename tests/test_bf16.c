@@ -275,7 +275,7 @@ static void backend_computes_them_whatever_the_threads(void **state) {
             qzo_cpu_limit((qzo_cpu_level)level);
             assert_ok(qzo_backend_open(&backend, "cpu-bf16", &options));
             qzo_cpu_limit(QZO_CPU_WIDEST);
-            assert_string_equal(backend->ops->arithmetic(backend), "cpu bf16 1");
+            assert_string_equal(backend->ops->arithmetic(backend), "cpu bf16 2");
             assert_ok(backend->ops->weight_load(backend, &loaded, &weight.tensor));
             assert_ok(backend->ops->linear(backend, (qzo_act *)out, (const qzo_act *)x, loaded,
                                            weight.masters, &perturbations[1], ROWS));

@@ -20,55 +20,55 @@ static const struct {
     const char *folder;
     uint64_t checksum;
 } recorded[] = {
-    {"tiny-llama", 0x22a99e44e9ebc782u},
-    {"gptq/v1-asym-g64-gqa", 0x6e5456ca29fda915u},
-    {"gptq/v1-asym-g32-desc-act", 0x093cd54da4e23156u},
-    {"gptq/v2-asym-g32-sharded", 0x3b2b380465016a65u},
-    {"gptq/v2-sym-g32-desc-act", 0xad0831c4fb0e0907u},
-    {"gptq/v1-sym-g128", 0x784e8f6c8b601418u},
-    {"gptq/v1-asym-whole-row-tied", 0x75a408645eccfc73u},
-    {"gptq/v1-asym-2bit", 0xd7f03f0dfd416065u},
-    {"gptq/v1-asym-3bit", 0xbe7e21be46567ab8u},
-    {"gptq/v2-asym-3bit-desc-act", 0x5340ebb1df06785du},
-    {"gptq/v1-asym-8bit-g16", 0x64c1bd4061f80b75u},
-    {"bnb/nf4", 0x463a33e84b38cd11u},
-    {"bnb/nf4-nested", 0x9371390e370714d2u},
-    {"bnb/fp4", 0x2973d7ec79255e45u},
-    {"bnb/fp4-nested", 0xb237fa42e4dc6aa1u},
-    {"aqlm/2x8", 0x0a5d5a8a236e20bbu},
-    {"gguf/tiny-llama-q4_0", 0xbe35b6a152b320a8u},
-    {"gguf/llama-q4_k_m", 0x20ad41a5a1e9f1f3u},
-    {"gguf/qwen2-q8_0", 0x4397f5aab4b9d542u},
-    {"gguf/qwen3-q4_0", 0x05ead68aa0353465u},
-    {"gguf/llama-f16", 0x3399cab80277b409u},
-    {"awq/g32", 0x4143115bdac106deu},
-    {"awq/whole-row", 0x838392027a8b6d44u},
-    {"compressed/int4-g32", 0x5cf023f25e0c203eu},
-    {"compressed/int4-g16-asym", 0x2ede77242127b0fbu},
-    {"compressed/int4-channel-asym", 0x258856b39ad761a0u},
-    {"compressed/int3-g32-asym", 0x8c5b7dc4aa5f0fbeu},
-    {"compressed/int8-channel", 0x8519aad5f8c40c1du},
-    {"compressed/int8-bytes", 0xb41cd003e9ab0dd7u},
-    {"compressed/int8-bytes-asym", 0xe1bbd84c9620ccd0u},
-    {"hqq/4bit-g32", 0xd76df72a05617ccau},
-    {"hqq/8bit-g16", 0xe5bd79d135c95e74u},
-    {"hqq/3bit-g16", 0x632e874307670154u},
-    {"hqq/2bit-g16", 0x627a712f99b5158eu},
-    {"hqq/1bit-g8", 0xe06b66c2d3020470u},
-    {"arch/llama3-rope-tied-biases", 0xa726a0306a597864u},
-    {"arch/llama-linear-rope", 0x1a83349df122cedeu},
-    {"arch/mistral", 0x02396fa839ab66ddu},
-    {"arch/qwen2", 0xffa710dd0862c6c8u},
-    {"arch/qwen3-gptq", 0x79ff1f1c08f37e66u},
-    {"arch/phi3", 0xc3c50648b0a528b2u},
-    {"arch/phi3-gptq", 0x3872d21e7d2c5e78u},
-    {"arch/gemma2", 0x6c2ee8fde93061e7u},
-    {"arch/opt", 0x9ddda8e32ba4bb82u},
-    {"arch/opt-projected-post-norm", 0x120c738b23b93dd3u},
-    {"arch/opt-gptq", 0xb5c39c4d90378874u},
-    {"arch/opt-gelu", 0xc5fdfc61e7c89456u},
-    {"arch/gpt2", 0x36d5225ed443849au},
-    {"arch/gpt2-gptq", 0xc3b06dc4ce615d6au},
+    {"tiny-llama", 0xecf6cd3d697696bdu},
+    {"gptq/v1-asym-g64-gqa", 0x18bf3c1c9c98c3c6u},
+    {"gptq/v1-asym-g32-desc-act", 0x4f3ddf37b9a734c6u},
+    {"gptq/v2-asym-g32-sharded", 0x62bf8de9a5f07dcfu},
+    {"gptq/v2-sym-g32-desc-act", 0xaafa47bb15628ab7u},
+    {"gptq/v1-sym-g128", 0xde676d19cca4c77cu},
+    {"gptq/v1-asym-whole-row-tied", 0x8c45163499a95e51u},
+    {"gptq/v1-asym-2bit", 0x146f4d99f2279573u},
+    {"gptq/v1-asym-3bit", 0xf04da7b417fba179u},
+    {"gptq/v2-asym-3bit-desc-act", 0xaade175abe7d8f9eu},
+    {"gptq/v1-asym-8bit-g16", 0x6c9495d99a487644u},
+    {"bnb/nf4", 0xb703ebb7b66be189u},
+    {"bnb/nf4-nested", 0x161abe52726f96a6u},
+    {"bnb/fp4", 0x9e837895a143c504u},
+    {"bnb/fp4-nested", 0xbafc390c240d98b9u},
+    {"aqlm/2x8", 0xc7edcaefc0c1de86u},
+    {"gguf/tiny-llama-q4_0", 0x05653a345ee5648eu},
+    {"gguf/llama-q4_k_m", 0x56c51148fca4ae70u},
+    {"gguf/qwen2-q8_0", 0x36c2bd57d877b316u},
+    {"gguf/qwen3-q4_0", 0x346ac7b5f76a8694u},
+    {"gguf/llama-f16", 0x957239d166d30598u},
+    {"awq/g32", 0x20c001d222b03bcdu},
+    {"awq/whole-row", 0xf9b328a52cafed73u},
+    {"compressed/int4-g32", 0x8dd874bceb9ad687u},
+    {"compressed/int4-g16-asym", 0x20ea70b2570ad102u},
+    {"compressed/int4-channel-asym", 0x2b98881ff771004au},
+    {"compressed/int3-g32-asym", 0x09e57e72d1c7a691u},
+    {"compressed/int8-channel", 0xac42bb12a30b2efeu},
+    {"compressed/int8-bytes", 0xd27f40fd8ac636f1u},
+    {"compressed/int8-bytes-asym", 0xc9ed0b9e6575660eu},
+    {"hqq/4bit-g32", 0x7e8cce018cc5124bu},
+    {"hqq/8bit-g16", 0x4c0402c2e32ef47eu},
+    {"hqq/3bit-g16", 0x932224ffa1c12f08u},
+    {"hqq/2bit-g16", 0xac868fdf615aee1cu},
+    {"hqq/1bit-g8", 0xf1396126fd62774bu},
+    {"arch/llama3-rope-tied-biases", 0x4ab9f106d0b19fa8u},
+    {"arch/llama-linear-rope", 0xf0325c2d8c3a4743u},
+    {"arch/mistral", 0x157364a866e32131u},
+    {"arch/qwen2", 0x013e858cef852ad1u},
+    {"arch/qwen3-gptq", 0xb67f8ec7e06706c1u},
+    {"arch/phi3", 0x3b50dadf70604e8cu},
+    {"arch/phi3-gptq", 0x23e60a1ac041eb9au},
+    {"arch/gemma2", 0x56ae2ca413f4c408u},
+    {"arch/opt", 0x7b7b7bb8b1606572u},
+    {"arch/opt-projected-post-norm", 0xeec2c3e33bde4cb7u},
+    {"arch/opt-gptq", 0x5ff0e9726b143b14u},
+    {"arch/opt-gelu", 0xa86545eecdc4644cu},
+    {"arch/gpt2", 0x8f21c2b7f7f705e2u},
+    {"arch/gpt2-gptq", 0x8da7166e4714cfd2u},
 };
 enum { RECORDED_COUNT = sizeof recorded / sizeof *recorded };
 
@@ -342,25 +342,29 @@ static void threads_and_instruction_sets_change_nothing(void **state) {
         }
 }
 
-/* "cpu fp32 1" in a journal's header promises these bits from every compiler, C library and
+/* "cpu fp32 2" in a journal's header promises these bits from every compiler, C library and
  * processor. Where they change for a good reason, so must that text (backend_cpu.c). */
 static void bits_are_those_that_the_arithmetic_promises(void **state) {
     (void)state;
     const qzo_perturbation perturbation = {.seed = 20250513, .c = 1e-3f};
+    int differing = 0;
     for (int i = 0; i < RECORDED_COUNT; i++) {
         test_model model = {0};
         test_model_open(&model, qzo_test_fixture(recorded[i].folder), 1);
-        assert_string_equal(model.backend->ops->arithmetic(model.backend), "cpu fp32 1");
+        assert_string_equal(model.backend->ops->arithmetic(model.backend), "cpu fp32 2");
         size_t bytes = (size_t)(18 * model.model->shape.vocab) * sizeof(float);
         float *logits = test_logits(&model, lone, 18, &perturbation);
         uint64_t checksum = qzo_checksum(logits, bytes, 0);
-        if (checksum != recorded[i].checksum)
-            fail_msg("%s: the logits' checksum is 0x%016llxu, written down is 0x%016llxu",
-                     recorded[i].folder, (unsigned long long)checksum,
-                     (unsigned long long)recorded[i].checksum);
+        if (checksum != recorded[i].checksum) {
+            print_error("%s: the logits' checksum is 0x%016llxu, written down is 0x%016llxu\n",
+                        recorded[i].folder, (unsigned long long)checksum,
+                        (unsigned long long)recorded[i].checksum);
+            differing++;
+        }
         free(logits);
         test_model_close(&model);
     }
+    assert_int_equal(differing, 0);
 }
 
 static void sequence_beyond_the_positions_is_refused(void **state) {

@@ -94,7 +94,7 @@ static qzo_status grow_packed(qzo_backend *backend, int64_t size_bytes) {
 
 static qzo_status cpu_reserve(qzo_backend *backend, int64_t context_max, bool pair) {
     (void)pair;
-    return grow_scratch(backend, context_max);
+    return grow_scratch(backend, qzo_cpu_attention_scratch_floats(context_max));
 }
 
 static qzo_status cpu_weight_load(qzo_backend *backend, qzo_weight **out,
@@ -121,7 +121,7 @@ static const qzo_qtensor *cpu_weight_tensor(const qzo_weight *weight) { return w
 /* The same for every instruction set, since they give the same bits. The number changes with any
  * change of an order of summation or of a polynomial. */
 static const char *cpu_arithmetic(const qzo_backend *backend) {
-    return state_of(backend)->bf16 != NULL ? "cpu bf16 1" : "cpu fp32 1";
+    return state_of(backend)->bf16 != NULL ? "cpu bf16 2" : "cpu fp32 2";
 }
 
 static void cpu_close(qzo_backend *backend) {
@@ -145,7 +145,6 @@ typedef struct row_job {
     const float *a, *b, *c;
     const int32_t *indices;
     const qzo_weight *weight;
-    const qzo_attention *attention;
     qzo_perturbation perturbation;
     int64_t rows, width, head_count, head_dim;
     int64_t x_width, first; /* of rows that are selected from */
@@ -328,25 +327,6 @@ static qzo_status cpu_rope(qzo_backend *backend, qzo_act *x, const int32_t *posi
     return QZO_OK;
 }
 
-static void attention_one(const row_job *job, int64_t row, float *scratch) {
-    job->state->ops->attention_row(job->out, job->a, job->b, job->c, job->attention, row, scratch);
-}
-
-static qzo_status cpu_attention(qzo_backend *backend, qzo_act *out, const qzo_act *q,
-                                const qzo_act *k, const qzo_act *v, const qzo_attention *attention,
-                                int64_t queries) {
-    QZO_ASSERT(attention->context_max <= state_of(backend)->scratch_floats);
-    row_job job = {.state = state_of(backend),
-                   .out = (float *)out,
-                   .a = (const float *)q,
-                   .b = (const float *)k,
-                   .c = (const float *)v,
-                   .attention = attention,
-                   .rows = queries};
-    run_rows(&job, attention_one);
-    return QZO_OK;
-}
-
 static qzo_status cpu_gather(qzo_backend *backend, float *out, const float *residual,
                              const int32_t *rows, int64_t row_count, int64_t width) {
     return cpu_select(backend, (qzo_act *)out, (const qzo_act *)residual, rows, row_count, width, 0,
@@ -503,6 +483,7 @@ static const qzo_backend_ops cpu_backend_ops = {
     .upload = cpu_transfer,
     .download = cpu_transfer,
     .copy = cpu_transfer,
+    .check_heads = qzo_cpu_check_heads,
     .reserve = cpu_reserve,
     .weight_load = cpu_weight_load,
     .weight_free = cpu_weight_free,
@@ -518,7 +499,7 @@ static const qzo_backend_ops cpu_backend_ops = {
     .scatter = qzo_cpu_scatter,
     .decode = cpu_decode,
     .rope = cpu_rope,
-    .attention = cpu_attention,
+    .attention = qzo_cpu_attention,
     .activate = qzo_cpu_activate,
     .add_scaled = qzo_cpu_add_scaled,
     .add = qzo_cpu_add,

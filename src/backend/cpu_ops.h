@@ -27,6 +27,8 @@ enum {
     CPU_UPDATE_BLOCK = 1024,  /* elements per piece of update and digest */
     CPU_LINEAR_K_BLOCK = 256, /* inputs decoded at a time: 64 KB of 64 outputs stay in L2 */
     CPU_LINEAR_TILE_MAX = 64, /* outputs per tile, at most */
+    CPU_ATTENTION_LANES = 16, /* queries of a block of attention, at most */
+    CPU_HEAD_MAX = 512,       /* values of an attention head */
     CPU_ALIGNMENT_BYTES = 64
 };
 
@@ -43,9 +45,11 @@ typedef struct cpu_ops {
     void (*modulate_row)(float *out, const float *x, const float *shift, const float *scale,
                          int64_t width, float epsilon);
     void (*add_gated_row)(float *residual, const float *x, const float *gate, int64_t width);
-    /* scores: scratch of context_max floats */
-    void (*attention_row)(float *out, const float *q, const float *k, const float *v,
-                          const qzo_attention *attention, int64_t query, float *scores);
+    /* Queries [first_query, first_query + query_count) of one text; scores: scratch of
+     * qzo_cpu_attention_scratch_floats. */
+    void (*attention_block)(float *out, const float *q, const float *k, const float *v,
+                            const qzo_attention *attention, int64_t first_query,
+                            int64_t query_count, float *scores);
     void (*rope_row)(float *x, const float *table_row, int64_t head_count, int64_t head_dim);
     void (*activations[QZO_ACTIVATION_COUNT])(float *gate, const float *up, int64_t count);
     void (*add)(float *residual, const float *x, int64_t count);

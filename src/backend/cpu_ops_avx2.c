@@ -29,6 +29,7 @@ static inline __attribute__((always_inline)) void micro_of(
         for (int j = 0; j < VECTORS; j++) _mm256_storeu_ps(out + t * out_stride + 8 * j, sum[t][j]);
 }
 
+#include "backend/cpu_attention.h"
 #include "backend/cpu_linear_product.h"
 
 const cpu_ops qzo_cpu_ops_avx2 = {

@@ -30,6 +30,7 @@ static inline __attribute__((always_inline)) void micro_of(
             _mm512_storeu_ps(out + t * out_stride + 16 * j, sum[t][j]);
 }
 
+#include "backend/cpu_attention.h"
 #include "backend/cpu_linear_product.h"
 
 const cpu_ops qzo_cpu_ops_avx512 = {

@@ -19,7 +19,7 @@
 /* What every table takes from here. */
 #define CPU_OPS_OF_LANES                                                                           \
     .norm_row = norm_row, .layer_norm_row = layer_norm_row, .modulate_row = modulate_row,          \
-    .add_gated_row = add_gated_row, .attention_row = attention_row, .rope_row = rope_row,          \
+    .add_gated_row = add_gated_row, .attention_block = attention_block, .rope_row = rope_row,      \
     .activations = {[QZO_ACTIVATION_SILU] = silu,                                                  \
                     [QZO_ACTIVATION_RELU] = relu,                                                  \
                     [QZO_ACTIVATION_GELU_TANH] = gelu_tanh,                                        \
@@ -103,68 +103,8 @@ static inline void rope_row(float *restrict x, const float *restrict table_row, 
     }
 }
 
-/* The rows that one row attends to, as two ranges: prefix, then own; of both together those from
- * index `first` on. */
-typedef struct context_rows {
-    int64_t prefix_begin, prefix_count, own_begin, first, count;
-} context_rows;
-
-static inline context_rows context_of(const qzo_attention *attention, int64_t row) {
-    context_rows context = {.prefix_begin = attention->prefix_begin[row],
-                            .own_begin = attention->own_begin[row]};
-    context.prefix_count = attention->prefix_end[row] - context.prefix_begin;
-    int64_t own_end = attention->own_end != NULL ? attention->own_end[row] : row + 1;
-    context.count = context.prefix_count + own_end - context.own_begin;
-    if (attention->window > 0 && context.count > attention->window)
-        context.first = context.count - attention->window;
-    return context;
-}
-
-static inline int64_t context_row(const context_rows *context, int64_t index) {
-    return index < context->prefix_count ? context->prefix_begin + index
-                                         : context->own_begin + index - context->prefix_count;
-}
-
 static inline void soft_cap(float *x, int64_t count, float cap) {
     for (int64_t i = 0; i < count; i++) x[i] = cap * qzo_tanhf(x[i] / cap);
-}
-
-static inline void attention_head(float *restrict out, const float *restrict q,
-                                  const float *restrict k, const float *restrict v,
-                                  int64_t kv_width, const qzo_attention *attention,
-                                  const context_rows *context, float *restrict scores) {
-    int64_t first = context->first, count = context->count, head_dim = attention->head_dim;
-    for (int64_t i = first; i < count; i++)
-        scores[i] = dot(q, k + context_row(context, i) * kv_width, head_dim) * attention->scale;
-    if (attention->score_cap > 0.0f) soft_cap(scores + first, count - first, attention->score_cap);
-    float largest = -INFINITY;
-    for (int64_t i = first; i < count; i++)
-        if (scores[i] > largest) largest = scores[i];
-    for (int64_t i = first; i < count; i++) scores[i] = qzo_expf(scores[i] - largest);
-    float total = 0.0f;
-    for (int64_t i = first; i < count; i++) total += scores[i];
-    for (int64_t d = 0; d < head_dim; d++) out[d] = 0.0f;
-    for (int64_t i = first; i < count; i++) {
-        const float *value = v + context_row(context, i) * kv_width;
-        float weight = scores[i];
-        for (int64_t d = 0; d < head_dim; d++) out[d] = __builtin_fmaf(weight, value[d], out[d]);
-    }
-    for (int64_t d = 0; d < head_dim; d++) out[d] = out[d] / total;
-}
-
-static inline void attention_row(float *out, const float *q, const float *k, const float *v,
-                                 const qzo_attention *attention, int64_t query, float *scores) {
-    int64_t row = attention->query_rows != NULL ? attention->query_rows[query] : query;
-    context_rows context = context_of(attention, row);
-    int64_t head_dim = attention->head_dim;
-    int64_t kv_width = attention->kv_head_count * head_dim;
-    int64_t width = attention->head_count * head_dim;
-    int64_t heads_per_kv = attention->head_count / attention->kv_head_count;
-    for (int64_t head = 0; head < attention->head_count; head++) {
-        int64_t kv_offset = head / heads_per_kv * head_dim;
-        attention_head(out + query * width + head * head_dim, q + query * width + head * head_dim,
-                       k + kv_offset, v + kv_offset, kv_width, attention, &context, scores);
-    }
 }
 
 static inline void silu(float *restrict gate, const float *restrict up, int64_t count) {

@@ -4,6 +4,7 @@
 
 #include <math.h>
 
+#include "backend/cpu_attention.h"
 #include "backend/cpu_ops_lanes.h"
 
 void qzo_cpu_decode_row(float *out, const cpu_linear *job, int64_t output, float *scratch) {

@@ -35,6 +35,12 @@ qzo_status qzo_cpu_scatter(qzo_backend *backend, qzo_act *out, const qzo_act *x,
                            const int32_t *rows, int64_t row_count, int64_t width);
 qzo_status qzo_cpu_soft_cap(qzo_backend *backend, float *x, int64_t count, float cap);
 
+/* src/backend/cpu_attention.c */
+qzo_status qzo_cpu_attention(qzo_backend *backend, qzo_act *out, const qzo_act *q, const qzo_act *k,
+                             const qzo_act *v, const qzo_attention *attention, int64_t queries);
+qzo_status qzo_cpu_check_heads(const qzo_backend *backend, int64_t head_dim);
+int64_t qzo_cpu_attention_scratch_floats(int64_t context_max); /* of one thread */
+
 /* src/backend/cpu_modulation.c */
 qzo_status qzo_cpu_modulate(qzo_backend *backend, qzo_act *out, const float *residual,
                             const qzo_modulation *modulation, int64_t shift_at, int64_t scale_at,
