@@ -85,9 +85,11 @@ start_daemon() {
     CLUSTER_PIDS+=("$!")
 }
 
-# wait_for SECONDS WHAT COMMAND...: fails with the jobs' output where the command never succeeds.
+# wait_for SECONDS WHAT COMMAND...: fails with the jobs' output where the command does not succeed
+# within so many seconds on a quiet machine, and three times as long on any.
 wait_for() {
-    local deadline=$((SECONDS + $1)) what=$2 seconds=$1
+    local seconds=$((3 * $1)) what=$2
+    local deadline=$((SECONDS + seconds))
     shift 2
     until "$@"; do
         if ((SECONDS >= deadline)); then

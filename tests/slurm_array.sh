@@ -1,4 +1,4 @@
-# ctest: timeout=120
+# ctest: timeout=300
 # A job array over two nodes, each task one slice; one task is parked and requeued while the others
 # run. Table and journals equal those of an undisturbed run.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"

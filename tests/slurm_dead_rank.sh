@@ -1,4 +1,4 @@
-# ctest: timeout=90
+# ctest: timeout=300
 # A rank that dies by SIGKILL ends the step; the job is requeued and ends with the table and the
 # journals of an undisturbed run. A job whose ranks die at once is requeued three times, no more.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"

@@ -1,4 +1,4 @@
-# ctest: timeout=240
+# ctest: timeout=480
 # Every kind of --inject-fault in a job over two nodes: how the job ends, and that what is left to
 # do after it gives the table and the journals of an undisturbed run.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"

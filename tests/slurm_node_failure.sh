@@ -1,4 +1,4 @@
-# ctest: timeout=90
+# ctest: timeout=300
 # A node is lost: Slurm requeues the job, and the rank that still lives there does no harm. Table
 # and journals equal those of an undisturbed run.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"

@@ -1,4 +1,4 @@
-# ctest: timeout=90
+# ctest: timeout=300
 # A sweep over two nodes gives the table and the journals of a local run; a start without PMIx is
 # refused with a hint.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"

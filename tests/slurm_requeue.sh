@@ -1,4 +1,4 @@
-# ctest: timeout=240
+# ctest: timeout=480
 # Parking by signal and by Slurm itself: the job is requeued, goes on where it was and ends with the
 # table and the journals of an undisturbed run. A cancelled job stays cancelled, and the same sbatch
 # line continues it.

@@ -1,4 +1,4 @@
-# ctest: timeout=240
+# ctest: timeout=480
 # A job with a time limit: --signal=USR2@N parks it in time, the batch script requeues it, and the
 # sweep ends in a later start.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
