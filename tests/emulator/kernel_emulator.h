@@ -83,6 +83,9 @@ template <typename T> static inline T atomicAdd(T *to, T value) {
     return before;
 }
 
+/* A store that leaves the first cache out. */
+template <typename T> static inline void __stcg(T *to, T value) { *to = value; }
+
 /* One rounding each: the compiler is told not to contract. */
 static inline float __fmul_rn(float a, float b) { return a * b; }
 static inline float __fadd_rn(float a, float b) { return a + b; }
