@@ -12,26 +12,55 @@ constexpr int THREADS = 256;
 constexpr int TILE = 32;     /* octets of codes and outputs per block of the GPTQ decoder */
 constexpr int TILE_ROWS = 8; /* threads of that block: (TILE, TILE_ROWS) */
 
-/* Eight inputs of one output under each sign. group_of_input may jump at every input. */
+/* What the inputs of one group share, of one output. */
+template <int SIGNS> struct group_values { float zero, value[SIGNS]; };
+
+template <int BITS, int SIGNS>
+static __device__ inline void load_group(group_values<SIGNS> &out, const qzo_cuda_gptq &weight,
+                                         const qzo_cuda_signs &signs, int64_t group,
+                                         int64_t output) {
+#pragma unroll
+    for (int s = 0; s < SIGNS; s++)
+        out.value[s] = signs.values[s][output * weight.group_count + group];
+    out.zero = gptq_zero<BITS>(weight, group, output);
+}
+
+/* The group of all inputs of an octet; -1: they may have several, which group_of_input knows. */
+static __device__ inline int32_t group_of_octet(const qzo_cuda_gptq &weight, int64_t octet) {
+    uint32_t inputs = (uint32_t)weight.inputs_per_group;
+    return inputs == 0 || inputs % 8 != 0 ? -1 : (int32_t)(8 * (uint32_t)octet / inputs);
+}
+
+/* Input i of an octet under each sign. */
+template <int BITS, int SIGNS>
+static __device__ inline void decode_input(float out[SIGNS][8], uint64_t codes, int i,
+                                           const group_values<SIGNS> &values) {
+    int code = qzo_gptq_lane(codes, i, BITS);
+#pragma unroll
+    for (int s = 0; s < SIGNS; s++) out[s][i] = qzo_gptq_value(code, values.zero, values.value[s]);
+}
+
+/* Eight inputs of one output, of the group that all of them have. With none each asks for its own,
+ * which is several times the work: group_of_input may jump at every input. */
 template <int BITS, int SIGNS>
 static __device__ inline void decode_octet(float out[SIGNS][8], uint64_t codes,
                                            const qzo_cuda_gptq &weight, const qzo_cuda_signs &signs,
-                                           int64_t octet, int64_t output) {
+                                           int64_t octet, int32_t group, int64_t output) {
+    group_values<SIGNS> values = {};
+    if (group >= 0) {
+        load_group<BITS>(values, weight, signs, group, output);
+#pragma unroll
+        for (int i = 0; i < 8; i++) decode_input<BITS, SIGNS>(out, codes, i, values);
+        return;
+    }
     eight_ints groups = load_ints(weight.group_of_input + 8 * octet);
-    int32_t group = -1;
-    float zero = 0.0f, value[SIGNS] = {};
 #pragma unroll
     for (int i = 0; i < 8; i++) {
         if (groups.at[i] != group) {
             group = groups.at[i];
-#pragma unroll
-            for (int s = 0; s < SIGNS; s++)
-                value[s] = signs.values[s][output * weight.group_count + group];
-            zero = gptq_zero<BITS>(weight, group, output);
+            load_group<BITS>(values, weight, signs, group, output);
         }
-        int code = qzo_gptq_lane(codes, i, BITS);
-#pragma unroll
-        for (int s = 0; s < SIGNS; s++) out[s][i] = qzo_gptq_value(code, zero, value[s]);
+        decode_input<BITS, SIGNS>(out, codes, i, values);
     }
 }
 
@@ -66,18 +95,25 @@ static __global__ void decode_gptq_kernel(const ACT *type, qzo_cuda_signs signs,
     int64_t word_count = weight.in_features * BITS / 32, octet_count = weight.in_features / 8;
     int64_t word_begin = (int64_t)blockIdx.x * WORDS, output_begin = (int64_t)blockIdx.y * TILE;
     int64_t output_here = output_begin + threadIdx.x;
-    for (int i = threadIdx.y; i < WORDS; i += TILE_ROWS)
+    static_assert(WORDS % TILE_ROWS == 0, "every row of threads has as many words");
+#pragma unroll
+    for (int row = 0; row < WORDS; row += TILE_ROWS) {
+        int i = row + threadIdx.y;
         if (word_begin + i < word_count && output_here < output_count)
             words[i][threadIdx.x] =
                 weight.codes[(word_begin + i) * weight.out_features + first_output + output_here];
+    }
     __syncthreads();
     int64_t octet = (int64_t)blockIdx.x * TILE + threadIdx.x;
-    for (int i = threadIdx.y; i < TILE; i += TILE_ROWS) {
+    int32_t group = group_of_octet(weight, octet);
+    for (int row = 0; row < TILE; row += TILE_ROWS) {
+        int i = row + threadIdx.y;
         int64_t output = output_begin + i;
         if (octet >= octet_count || output >= output_count) continue;
         uint64_t codes = qzo_gptq_octet(&words[0][i], TILE + 1, threadIdx.x, BITS);
         float decoded[SIGNS][8];
-        decode_octet<BITS, SIGNS>(decoded, codes, weight, signs, octet, first_output + output);
+        decode_octet<BITS, SIGNS>(decoded, codes, weight, signs, octet, group,
+                                  first_output + output);
 #pragma unroll
         for (int s = 0; s < SIGNS; s++)
             store_eight_guarded(like(type, signs.tile[s]) + output * weight.in_features + 8 * octet,
