@@ -117,8 +117,16 @@ template <typename ACT>
 static __device__ inline void store_eight_guarded(ACT *to, const float values[8]) {
     eight<ACT> stored;
     uint4 bits;
+    float largest = 0.0f; /* drops NaN, which stays what it is */
 #pragma unroll
-    for (int i = 0; i < 8; i++) store_guarded(&stored.at[i], values[i]);
+    for (int i = 0; i < 8; i++) largest = fmaxf(largest, fabsf(values[i]));
+    if (largest > largest_of(to)) { /* next to never, and then one by one */
+#pragma unroll
+        for (int i = 0; i < 8; i++) store_guarded(&stored.at[i], values[i]);
+    } else {
+#pragma unroll
+        for (int i = 0; i < 8; i++) store(&stored.at[i], values[i]);
+    }
     memcpy(&bits, &stored, sizeof bits);
     __stcg(reinterpret_cast<uint4 *>(to), bits);
 }
