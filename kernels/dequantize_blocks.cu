@@ -16,7 +16,10 @@ template <int SIGNS, typename ACT>
 static __global__ void decode_bnb_kernel(const ACT *type, qzo_cuda_signs signs, qzo_cuda_bnb weight,
                                          int64_t first_output, int64_t octet_count) {
     __shared__ float levels[QZO_BNB_LEVELS];
-    if (threadIdx.x < QZO_BNB_LEVELS) levels[threadIdx.x] = weight.levels[threadIdx.x];
+    if (threadIdx.x == 0) { /* an index that threads differ in would copy `weight` for each */
+#pragma unroll
+        for (int i = 0; i < QZO_BNB_LEVELS; i++) levels[i] = weight.levels[i];
+    }
     __syncthreads();
     int64_t octet = global_thread();
     if (octet >= octet_count) return;
