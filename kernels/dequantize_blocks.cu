@@ -38,7 +38,9 @@ static __global__ void decode_bnb_kernel(const ACT *type, qzo_cuda_signs signs, 
     }
 }
 
-/* The entries' sum once, and by each scale then. */
+/* The entries' sum once, and by each scale then. An entry is one access: codebooks begin at a
+ * multiple of 16 bytes here, unlike in a file. Lanes read anywhere, so that eight accesses of 2
+ * bytes would each be as many as there are lanes. */
 template <int SIGNS, typename ACT>
 static __global__ void decode_aqlm_kernel(const ACT *type, qzo_cuda_signs signs,
                                           qzo_cuda_aqlm weight, int64_t first_output,
@@ -47,7 +49,11 @@ static __global__ void decode_aqlm_kernel(const ACT *type, qzo_cuda_signs signs,
     if (octet >= octet_count) return;
     int64_t per_output = weight.in_features / OCTET, output = first_output + octet / per_output;
     float sums[OCTET] = {};
-    qzo_aqlm_group(sums, &weight.layout, first_output * per_output + octet, 1.0f);
+    for (int c = 0; c < weight.layout.codebook_count; c++) {
+        eight<uint16_t> entry =
+            load_eight(qzo_aqlm_entry(&weight.layout, first_output * per_output + octet, c));
+        qzo_aqlm_add(sums, entry.at, weight.layout.is_bf16, c == 0);
+    }
 #pragma unroll
     for (int s = 0; s < SIGNS; s++) {
         float decoded[OCTET];

@@ -23,20 +23,29 @@ QZO_HOST_DEVICE static inline int64_t qzo_aqlm_code(const qzo_aqlm_layout *layou
     return ((const uint8_t *)layout->codes)[index];
 }
 
+/* The values that a group has in a codebook. */
+QZO_HOST_DEVICE static inline const uint16_t *qzo_aqlm_entry(const qzo_aqlm_layout *layout,
+                                                             int64_t group, int codebook) {
+    int64_t code = qzo_aqlm_code(layout, group * layout->codebook_count + codebook);
+    return layout->codebooks + (((int64_t)codebook << layout->code_bits) + code) * QZO_AQLM_GROUP;
+}
+
+/* sums (8) += an entry, or = the first one. */
+QZO_HOST_DEVICE static inline void qzo_aqlm_add(float sums[QZO_AQLM_GROUP],
+                                                const uint16_t entry[QZO_AQLM_GROUP], int is_bf16,
+                                                int is_first) {
+    for (int i = 0; i < QZO_AQLM_GROUP; i++) {
+        float part = is_bf16 ? qzo_bf16_to_float(entry[i]) : qzo_fp16_to_float(entry[i]);
+        sums[i] = is_first ? part : QZO_FADD(sums[i], part);
+    }
+}
+
 /* out (8): group `group` of all groups in order (output, group), sums of codebooks in order. */
 QZO_HOST_DEVICE static inline void qzo_aqlm_group(float out[QZO_AQLM_GROUP],
                                                   const qzo_aqlm_layout *layout, int64_t group,
                                                   float scale) {
-    for (int c = 0; c < layout->codebook_count; c++) {
-        int64_t code = qzo_aqlm_code(layout, group * layout->codebook_count + c);
-        const uint16_t *entry =
-            layout->codebooks + (((int64_t)c << layout->code_bits) + code) * QZO_AQLM_GROUP;
-        for (int i = 0; i < QZO_AQLM_GROUP; i++) {
-            float part =
-                layout->is_bf16 ? qzo_bf16_to_float(entry[i]) : qzo_fp16_to_float(entry[i]);
-            out[i] = c == 0 ? part : QZO_FADD(out[i], part);
-        }
-    }
+    for (int c = 0; c < layout->codebook_count; c++)
+        qzo_aqlm_add(out, qzo_aqlm_entry(layout, group, c), layout->is_bf16, c == 0);
     for (int i = 0; i < QZO_AQLM_GROUP; i++) out[i] = QZO_FMUL(scale, out[i]);
 }
 
