@@ -30,6 +30,7 @@ _Static_assert(QZO_DIRECTIONS_COUNT == 2, "kernels know gaussian and rademacher"
 
 qzo_status qzo_status_from_cuda(cudaError_t code, const char *call) {
     if (code == cudaSuccess) return QZO_OK;
+    cudaGetLastError(); /* told here: the next launch must not find it and take it for its own */
     qzo_status status = code == cudaErrorMemoryAllocation ? QZO_ERR_MEMORY : QZO_ERR_ENVIRONMENT;
     return qzo_fail(status, "%s: %s (%s)", call, cudaGetErrorString(code), cudaGetErrorName(code));
 }

@@ -47,6 +47,7 @@ static nccl_state *state_of(qzo_comm *comm) { return comm->state; }
 
 static qzo_status status_from_cuda(cudaError_t code, const char *call) {
     if (code == cudaSuccess) return QZO_OK;
+    cudaGetLastError(); /* a run goes on without NCCL: the next launch must not find this error */
     return qzo_fail(QZO_ERR_ENVIRONMENT, "%s: %s", call, cudaGetErrorString(code));
 }
 
