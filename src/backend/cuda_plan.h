@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CUDA_PLAN_VERSION "4"
+#define CUDA_PLAN_VERSION "5"
 
 enum { CUDA_TILE_HEAD_DIM_MAX = 128 };
 
@@ -20,11 +20,12 @@ typedef enum {
 } cuda_linear_path;
 
 typedef struct cuda_plan {
-    int compute_capability; /* major * 10 + minor; the entry serves this one and those above */
-    int64_t mma_rows_max;   /* of the fused kernel on tensor cores */
-    int64_t few_rows_max;   /* of the other fused kernel */
-    size_t tile_bytes;      /* of decoded weights: should stay in L2 between decoder and product */
-    int64_t pair_rows_max;  /* of each sign, where both read the codes together; changes no bit */
+    int compute_capability;   /* major * 10 + minor; the entry serves this one and those above */
+    int64_t mma_rows_max;     /* of the fused kernel on tensor cores */
+    int64_t few_rows_max;     /* of the other fused kernel */
+    size_t tile_bytes;        /* of decoded weights: they fit into L2, and are outputs enough for a
+                                 product that keeps all multiprocessors busy */
+    int64_t pair_rows_max;    /* of each sign, where both read the codes together; changes no bit */
     int64_t tile_context_min; /* of attention on tensor cores: the longest context of the model's
                                  rows */
 } cuda_plan;
@@ -32,8 +33,8 @@ typedef struct cuda_plan {
 /* Ascending by compute capability. */
 static const cuda_plan cuda_plans[] = {
     {80, 32, 8, (size_t)16 << 20, 256, 128},
-    {90, 32, 8, (size_t)16 << 20, 256, 128},
-    {100, 32, 8, (size_t)16 << 20, 256, 128},
+    {90, 32, 8, (size_t)32 << 20, 256, 128},
+    {100, 32, 8, (size_t)32 << 20, 256, 128},
 };
 
 static inline const cuda_plan *cuda_plan_find(int compute_capability) {
