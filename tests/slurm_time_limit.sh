@@ -18,12 +18,10 @@ run_calm
 start_cluster 2
 use_site_settings
 
-faults=()
-for ((i = 1; i <= delays; i++)); do
-    faults+=(--inject-fault "delay:$((i % 2))@$((i * delay_every))")
-done
+faults=""
+for ((i = 1; i <= delays; i++)); do faults+=,delay:$((i % 2))@$((i * delay_every)); done
 submit run_many_nodes.sbatch --nodes=2 --ntasks-per-node=1 --time=1 --signal=USR2@30 -- \
-    sweep.yaml out --threads 1 "${faults[@]}"
+    sweep.yaml out --threads 1 --inject-fault "${faults#,}"
 wait_for 60 "parking before the time limit" grep -qs 'parked with work left' "$job_log"
 stepping 1 || fail "the job was parked before its first step"
 # What is left of the delays may last until another look: then the second start is parked, too.
