@@ -7,9 +7,9 @@ need_program
 need_mpi
 need_slurm
 
-# Two seconds of delay before each of so many steps: whatever the machine, a start is not through with
-# them before the controller has looked at time limits, every 30 seconds. It sends the signal up to 30
-# seconds early, so the first look at a job of one minute does.
+# Two seconds of delay before each of so many steps: whatever the machine, a start is not through
+# with them before the controller has looked at time limits, every 30 seconds. It sends the signal
+# up to 30 seconds early, so the first look at a job of one minute does.
 delays=20 delay_every=10
 write_sweep sweep.yaml \
     "steps: $((delays * delay_every)), batch: 16, samples_per_step: 2, evaluate_every: 100" \
