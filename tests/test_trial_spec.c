@@ -144,7 +144,7 @@ static void a_message_shows_hostile_text_in_one_bounded_line(void **state) {
     memset(text, '\n', sizeof text);
     text[sizeof text - 1] = '\0';
     qzo_trial_spec_defaults(&spec);
-    assert_fails(read_key(&spec, "steps", text), QZO_ERR_CONFIG, "?...");
+    assert_fails(read_key(&spec, "steps", text), QZO_ERR_CONFIG, "\\n...");
     assert_null(strchr(qzo_error_message(), '\n'));
     assert_true(strlen(qzo_error_message()) < 200);
 }

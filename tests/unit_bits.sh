@@ -11,7 +11,7 @@ build() { # build PROGRAM COMPILER FLAGS...
     local program=$1 compiler=$2 name
     shift 2
     local base=$QZO_SOURCE/src/base objects=()
-    for name in noise noise_avx2 noise_avx512 cpu status; do
+    for name in noise noise_avx2 noise_avx512 cpu status visible; do
         local flags=()
         [[ $(uname -m) == x86_64 || $name != *_avx* ]] || continue
         [[ $name == *_avx2 ]] && flags=(-mavx2 -mfma)

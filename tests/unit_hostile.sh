@@ -165,6 +165,36 @@ while read -r name pattern; do
 done <list
 ((count >= 35)) || fail "only $count hostile models were tried"
 
+# Names and values of a model do nothing to a terminal, on stdout or in a sentence.
+python3 - "$fixtures/tiny-llama" acting <<'PYTHON' || fail "the model with such names was not made"
+import json, pathlib, shutil, struct, sys
+source, target = map(pathlib.Path, sys.argv[1:])
+target.mkdir()
+shutil.copy(source / "config.json", target)
+blob = (source / "model.safetensors").read_bytes()
+(size,) = struct.unpack("<Q", blob[:8])
+header = json.loads(blob[8 : 8 + size])
+header["\x1b[2J\nqzo: a\x7fll\u009b is well"] = header.pop("model.norm.weight")
+text = json.dumps(header).encode()
+(target / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + blob[8 + size :])
+PYTHON
+# acts_not FILE: nothing that a terminal would act on, lines aside.
+acts_not() {
+    ! LC_ALL=C tr -d '\n' <"$1" | LC_ALL=C grep -qP '[\x00-\x1f\x7f]|\xc2[\x80-\x9f]' ||
+        fail "control characters in $1: $(cat -v "$1")"
+}
+run 2 "$QZO" inspect acting
+acts_not stdout
+says stdout '^\\x1b\[2J\\nqzo: a\\x7fll\\xc2\\x9b is well '
+cp -r acting named
+python3 - named/config.json <<'PYTHON'
+import json, sys
+config = json.load(open(sys.argv[1]))
+json.dump({**config, "hidden_act": "\x1b]0;title\a\nqzo: all is well"}, open(sys.argv[1], "w"))
+PYTHON
+refuses 'hidden_act.*\\x1b\]0;title\\x07\\nqzo: all is well' "$QZO" inspect named
+acts_not stderr
+
 # A model may promise millions of positions: memory follows what is used of them.
 cp -rL "$fixtures/tiny-llama" promising
 chmod -R u+w promising
@@ -191,6 +221,20 @@ refuses 'positions' "$QZO" generate "$model" --ids ids --max-new 65 --print-ids
 
 # --- sweep files ----------------------------------------------------------------------------------
 write_sweep good.yaml "steps: 4, batch: 4, samples_per_step: 1" "learning_rate: { values: [1e-4] }"
+# A folder's name as the value of a setting: tables show it.
+cp -rL "$model" $'m\e[2J'
+{
+    sed '/^model:/d' good.yaml
+    printf '  model: { values: ["m\\e[2J", %s] }\n' "$model"
+} >acting.yaml
+run 0 bounded "$QZO" run acting.yaml --out acting-out --threads 1
+acts_not stdout
+for command in "plan acting.yaml" "report acting-out" "report acting-out --mean" \
+    "status acting-out"; do
+    run 0 "$QZO" $command
+    says stdout 'm\\x1b\[2J'
+    acts_not stdout
+done
 {
     printf 'a: &a [x, x, x, x, x, x, x, x, x]\n'
     for pair in ba cb dc ed fe gf hg ih; do

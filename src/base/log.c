@@ -1,5 +1,7 @@
 #include "base/log.h"
 
+#include "base/visible.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -51,16 +53,17 @@ static size_t write_prefix(char *line, size_t line_bytes, qzo_log_level level) {
 }
 
 void qzo_log(qzo_log_level level, const char *format, ...) {
-    char line[LINE_BYTES_MAX];
+    char line[LINE_BYTES_MAX], text[LINE_BYTES_MAX];
     pthread_mutex_lock(&lock);
     if (level <= level_max || log_file != NULL) {
         size_t length = write_prefix(line, sizeof line, level);
         va_list arguments;
         va_start(arguments, format);
-        int added = vsnprintf(line + length, sizeof line - length - 1, format, arguments);
+        vsnprintf(text, sizeof text, format, arguments);
         va_end(arguments);
-        length = added < 0 ? length : length + (size_t)added;
-        if (length > sizeof line - 2) length = sizeof line - 2; /* the rest of the line is cut */
+        /* What is too long for the line is cut. */
+        qzo_visible_text(line + length, sizeof line - length - 1, text);
+        length += strlen(line + length);
         line[length++] = '\n';
         /* One call per line: lines of several ranks on one terminal do not mix. Nothing can be done
          * about a log that cannot be written. */

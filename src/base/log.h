@@ -1,5 +1,6 @@
 /* A leveled log on stderr, and in a file once qzo_log_open named one. Lines carry the time, the
- * rank and a level; nothing in them enters a journal. */
+ * rank and a level; nothing in them enters a journal. Control characters become escapes
+ * (base/visible.h). */
 #ifndef QZO_BASE_LOG_H
 #define QZO_BASE_LOG_H
 

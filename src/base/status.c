@@ -1,5 +1,7 @@
 #include "base/status.h"
 
+#include "base/visible.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,10 +26,18 @@ const char *qzo_status_text(qzo_status status) {
     return status >= 0 && status < QZO_STATUS_COUNT ? texts[status] : "unknown status";
 }
 
+/* Names in a sentence may be anyone's: no character of it acts on a terminal. */
+__attribute__((format(printf, 1, 0))) static void set_message(const char *format,
+                                                              va_list arguments) {
+    char text[MESSAGE_BYTES_MAX];
+    vsnprintf(text, sizeof text, format, arguments);
+    qzo_visible_text(message, sizeof message, text);
+}
+
 qzo_status qzo_fail(qzo_status status, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(message, sizeof message, format, arguments);
+    set_message(format, arguments);
     va_end(arguments);
     trace[0] = '\0';
     return status;
@@ -38,7 +48,7 @@ qzo_status qzo_fail_context(qzo_status status, const char *format, ...) {
     memcpy(inner, message, sizeof inner);
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(message, sizeof message, format, arguments);
+    set_message(format, arguments);
     va_end(arguments);
     append(message, sizeof message, ": ");
     append(message, sizeof message, inner);

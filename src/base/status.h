@@ -27,7 +27,8 @@ typedef enum { QZO_STATUS_MAP(QZO_STATUS_ENUM) QZO_STATUS_COUNT } qzo_status;
 /* The general text of a status; never NULL. */
 const char *qzo_status_text(qzo_status status);
 
-/* Stores a sentence for the user (what was expected and found, where) and returns status. */
+/* Stores a sentence for the user (what was expected and found, where) and returns status. Control
+ * characters in it become escapes (base/visible.h). */
 qzo_status qzo_fail(qzo_status status, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

@@ -52,6 +52,12 @@ enum { QZO_BYTES_TEXT_BYTES = 32 };
 /* "17 B", "1.23 GiB"; returns out. */
 const char *qzo_bytes_text(char out[QZO_BYTES_TEXT_BYTES], int64_t size_bytes);
 
+/* Columns that qzo_text_print takes for a text: characters of UTF-8, not bytes. */
+int qzo_text_width(const char *text);
+
+/* Prints what others wrote, its control characters as escapes (base/visible.h); its width. */
+int qzo_text_print(FILE *stream, const char *text, size_t text_bytes);
+
 /* Prints a JSON document on stdout and releases it; NULL means that memory ran out building it. */
 qzo_status qzo_json_print(json_t *root);
 

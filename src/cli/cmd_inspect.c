@@ -191,18 +191,15 @@ static const char *shape_text(char out[SHAPE_BYTES], const qzo_tensor_view *view
     return view->rank > 0 ? out : "scalar";
 }
 
-/* Names lie in a file that anyone may have made: a control character would act on the terminal. */
 static void print_name(const char *name, int width) {
-    int printed = 0;
-    for (; *name != '\0'; name++, printed++)
-        putchar((unsigned char)*name < ' ' || *name == 127 ? '?' : *name);
+    int printed = qzo_text_print(stdout, name, strlen(name));
     printf("%*s", printed < width ? width - printed : 0, "");
 }
 
 static void print_tensors(const qzo_model_dir *dir) {
     int width = 6;
     for (int64_t i = 0; i < qzo_model_dir_count(dir); i++) {
-        int length = (int)strlen(qzo_model_dir_at(dir, i)->name);
+        int length = qzo_text_width(qzo_model_dir_at(dir, i)->name);
         if (length > width) width = length;
     }
     printf("\n%-*s  type  %-16s bytes\n", width, "tensor", "shape");
@@ -218,7 +215,7 @@ static void print_tensors(const qzo_model_dir *dir) {
 static void print_modules(const inspection *in) {
     int width = 6;
     for (int64_t i = 0; i < in->module_count; i++) {
-        int length = (int)strlen(in->modules[i].name);
+        int length = qzo_text_width(in->modules[i].name);
         if (length > width) width = length;
     }
     printf("\n%-*s  format  %-14s bits/weight  group size  groups  trainable values\n", width,

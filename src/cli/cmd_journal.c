@@ -56,10 +56,8 @@ static void print_step(const qzo_step *step) {
     }
 }
 
-/* A text from a journal: control characters would act on the terminal. */
 static void print_text(const char *text, size_t text_bytes) {
-    for (size_t i = 0; i < text_bytes; i++)
-        putchar((unsigned char)text[i] < ' ' || text[i] == 127 ? ' ' : text[i]);
+    qzo_text_print(stdout, text, text_bytes);
     putchar('\n');
 }
 
@@ -79,8 +77,9 @@ static void print_header(const qzo_journal_view *view) {
     qzo_digest_text(text, &header->identity);
     printf("HEADER format %" PRIu32 " noise %" PRIu32 " id %s\n", header->format_version,
            header->noise_version, text);
-    printf("  values %" PRIu64 " initial digest %016" PRIx64 "\n  arithmetic %s\n",
-           header->value_count, header->initial_digest, header->arithmetic);
+    printf("  values %" PRIu64 " initial digest %016" PRIx64 "\n  arithmetic ", header->value_count,
+           header->initial_digest);
+    print_text(header->arithmetic, strlen(header->arithmetic));
     print_lines(header->settings, strlen(header->settings));
 }
 

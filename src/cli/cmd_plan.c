@@ -97,8 +97,11 @@ static void print_parameters(const plan *p) {
             if (parameter->draw != QZO_DRAW_VALUES)
                 printf(" %g to %g%s", parameter->min, parameter->max,
                        parameter->draw == QZO_DRAW_LOG ? ", logarithmic" : "");
-            for (int64_t v = 0; v < parameter->value_count; v++)
-                printf(" %s", parameter->values[v] != NULL ? parameter->values[v] : "-");
+            for (int64_t v = 0; v < parameter->value_count; v++) {
+                const char *value = parameter->values[v] != NULL ? parameter->values[v] : "-";
+                putchar(' ');
+                qzo_text_print(stdout, value, strlen(value));
+            }
             printf("\n");
         }
     }
@@ -179,9 +182,9 @@ static void print_refused(FILE *stream, const plan *p) {
 }
 
 static void print_plan(const plan *p) {
-    printf("%s: %" PRId64 " trial%s, %" PRId64 " steps, %.0f forward passes\n", p->sweep->name,
-           p->grid->trial_count, p->grid->trial_count == 1 ? "" : "s", p->step_count,
-           p->pass_count);
+    qzo_text_print(stdout, p->sweep->name, strlen(p->sweep->name));
+    printf(": %" PRId64 " trial%s, %" PRId64 " steps, %.0f forward passes\n", p->grid->trial_count,
+           p->grid->trial_count == 1 ? "" : "s", p->step_count, p->pass_count);
     print_parameters(p);
     if (p->grid->duplicate_count > 0)
         printf("%" PRId64 " repeated combinations are left out\n", p->grid->duplicate_count);

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAME_BYTES = 256 };
+enum { NAME_BYTES = 256, NAME_WIDTH = 20 };
 
 /* What lm-evaluation-harness calls our metrics. */
 static const char *short_name(const qzo_metric *metric) {
@@ -54,12 +54,13 @@ static void print_score(const qzo_eval_result *r) {
 
 void qzo_eval_print_table(const qzo_eval_result *results, int64_t count, const char *trial_text) {
     if (trial_text[0] != '\0') printf("%s\n\n", trial_text);
-    printf("%-20s %-5s %8s  %-12s %8s %8s  %-17s %9s  %s\n", "task", "split", "examples", "metric",
-           "value", "stderr", "95 % interval", "loss", "95 % interval");
+    printf("%-*s %-5s %8s  %-12s %8s %8s  %-17s %9s  %s\n", NAME_WIDTH, "task", "split", "examples",
+           "metric", "value", "stderr", "95 % interval", "loss", "95 % interval");
     for (int64_t i = 0; i < count; i++) {
         const qzo_eval_result *r = &results[i];
-        printf("%-20s %-5s %8" PRId64 "  ", r->task->name, qzo_split_name(r->split),
-               r->scores.split.example_count);
+        int width = qzo_text_print(stdout, r->task->name, strlen(r->task->name));
+        printf("%*s %-5s %8" PRId64 "  ", width < NAME_WIDTH ? NAME_WIDTH - width : 0, "",
+               qzo_split_name(r->split), r->scores.split.example_count);
         print_score(r);
         printf("%9.4f  [%.4f, %.4f]\n", r->scores.loss, r->loss_interval.low,
                r->loss_interval.high);

@@ -1,6 +1,7 @@
 #include "cli/live.h"
 
 #include "base/clock.h"
+#include "base/visible.h"
 #include "sweep/results.h"
 
 #include <inttypes.h>
@@ -104,12 +105,12 @@ static void terminal_size(FILE *stream, int *columns, int *lines) {
 /* One line, cut to the width: a longer one would wrap and the next redraw would miss it. */
 __attribute__((format(printf, 4, 5))) static void put_line(qzo_live *live, FILE *stream,
                                                            int columns, const char *format, ...) {
-    char line[LINE_BYTES];
+    char text[LINE_BYTES], line[LINE_BYTES];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(line, sizeof line, format, arguments);
+    vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    fprintf(stream, "%.*s\n", columns - 1, line);
+    fprintf(stream, "%.*s\n", columns - 1, qzo_visible_text(line, sizeof line, text));
     live->printed_lines++;
 }
 

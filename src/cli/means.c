@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MEASURE_COUNT = 4, CELL_BYTES = 64 };
+enum { MEASURE_COUNT = 4, CELL_BYTES = 64, VALUE_WIDTH = 16 };
 
 static const char *const measures[MEASURE_COUNT] = {"dev_score", "dev_loss", "test_score",
                                                     "test_loss"};
@@ -105,18 +105,23 @@ static void print_csv(const setting_mean *means, int64_t count, const qzo_listin
     }
 }
 
+static void print_value(const char *value) {
+    int width = qzo_text_print(stdout, value, strlen(value));
+    printf("%*s  ", width < VALUE_WIDTH ? VALUE_WIDTH - width : 0, "");
+}
+
 static void print_text(const setting_mean *means, int64_t count, const qzo_listing *listing) {
-    printf("%s: means over seeds +- t(0.95, n - 1) s / sqrt(n)\n", listing->name);
+    qzo_text_print(stdout, listing->name, strlen(listing->name));
+    printf(": means over seeds +- t(0.95, n - 1) s / sqrt(n)\n");
     for (int64_t k = 0; k < listing->swept_count; k++)
-        if (!is_seed(listing->swept_keys[k])) printf("%-16s  ", listing->swept_keys[k]);
+        if (!is_seed(listing->swept_keys[k])) printf("%-*s  ", VALUE_WIDTH, listing->swept_keys[k]);
     printf("%7s", "runs");
     for (int m = 0; m < MEASURE_COUNT; m++) printf("  %20s", measures[m]);
     printf("\n");
     for (int64_t i = 0; i < count; i++) {
         char runs[CELL_BYTES];
         for (int64_t k = 0; k < listing->swept_count; k++)
-            if (!is_seed(listing->swept_keys[k]))
-                printf("%-16s  ", means[i].first->trial->values[k]);
+            if (!is_seed(listing->swept_keys[k])) print_value(means[i].first->trial->values[k]);
         snprintf(runs, sizeof runs, "%" PRId64 "/%" PRId64, means[i].finished_count,
                  means[i].row_count);
         printf("%7s", runs);

@@ -1,6 +1,8 @@
 /* Statuses to sentences and exit codes. */
 #include "cli/cli.h"
 
+#include "base/visible.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -52,6 +54,24 @@ const char *qzo_bytes_text(char out[QZO_BYTES_TEXT_BYTES], int64_t size_bytes) {
     else
         snprintf(out, QZO_BYTES_TEXT_BYTES, "%.2f %s", value, units[unit]);
     return out;
+}
+
+/* stream NULL: counts alone. */
+static int print_visible(FILE *stream, const char *text, size_t text_bytes) {
+    char next[QZO_VISIBLE_BYTES];
+    int width = 0;
+    for (const char *end = text + text_bytes; text < end;) {
+        qzo_visible_next(next, &text, end);
+        for (const char *at = next; *at != '\0'; at++) width += ((unsigned char)*at & 0xC0) != 0x80;
+        if (stream != NULL) fputs(next, stream);
+    }
+    return width;
+}
+
+int qzo_text_width(const char *text) { return print_visible(NULL, text, strlen(text)); }
+
+int qzo_text_print(FILE *stream, const char *text, size_t text_bytes) {
+    return print_visible(stream, text, text_bytes);
 }
 
 qzo_status qzo_json_print(json_t *root) {

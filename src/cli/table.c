@@ -126,13 +126,6 @@ void qzo_table_print_csv(FILE *stream, const qzo_results *results) {
 
 /* --- for people --- */
 
-/* Characters, not bytes, of UTF-8. */
-static int width_of(const char *text) {
-    int width = 0;
-    for (; *text != '\0'; text++) width += ((unsigned char)*text & 0xC0) != 0x80;
-    return width;
-}
-
 /* Column c of the table for people: two fixed ones, the swept ones, the other fixed ones. row NULL:
  * the header. Text stays valid until the next call with the same buffer. */
 static const char *shown_cell(char buffer[CELL_BYTES], const qzo_results *results,
@@ -165,7 +158,8 @@ static bool is_number_column(const qzo_results *results, int64_t c) {
 static void print_counts(FILE *stream, const qzo_results *results) {
     static const char *const statuses[] = {"finished", "running",  "waiting",
                                            "stopped",  "diverged", "failed"};
-    fprintf(stream, "%s: %" PRId64 " trial%s", results->listing->name, results->row_count,
+    qzo_text_print(stream, results->listing->name, strlen(results->listing->name));
+    fprintf(stream, ": %" PRId64 " trial%s", results->row_count,
             results->row_count == 1 ? "" : "s");
     const char *separator = ": ";
     for (size_t s = 0; s < sizeof statuses / sizeof *statuses; s++) {
@@ -185,10 +179,10 @@ void qzo_table_print(FILE *stream, const qzo_results *results) {
     bool *right = calloc((size_t)count, sizeof *right);
     char buffer[CELL_BYTES];
     for (int64_t c = 0; widths != NULL && right != NULL && c < count; c++) {
-        widths[c] = width_of(shown_cell(buffer, results, NULL, c));
+        widths[c] = qzo_text_width(shown_cell(buffer, results, NULL, c));
         right[c] = is_number_column(results, c);
         for (int64_t i = 0; i < results->row_count; i++) {
-            int width = width_of(shown_cell(buffer, results, &results->rows[i], c));
+            int width = qzo_text_width(shown_cell(buffer, results, &results->rows[i], c));
             if (width > widths[c]) widths[c] = width;
         }
     }
@@ -198,10 +192,12 @@ void qzo_table_print(FILE *stream, const qzo_results *results) {
         for (int64_t c = 0; c < count; c++) {
             const char *text = shown_cell(buffer, results, row, c);
             /* Without memory for widths the table is ragged, and still a table. */
-            int pad = widths != NULL && right != NULL ? widths[c] - width_of(text) : 0;
+            int pad = widths != NULL && right != NULL ? widths[c] - qzo_text_width(text) : 0;
             int before = right != NULL && right[c] ? pad : 0;
             int after = c + 1 < count ? pad - before : 0;
-            fprintf(stream, "%s%*s%s%*s", c > 0 ? "  " : "", before, "", text, after, "");
+            fprintf(stream, "%s%*s", c > 0 ? "  " : "", before, "");
+            qzo_text_print(stream, text, strlen(text));
+            fprintf(stream, "%*s", after, "");
         }
         fputc('\n', stream);
     }
@@ -211,10 +207,13 @@ void qzo_table_print(FILE *stream, const qzo_results *results) {
                 results->rows[i].number, fork->parent + 1,
                 results->listing->scheduling.rungs[fork->rung]);
     }
-    for (int64_t i = 0; i < results->row_count; i++)
-        if (results->rows[i].summary.text != NULL && results->rows[i].summary.text[0] != '\0')
-            fprintf(stream, "trial %" PRId64 " %s: %s\n", results->rows[i].number,
-                    results->rows[i].status, results->rows[i].summary.text);
+    for (int64_t i = 0; i < results->row_count; i++) {
+        const char *text = results->rows[i].summary.text;
+        if (text == NULL || text[0] == '\0') continue;
+        fprintf(stream, "trial %" PRId64 " %s: ", results->rows[i].number, results->rows[i].status);
+        qzo_text_print(stream, text, strlen(text));
+        fputc('\n', stream);
+    }
     for (int64_t i = 0; i < results->row_count; i++)
         if (results->rows[i].summary.still_steps >= QZO_STILL_STEPS_MIN)
             fprintf(stream,

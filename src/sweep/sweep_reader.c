@@ -33,7 +33,7 @@ bool qzo_yaml_is_nothing(const qzo_yaml_node *node) {
             strcmp(node->text, "null") == 0);
 }
 
-/* What stands there, bounded and in one line. */
+/* What stands there, bounded. */
 void qzo_yaml_describe(char out[QZO_FOUND_BYTES], const qzo_yaml_node *node) {
     if (node->kind != QZO_YAML_SCALAR) {
         snprintf(out, QZO_FOUND_BYTES, "a %s", node->kind == QZO_YAML_MAPPING ? "mapping" : "list");
@@ -43,10 +43,8 @@ void qzo_yaml_describe(char out[QZO_FOUND_BYTES], const qzo_yaml_node *node) {
         snprintf(out, QZO_FOUND_BYTES, "nothing");
         return;
     }
-    int length = snprintf(out, QZO_FOUND_BYTES, "%s\"%.40s%s\"", node->is_plain ? "" : "the text ",
-                          node->text, strlen(node->text) > 40 ? "..." : "");
-    for (int i = 0; i < length; i++)
-        if ((unsigned char)out[i] < ' ' || out[i] == 127) out[i] = '?';
+    snprintf(out, QZO_FOUND_BYTES, "%s\"%.40s%s\"", node->is_plain ? "" : "the text ", node->text,
+             strlen(node->text) > 40 ? "..." : "");
 }
 
 qzo_status qzo_reader_fail_expected(const qzo_reader *r, const qzo_yaml_node *node, const char *key,

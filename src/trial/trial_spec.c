@@ -62,16 +62,14 @@ void qzo_setting_expected(char out[QZO_SETTING_EXPECTED_BYTES], const qzo_settin
     }
 }
 
-/* The text as it may stand in a message: bounded, one line. */
+/* The text as it may stand in a message: bounded. */
 static void found_text(char out[FOUND_BYTES], const char *text) {
     if (text[0] == '\0') {
         snprintf(out, FOUND_BYTES, "nothing");
         return;
     }
     bool is_cut = strlen(text) > 40;
-    int length = snprintf(out, FOUND_BYTES, "\"%.*s%s\"", 40, text, is_cut ? "..." : "");
-    for (int i = 0; i < length; i++)
-        if ((unsigned char)out[i] < ' ' || out[i] == 127) out[i] = '?';
+    snprintf(out, FOUND_BYTES, "\"%.*s%s\"", 40, text, is_cut ? "..." : "");
 }
 
 static qzo_status fail_found(const qzo_setting *setting, const char *text) {
