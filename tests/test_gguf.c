@@ -8,6 +8,7 @@
 #include "weights/gguf_model.h"
 #include "weights/model_dir_write.h"
 #include "weights/quant.h"
+#include "weights/safetensors_write.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -383,6 +384,55 @@ static void changes_without_a_place_are_refused(void **state) {
     free(path);
 }
 
+/* A delta's tensor stands for the file's own, which says how many bytes are read of it. */
+static void a_delta_of_other_tensors_is_refused(void **state) {
+    (void)state;
+    static const char name[] = "model.layers.0.mlp.up_proj.q4_0";
+    qzo_model_dir *dir = NULL;
+    char *folder = qzo_test_folder_create(), *path = qzo_path_join(folder, "model.safetensors");
+    open_fixture(&dir, "qwen3-q4_0");
+    const qzo_tensor_view *own = qzo_model_dir_find(dir, name);
+    assert_non_null(own);
+    const struct {
+        qzo_dtype dtype;
+        int64_t rows, columns;
+        const char *message;
+    } cases[] = {
+        {QZO_DTYPE_U8, own->shape[0] / 2, own->shape[1], "found U8 of rank 2 and"},
+        {QZO_DTYPE_U8, own->shape[0] * 2, own->shape[1] / 2, "up_proj.q4_0: expected U8"},
+        {QZO_DTYPE_F16, own->shape[0] / 2, own->shape[1], "found F16 of rank 2 and"},
+        {QZO_DTYPE_U8, own->shape[0], own->shape[1], NULL},
+    };
+    uint8_t *data = calloc(1, 2 * own->size_bytes);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qzo_safetensors *delta = NULL;
+        int64_t count = cases[i].rows * cases[i].columns;
+        const qzo_tensor_view view = {.name = name,
+                                      .dtype = cases[i].dtype,
+                                      .rank = 2,
+                                      .shape = {cases[i].rows, cases[i].columns},
+                                      .count = count,
+                                      .data = data,
+                                      .size_bytes =
+                                          (size_t)count * qzo_dtype_bytes(cases[i].dtype)};
+        const qzo_tensor_view *views[] = {&view};
+        assert_ok(qzo_safetensors_write(path, views, 1, NULL));
+        assert_ok(qzo_safetensors_open(&delta, path));
+        if (cases[i].message != NULL) {
+            assert_fails(qzo_model_dir_overlay(dir, delta), QZO_ERR_FORMAT, cases[i].message);
+            assert_ptr_equal(qzo_model_dir_find(dir, name), own);
+        } else {
+            assert_ok(qzo_model_dir_overlay(dir, delta));
+            assert_ptr_equal(qzo_model_dir_find(dir, name), qzo_safetensors_at(delta, 0));
+        }
+        qzo_safetensors_close(delta);
+    }
+    free(data);
+    qzo_model_dir_close(dir);
+    qzo_test_folder_remove(folder);
+    free(path);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(wrong_fields_are_refused, load, unload),
@@ -393,6 +443,7 @@ int main(void) {
         cmocka_unit_test(the_smallest_scale_stays),
         cmocka_unit_test_setup_teardown(scales_without_a_number_are_refused, load, unload),
         cmocka_unit_test(changes_without_a_place_are_refused),
+        cmocka_unit_test(a_delta_of_other_tensors_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

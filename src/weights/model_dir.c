@@ -385,6 +385,20 @@ const qzo_tensor_view *qzo_model_dir_find(const qzo_model_dir *dir, const char *
     return found != NULL ? *found : NULL;
 }
 
+/* What reads a tensor has its size from the model: of a GGUF file from the file itself. */
+static qzo_status check_overlay(const qzo_model_dir *dir, const qzo_tensor_view *own,
+                                const qzo_tensor_view *changed) {
+    bool same = own->dtype == changed->dtype && own->rank == changed->rank;
+    for (int i = 0; same && i < own->rank; i++) same = own->shape[i] == changed->shape[i];
+    if (same) return QZO_OK;
+    return qzo_fail(QZO_ERR_FORMAT,
+                    "%s: tensor %s: expected %s of rank %d and %lld elements, in the model's "
+                    "shape, found %s of rank %d and %lld elements in the delta",
+                    dir->path, own->name, qzo_dtype_name(own->dtype), own->rank,
+                    (long long)own->count, qzo_dtype_name(changed->dtype), changed->rank,
+                    (long long)changed->count);
+}
+
 qzo_status qzo_model_dir_overlay(qzo_model_dir *dir, const qzo_safetensors *delta) {
     for (int64_t i = 0; i < qzo_safetensors_count(delta); i++) {
         const qzo_tensor_view *view = qzo_safetensors_at(delta, i);
@@ -392,6 +406,8 @@ qzo_status qzo_model_dir_overlay(qzo_model_dir *dir, const qzo_safetensors *delt
         if (found == NULL)
             return qzo_fail(QZO_ERR_FORMAT, "%s: no tensor %s, which the delta changes", dir->path,
                             view->name);
+        qzo_status status = check_overlay(dir, *found, view);
+        if (status != QZO_OK) return status;
         *found = view;
     }
     return QZO_OK;

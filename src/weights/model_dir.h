@@ -21,7 +21,7 @@ void qzo_model_dir_close(qzo_model_dir *dir); /* NULL is fine */
 
 /* Puts the tensors of a file, which must outlive dir, in the place of those of the same names: the
  * base model and a delta of it (`qzo export --delta`). QZO_ERR_FORMAT names a tensor that dir does
- * not have. The shards stay as they are. */
+ * not have, or has in another type or shape. The shards stay as they are. */
 qzo_status qzo_model_dir_overlay(qzo_model_dir *dir, const qzo_safetensors *delta);
 
 /* What whoever loads the folder makes of its linear layers; NULL: they stay as they are. */
