@@ -60,7 +60,7 @@ done
 run 0 "$QZO" replay one 1 --check
 run 0 "$QZO" journal one 1
 says stdout 'groups=scales.lora'
-says stdout 'groups.lora.targets=q_proj.down_proj'
+says stdout 'groups.lora.targets=down_proj.q_proj'
 
 write_sweep ranks.yaml "$settings, groups: lora" \
     "learning_rate: { value: 1e-2 }; groups.lora.rank: { values: [1, 3, 8] }"

@@ -255,6 +255,39 @@ static void seed_and_its_overrides_meet_in_one_identity(void **state) {
     assert_true(same_identity(&by_seed, &by_parts));
 }
 
+static qzo_trial_spec spec_of_targets(const char *targets) {
+    qzo_trial_spec spec;
+    qzo_trial_spec_defaults(&spec);
+    assert_ok(read_key(&spec, "groups", "lora+scales"));
+    assert_ok(read_key(&spec, "groups.scales.exclude", "v_proj+q_proj+v_proj"));
+    assert_ok(read_key(&spec, "groups.lora.targets", targets));
+    assert_ok(qzo_trial_spec_complete(&spec));
+    return spec;
+}
+
+/* Which tensors train is a set, however it is written. A journal that was written before it was
+ * taken for one keeps its words, and with them its trial's identity. */
+static void the_order_of_words_names_no_other_trial(void **state) {
+    (void)state;
+    qzo_trial_spec sorted = spec_of_targets("down_proj+q_proj"), back;
+    qzo_trial_spec turned = spec_of_targets("q_proj+down_proj+q_proj");
+    qzo_trial_spec other = spec_of_targets("q_proj");
+    assert_string_equal(turned.group[QZO_GROUP_LORA].include, "down_proj+q_proj");
+    assert_string_equal(turned.group[QZO_GROUP_SCALES].exclude, "q_proj+v_proj");
+    assert_true(same_identity(&sorted, &turned));
+    assert_false(same_identity(&sorted, &other));
+    char *text = qzo_trial_spec_canonical(&sorted);
+    char *words = strstr(text, "down_proj+q_proj");
+    assert_non_null(words);
+    memcpy(words, "q_proj+down_proj", strlen("q_proj+down_proj"));
+    assert_ok(qzo_trial_spec_parse(&back, text));
+    qzo_digest recorded = qzo_digest_of(text, strlen(text));
+    qzo_digest identity = qzo_trial_spec_identity(&back);
+    assert_true(qzo_digest_equal(&identity, &recorded));
+    assert_false(same_identity(&back, &sorted));
+    free(text);
+}
+
 static qzo_trial_spec spec_of_rule(const char *rule, const char *key, const char *text) {
     qzo_trial_spec spec;
     qzo_trial_spec_defaults(&spec);
@@ -462,6 +495,7 @@ int main(void) {
         cmocka_unit_test(the_table_is_well_formed),
         cmocka_unit_test(identity_holds_what_changes_a_journal_and_nothing_else),
         cmocka_unit_test(seed_and_its_overrides_meet_in_one_identity),
+        cmocka_unit_test(the_order_of_words_names_no_other_trial),
         cmocka_unit_test(batches_per_sample_need_samples),
         cmocka_unit_test(more_examples_than_can_be_counted_are_refused),
         cmocka_unit_test(directions_may_follow_from_the_rule),

@@ -3,6 +3,7 @@
 #include "trial/trial_spec.h"
 
 #include "base/check.h"
+#include "trial/group_settings.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -76,6 +77,17 @@ static qzo_status read_fork(qzo_trial_spec *spec, const char *text) {
     return read_digest(&spec->fork_parent, parent);
 }
 
+/* Words stay as they were recorded, sorted or not: with the identity that the journal has. */
+static qzo_status read_recorded(qzo_trial_spec *spec, const qzo_setting *setting,
+                                const char *value) {
+    qzo_status status = qzo_setting_read(spec, setting, value);
+    if (status != QZO_OK || setting->kind != QZO_SETTING_WORDS || setting->choice) return status;
+    const char *copy = qzo_text_intern(value);
+    if (!copy) return qzo_fail(QZO_ERR_MEMORY, "no memory for a setting");
+    *(const char **)(void *)((char *)spec + setting->offset) = copy;
+    return QZO_OK;
+}
+
 /* One line, already split at its '='; is_seen has a place per setting. */
 static qzo_status read_canonical_line(qzo_trial_spec *spec, const char *key, const char *value,
                                       bool is_seen[QZO_SETTINGS_MAX]) {
@@ -95,7 +107,7 @@ static qzo_status read_canonical_line(qzo_trial_spec *spec, const char *key, con
     *seen = true;
     qzo_status status = is_model  ? read_digest(&spec->model_digest, value)
                         : is_task ? read_digest(&spec->task_digest, value)
-                                  : qzo_setting_read(spec, setting, value);
+                                  : read_recorded(spec, setting, value);
     return status == QZO_OK ? status : qzo_fail_context(status, "settings of a trial: %s", key);
 }
 

@@ -41,6 +41,28 @@ bool qzo_words_order(char out[QZO_WORDS_BYTES_MAX], const qzo_setting *setting, 
     return found == count + 1;
 }
 
+static int compare_words(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+void qzo_words_sort(char out[QZO_WORDS_BYTES_MAX], const char *text) {
+    char kept[QZO_WORDS_BYTES_MAX], *words[QZO_WORDS_BYTES_MAX];
+    size_t used = 0, count = 1;
+    snprintf(kept, sizeof kept, "%s", text);
+    words[0] = kept;
+    for (char *at = kept; *at != '\0'; at++) {
+        if (*at != '+') continue;
+        *at = '\0';
+        words[count++] = at + 1;
+    }
+    qsort(words, count, sizeof *words, compare_words);
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0 && strcmp(words[i], words[i - 1]) == 0) continue;
+        used += (size_t)snprintf(out + used, QZO_WORDS_BYTES_MAX - used, "%s%s", i > 0 ? "+" : "",
+                                 words[i]);
+    }
+}
+
 bool qzo_trial_spec_trains(const qzo_trial_spec *spec, qzo_group_kind kind) {
     const char *name = qzo_group_name((int)kind);
     size_t length = strlen(name);

@@ -14,6 +14,10 @@ const char *qzo_text_intern(const char *text);
  * unknown, missing or there twice. */
 bool qzo_words_order(char out[QZO_WORDS_BYTES_MAX], const qzo_setting *setting, const char *text);
 
+/* out: the words of text, which is shorter than that, sorted and each once: a set, whose order
+ * means nothing. */
+void qzo_words_sort(char out[QZO_WORDS_BYTES_MAX], const char *text);
+
 /* What stands for the trial's own value is one identity with it, and what is said of a group that
  * does not train is none. */
 qzo_status qzo_trial_spec_complete_groups(qzo_trial_spec *spec);

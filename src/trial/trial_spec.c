@@ -141,13 +141,15 @@ static bool read_number(double *out, const qzo_setting *setting, const char *tex
     return true;
 }
 
+/* Words of a choice in its order, others sorted: however a set is written, it is one identity. */
 static qzo_status read_words(const char **field, const qzo_setting *setting, const char *text) {
     char ordered[QZO_WORDS_BYTES_MAX];
     if (strlen(text) >= QZO_WORDS_BYTES_MAX || strpbrk(text, "\n=, "))
         return fail_found(setting, text);
     if (setting->choice && !qzo_words_order(ordered, setting, text))
         return fail_found(setting, text);
-    const char *copy = qzo_text_intern(setting->choice ? ordered : text);
+    if (!setting->choice) qzo_words_sort(ordered, text);
+    const char *copy = qzo_text_intern(ordered);
     if (!copy) return qzo_fail(QZO_ERR_MEMORY, "no memory for a setting");
     *field = copy;
     return QZO_OK;
