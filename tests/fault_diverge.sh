@@ -46,6 +46,19 @@ run 0 "$QZO" journal out "$trial" --csv
 awk -F, '/nan|inf/ { found = 1; if ($7 != 0) exit 1 } END { exit !found }' stdout ||
     fail "expected a record that is not finite, with k = 0: $(tail -n 3 stdout)"
 
+# Nor does a metric hide it: comparisons with what is no number are false, and right by chance.
+cp -rL "$QZO_SOURCE/tests/fixtures/tiny-llama" nan-model
+chmod -R u+w nan-model
+nan_head nan-model
+sed 's|^model:.*|model: nan-model|; s/^train: {/& objective: metric,/' fixture.yaml >metric.yaml
+run 1 "$QZO" run metric.yaml --out metric
+run 0 "$QZO" report metric --csv
+[[ $(column stdout status | tr '\n' ' ') == "diverged diverged diverged " ]] ||
+    fail "a metric of what is no number: $(<stdout)"
+[[ $(column stdout steps | sort -u) == 1 ]] || fail "more than one step: $(<stdout)"
+run 0 "$QZO" journal metric 1 --csv
+awk -F, 'NR > 1 && ($4 != "nan" || $7 != 0) { exit 1 }' stdout || fail "it was applied: $(<stdout)"
+
 if command -v mpirun >/dev/null; then
     run 1 mpirun -n 2 "$QZO" run sweep.yaml --out ranks
     run 0 "$QZO" report ranks --csv

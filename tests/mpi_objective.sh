@@ -72,6 +72,16 @@ run 0 "$QZO" report accuracy --csv
 awk -v p="$(column stdout dev_score)" -v q="$(column stdout zero_shot_dev)" \
     'BEGIN { exit !(p > q + 0.2) }' || fail "accuracy: $(<stdout)"
 
+# --- answers that were not chosen among numbers are right by chance, and teach nothing ------------
+cp -rL "$QZO_SOURCE/tests/fixtures/tiny-llama" nan-model
+chmod -R u+w nan-model
+nan_head nan-model
+sed 's|^model: .*|model: nan-model|' few.yaml >nan.yaml
+run 1 "$QZO" run nan.yaml --out nan
+run 0 "$QZO" report nan --csv
+[[ $(column stdout status) == diverged && $(column stdout steps) == 1 ]] ||
+    fail "answers of a model of no numbers: $(<stdout)"
+
 # --- what makes no sense --------------------------------------------------------------------------
 prepare perplexity.qzt --metric perplexity
 prepare whole.qzt --max-new 64

@@ -136,6 +136,19 @@ $(tr ';' '\n' <<<"$3" | sed 's/^ */  /')
 YAML
 }
 
+# nan_head FOLDER: the first value of a tiny model's head is no number, nor then what it computes.
+nan_head() {
+    python3 - "$1/model.safetensors" <<'TEXT' || fail "$1 was not changed"
+import json, struct, sys
+data = bytearray(open(sys.argv[1], "rb").read())
+begin = 8 + struct.unpack_from("<Q", data)[0]
+head = json.loads(data[8:begin])["lm_head.weight"]
+assert head["dtype"] == "F32"
+struct.pack_into("<f", data, begin + head["data_offsets"][0], float("nan"))
+open(sys.argv[1], "wb").write(data)
+TEXT
+}
+
 # widened FROM TO: a variant with the vocabulary of the task, whose upper half repeats the lower.
 widened() {
     python3 - "$1" "$2" <<'TEXT' || fail "$2 was not made"

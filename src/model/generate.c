@@ -1,5 +1,6 @@
 #include "model/generate.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -162,6 +163,12 @@ static void gather_last_row(qzo_generator *g) {
     g->gather_places[gather] = g->places[row];
 }
 
+static bool has_nan(const float *logits, int64_t vocab) {
+    bool found = false;
+    for (int64_t i = 0; i < vocab; i++) found |= isnan(logits[i]);
+    return found;
+}
+
 /* The next token of every sequence after the rows of the pack; those that ended leave. */
 static qzo_status run_pack(wave *w) {
     qzo_generator *g = w->generator;
@@ -173,8 +180,10 @@ static qzo_status run_pack(wave *w) {
     for (int64_t i = 0; i < w->count; i++) {
         qzo_sequence *sequence = g->going[i];
         int64_t position = sequence->prompt_count + sequence->count;
-        int32_t id = qzo_sample(g->logits + i * vocab, vocab, &w->settings->sampling,
-                                sequence->number, (uint32_t)position, g->candidates);
+        const float *logits = g->logits + i * vocab;
+        sequence->has_nan |= has_nan(logits, vocab);
+        int32_t id = qzo_sample(logits, vocab, &w->settings->sampling, sequence->number,
+                                (uint32_t)position, g->candidates);
         append(sequence, id, &w->settings->ends);
         if (sequence->ended || sequence->count == w->settings->new_max) continue;
         g->begin[going] = g->begin[i];
@@ -206,7 +215,7 @@ static qzo_status feed_prompts(wave *w, qzo_sequence *sequences, int64_t count, 
         g->going[w->count] = sequence;
         g->begin[w->count] = (int32_t)begin;
         sequence->count = sequence->cut_bytes = 0;
-        sequence->ended = false;
+        sequence->ended = sequence->has_nan = false;
     }
     *taken = w->count;
     if (w->count == 0)

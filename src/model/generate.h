@@ -37,6 +37,7 @@ typedef struct qzo_sequence {
     int32_t *ids;         /* out, (new_max): the new ones; one that ends the text is the last */
     int64_t count;        /* out */
     bool ended;           /* out: by a token or a text */
+    bool has_nan;         /* out: some logit that a token was chosen by is no number */
     int64_t cut_bytes;    /* out: of the new text, from what ended it on */
 } qzo_sequence;
 

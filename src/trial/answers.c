@@ -212,3 +212,9 @@ double qzo_answers_score(qzo_answers *answers, int64_t index, const qzo_metric *
                               qzo_answers_text(answers, index), answers->text_room,
                               answers->reference_room);
 }
+
+bool qzo_answers_are_of_numbers(const qzo_answers *answers, int64_t count) {
+    for (int64_t i = 0; i < count; i++)
+        if (answers->sequences[i].has_nan) return false;
+    return true;
+}

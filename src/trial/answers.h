@@ -31,4 +31,7 @@ qzo_status qzo_answers_generate(qzo_answers *answers, const qzo_split *split,
 qzo_text qzo_answers_text(qzo_answers *answers, int64_t index);
 double qzo_answers_score(qzo_answers *answers, int64_t index, const qzo_metric *metric);
 
+/* Whether every token of the first `count` of them was chosen among numbers. */
+bool qzo_answers_are_of_numbers(const qzo_answers *answers, int64_t count);
+
 #endif

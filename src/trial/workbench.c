@@ -5,6 +5,7 @@
 #include "trial/task_sizes.h"
 #include "trial/workbench_values.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -569,13 +570,30 @@ qzo_status qzo_workbench_answer(qzo_workbench *bench, qzo_sums *sums, const qzo_
     return status;
 }
 
+/* Whether all of the pack's log-probabilities are numbers. */
+static bool are_numbers(const qzo_workbench *bench) {
+    for (int64_t t = 0; t < bench->pack.target_count; t++)
+        if (isnan(bench->log_probs[t])) return false;
+    return true;
+}
+
+/* Comparisons with what is no number are false, and a score made of them looks like any other. */
 qzo_status qzo_workbench_score(qzo_workbench *bench, qzo_sums *out, const qzo_split *split,
                                const int64_t *examples, int64_t count,
                                const qzo_perturbation *perturbation) {
-    if (bench->metric->score != NULL)
-        return qzo_workbench_evaluate(bench, out, split, examples, count, false, NULL,
-                                      perturbation);
-    *out = (qzo_sums){0};
-    qzo_pack_clear(&bench->pack);
-    return qzo_workbench_answer(bench, out, split, examples, count, perturbation);
+    qzo_status status = QZO_OK;
+    bool is_usable = false;
+    if (bench->metric->score != NULL) {
+        QZO_TRY(
+            qzo_workbench_evaluate(bench, out, split, examples, count, false, NULL, perturbation));
+        is_usable = are_numbers(bench);
+    } else {
+        *out = (qzo_sums){0};
+        qzo_pack_clear(&bench->pack);
+        QZO_TRY(qzo_workbench_answer(bench, out, split, examples, count, perturbation));
+        is_usable = qzo_answers_are_of_numbers(bench->answers, count);
+    }
+    if (!is_usable) out->score = (double)NAN;
+cleanup:
+    return status;
 }

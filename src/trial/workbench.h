@@ -138,7 +138,7 @@ qzo_status qzo_workbench_answer(qzo_workbench *bench, qzo_sums *sums, const qzo_
                                 const int64_t *examples, int64_t count,
                                 const qzo_perturbation *perturbation);
 
-/* The scores alone, by whatever the metric needs. */
+/* The scores alone, by whatever the metric needs; NAN where the model's outputs are no numbers. */
 qzo_status qzo_workbench_score(qzo_workbench *bench, qzo_sums *out, const qzo_split *split,
                                const int64_t *examples, int64_t count,
                                const qzo_perturbation *perturbation);
