@@ -1,10 +1,13 @@
 #include "sweep/kinds.h"
 
+#include "base/digest.h"
 #include "task/task_file.h"
 #include "trial/eval_chunks.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+enum { KINDS_ROOM_FIRST = 16 };
 
 static bool same_kind(const qzo_trial_spec *a, const qzo_trial_spec *b) {
     const qzo_training training_a = qzo_trial_spec_training(a);
@@ -20,11 +23,58 @@ static bool same_kind(const qzo_trial_spec *a, const qzo_trial_spec *b) {
            strcmp(a->model_path, b->model_path) == 0 && strcmp(a->task_path, b->task_path) == 0;
 }
 
+static uint64_t hash_text(uint64_t seed, const char *text) {
+    return qzo_checksum(text, strlen(text) + 1, seed);
+}
+
+/* Equal for specs of the same kind; what many sweeps do not vary is left out. */
+static uint64_t hash_kind(const qzo_trial_spec *spec) {
+    const int64_t sizes[] = {spec->micro_batch, spec->eval_batch, spec->eval_tokens};
+    const qzo_adapter_settings adapters = qzo_trial_spec_adapters(spec);
+    uint64_t hash = qzo_checksum(sizes, sizeof sizes, (uint64_t)adapters.rank);
+    hash = hash_text(hash, spec->model_path);
+    hash = hash_text(hash, spec->task_path);
+    hash = hash_text(hash, spec->update_rule);
+    hash = hash_text(hash, spec->groups);
+    for (int kind = 0; kind < QZO_GROUP_COUNT; kind++) {
+        hash = hash_text(hash, spec->group[kind].include);
+        hash = hash_text(hash, spec->group[kind].exclude);
+    }
+    return hash;
+}
+
 static qzo_kind *find(const qzo_kinds *kinds, const qzo_trial_spec *spec) {
-    /* Neighbours of a grid mostly agree: the last one first. */
-    for (int64_t i = kinds->count - 1; i >= 0; i--)
-        if (same_kind(kinds->entries[i].spec, spec)) return &kinds->entries[i];
+    if (kinds->room == 0) return NULL;
+    uint64_t hash = hash_kind(spec);
+    int64_t at = kinds->heads[hash & (uint64_t)(kinds->room - 1)];
+    for (; at >= 0; at = kinds->entries[at].next) {
+        qzo_kind *kind = &kinds->entries[at];
+        if (kind->hash == hash && same_kind(kind->spec, spec)) return kind;
+    }
     return NULL;
+}
+
+static void link_kind(qzo_kinds *kinds, int64_t index) {
+    qzo_kind *kind = &kinds->entries[index];
+    int64_t *head = &kinds->heads[kind->hash & (uint64_t)(kinds->room - 1)];
+    kind->next = *head;
+    *head = index;
+}
+
+/* Room for one more. */
+static qzo_status grow(qzo_kinds *kinds) {
+    if (kinds->count < kinds->room) return QZO_OK;
+    int64_t room = kinds->room > 0 ? 2 * kinds->room : KINDS_ROOM_FIRST;
+    qzo_kind *entries = realloc(kinds->entries, (size_t)room * sizeof *entries);
+    if (entries != NULL) kinds->entries = entries;
+    int64_t *heads = realloc(kinds->heads, (size_t)room * sizeof *heads);
+    if (heads != NULL) kinds->heads = heads;
+    if (entries == NULL || heads == NULL)
+        return qzo_fail(QZO_ERR_MEMORY, "out of memory for the kinds of trials");
+    kinds->room = room;
+    for (int64_t i = 0; i < room; i++) heads[i] = -1;
+    for (int64_t i = 0; i < kinds->count; i++) link_kind(kinds, i);
+    return QZO_OK;
 }
 
 const qzo_kind *qzo_kinds_find(const qzo_kinds *kinds, const qzo_trial_spec *spec) {
@@ -59,11 +109,11 @@ static bool is_of_machine(qzo_status status) {
 
 static qzo_status add(qzo_kinds *kinds, const qzo_trial_spec *spec,
                       const qzo_kinds_settings *settings, qzo_pairs pairs) {
-    qzo_kind *grown = realloc(kinds->entries, ((size_t)kinds->count + 1) * sizeof *grown);
-    if (grown == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for the kinds of trials");
-    kinds->entries = grown;
-    qzo_kind *kind = &grown[kinds->count++];
-    *kind = (qzo_kind){.spec = spec};
+    qzo_status status = grow(kinds);
+    if (status != QZO_OK) return status;
+    qzo_kind *kind = &kinds->entries[kinds->count];
+    *kind = (qzo_kind){.hash = hash_kind(spec), .spec = spec};
+    link_kind(kinds, kinds->count++);
     kind->status = measure(kind, settings, pairs);
     if (kind->status == QZO_OK || is_of_machine(kind->status)) return kind->status;
     kind->message = strdup(qzo_error_message());
@@ -111,6 +161,7 @@ qzo_status qzo_kinds_measure(qzo_kinds *out, qzo_pairs *pairs, const qzo_grid *g
 void qzo_kinds_release(qzo_kinds *kinds) {
     for (int64_t i = 0; i < kinds->count; i++) free(kinds->entries[i].message);
     free(kinds->entries);
+    free(kinds->heads);
     *kinds = (qzo_kinds){0};
 }
 

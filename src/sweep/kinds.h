@@ -6,6 +6,8 @@
 #include "trial/memory_plan.h"
 
 typedef struct qzo_kind {
+    uint64_t hash;              /* of what decides it */
+    int64_t next;               /* in its place of the table; -1: none */
     const qzo_trial_spec *spec; /* of its first trial; borrowed from the grid */
     int64_t first_trial;        /* from 0 */
     int64_t trial_count;
@@ -16,8 +18,10 @@ typedef struct qzo_kind {
 } qzo_kind;
 
 typedef struct qzo_kinds { /* zeroed: none */
-    qzo_kind *entries;
+    qzo_kind *entries;     /* (room) */
     int64_t count;
+    int64_t *heads; /* (room): a hash table of the entries; -1: none */
+    int64_t room;   /* a power of two, or 0 */
 } qzo_kinds;
 
 /* How the memory of kinds is planned. */

@@ -27,30 +27,57 @@ static bool decides_loading(const char *key) {
     return false;
 }
 
-static bool loads_alike(const qzo_listing *listing, int64_t i, int64_t j) {
-    const qzo_listed_trial *a = &listing->trials[i], *b = &listing->trials[j];
-    bool same =
-        strcmp(a->model_path, b->model_path) == 0 && strcmp(a->task_path, b->task_path) == 0;
-    for (int64_t k = 0; same && k < listing->swept_count; k++)
-        same = !decides_loading(listing->swept_keys[k]) || strcmp(a->values[k], b->values[k]) == 0;
-    return same;
+/* What decides how a trial loads, in one digest; each text ends with its NUL. */
+static bool digest_loading(qzo_digest *out, const qzo_listing *listing, int64_t trial) {
+    const qzo_listed_trial *listed = &listing->trials[trial];
+    qzo_digest_stream *stream = qzo_digest_begin();
+    if (!stream) return false;
+    qzo_digest_add(stream, listed->model_path, strlen(listed->model_path) + 1);
+    qzo_digest_add(stream, listed->task_path, strlen(listed->task_path) + 1);
+    for (int64_t k = 0; k < listing->swept_count; k++)
+        if (decides_loading(listing->swept_keys[k]))
+            qzo_digest_add(stream, listed->values[k], strlen(listed->values[k]) + 1);
+    *out = qzo_digest_end(stream);
+    return true;
+}
+
+typedef struct ordered_trial {
+    qzo_digest loading;
+    int64_t first, trial; /* first: of those that load alike */
+} ordered_trial;
+
+static int by_loading(const void *a, const void *b) {
+    const ordered_trial *x = a, *y = b;
+    int order = memcmp(&x->loading, &y->loading, sizeof x->loading);
+    return order != 0 ? order : (x->trial > y->trial) - (x->trial < y->trial);
+}
+
+static int by_first(const void *a, const void *b) {
+    const ordered_trial *x = a, *y = b;
+    int order = (x->first > y->first) - (x->first < y->first);
+    return order != 0 ? order : (x->trial > y->trial) - (x->trial < y->trial);
 }
 
 /* Trials of one model, loaded alike, and task stand together, so that a rank loads each once. */
 static qzo_status make_order(qzo_schedule *s) {
-    int64_t count = qzo_listing_asked(s->listing), placed = 0;
+    int64_t count = qzo_listing_asked(s->listing);
     s->order = calloc((size_t)count + 1, sizeof *s->order);
-    bool *taken = calloc((size_t)count + 1, sizeof *taken);
-    for (int64_t i = 0; s->order && taken && i < count; i++) {
-        if (taken[i]) continue;
-        for (int64_t j = i; j < count; j++)
-            if (!taken[j] && loads_alike(s->listing, i, j)) {
-                taken[j] = true;
-                s->order[placed++] = j;
-            }
+    ordered_trial *trials = calloc((size_t)count + 1, sizeof *trials);
+    bool has_memory = s->order && trials;
+    for (int64_t i = 0; has_memory && i < count; i++) {
+        trials[i].trial = i;
+        has_memory = digest_loading(&trials[i].loading, s->listing, i);
     }
-    bool has_memory = s->order && taken;
-    free(taken);
+    if (has_memory) {
+        qsort(trials, (size_t)count, sizeof *trials, by_loading);
+        for (int64_t i = 0; i < count; i++) {
+            bool is_alike = i > 0 && qzo_digest_equal(&trials[i].loading, &trials[i - 1].loading);
+            trials[i].first = is_alike ? trials[i - 1].first : trials[i].trial;
+        }
+        qsort(trials, (size_t)count, sizeof *trials, by_first);
+        for (int64_t i = 0; i < count; i++) s->order[i] = trials[i].trial;
+    }
+    free(trials);
     return has_memory ? QZO_OK : fail_memory(s->folder);
 }
 
