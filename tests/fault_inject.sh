@@ -1,6 +1,7 @@
 # ctest: timeout=180
-# Every kind of --inject-fault: what the run says, its exit code, and that running it again gives
-# the journals of an undisturbed run. Two ranks work on one trial; a second trial follows.
+# Every kind of --inject-fault that a trial meets: what the run says, its exit code, and that
+# running it again gives the journals of an undisturbed run. Two ranks work on one trial; a second
+# trial follows.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
 need_mpi

@@ -15,9 +15,9 @@ static int fault_count;
 static int64_t occasion_counts[QZO_FAULT_COUNT];
 static int own_rank;
 
-static const char *const names[QZO_FAULT_COUNT] = {"kill",        "corrupt",   "delay",
-                                                   "nan-loss",    "zero-loss", "update-error",
-                                                   "write-error", "short-read"};
+static const char *const names[QZO_FAULT_COUNT] = {"kill",        "corrupt",    "delay",
+                                                   "nan-loss",    "zero-loss",  "update-error",
+                                                   "write-error", "short-read", "fork-error"};
 
 qzo_status qzo_fault_add(const char *text) {
     char kind[32];
@@ -32,11 +32,12 @@ qzo_status qzo_fault_add(const char *text) {
         faults[fault_count++] = (fault){(qzo_fault_kind)i, rank, at, false};
         return QZO_OK;
     }
-    return qzo_fail(QZO_ERR_USAGE,
-                    "--inject-fault \"%s\": expected KIND:RANK@AT, with KIND one of kill, corrupt, "
-                    "delay, nan-loss, zero-loss, update-error, write-error, short-read, RANK from "
-                    "0 and AT from 1",
-                    text);
+    return qzo_fail(
+        QZO_ERR_USAGE,
+        "--inject-fault \"%s\": expected KIND:RANK@AT, with KIND one of kill, corrupt, "
+        "delay, nan-loss, zero-loss, update-error, write-error, short-read, fork-error, "
+        "RANK from 0 and AT from 1",
+        text);
 }
 
 void qzo_fault_set_rank(int rank) { own_rank = rank; }

@@ -9,6 +9,7 @@
  *   update-error:R@S the device of rank R fails while it applies step S
  *   write-error:R@N  the N-th write to a file by rank R fails as on a full disk
  *   short-read:R@N   the N-th file that rank R reads whole ends after half of its bytes
+ *   fork-error:R@N   rank R has no memory for the N-th fork that it is told of
  *
  * Each fault happens once per process. Without --inject-fault every question is answered no. */
 #ifndef QZO_BASE_FAULT_H
@@ -28,6 +29,7 @@ typedef enum {
     QZO_FAULT_UPDATE_ERROR,
     QZO_FAULT_WRITE_ERROR,
     QZO_FAULT_SHORT_READ,
+    QZO_FAULT_FORK_ERROR,
     QZO_FAULT_COUNT
 } qzo_fault_kind;
 
@@ -42,7 +44,7 @@ void qzo_fault_set_rank(int rank);
 /* Whether a fault of this kind is due at a step; then it is spent. */
 bool qzo_fault_at_step(qzo_fault_kind kind, int64_t step);
 
-/* Counts one occasion (a write, a read); whether the fault is due at it. */
+/* Counts one occasion (a write, a read, a fork); whether the fault is due at it. */
 bool qzo_fault_on_occasion(qzo_fault_kind kind);
 
 /* As qzo_fault_at_step, but a zero-loss fault is not spent: it lasts for the whole step. */

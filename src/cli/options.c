@@ -191,7 +191,7 @@ static const option_entry entries[] = {
     {"inject-fault", KIND_TEXT, offsetof(qzo_options, faults), "KIND:RANK@AT,...", 0, 0, " run ",
      false,
      "make faults happen: kill, corrupt, delay, nan-loss, zero-loss, update-error at a step, "
-     "write-error, short-read at the n-th file operation"},
+     "write-error, short-read at the n-th file operation, fork-error at the n-th fork"},
     {"progress", KIND_CHOICE, offsetof(qzo_options, progress_name), "auto|table|lines", 0, 0,
      " run ", false, "a table that redraws in place, or lines (default: table on a terminal)"},
     {"log-level", KIND_CHOICE, offsetof(qzo_options, log_level_name), LEVELS, 0, 0, NULL, false,

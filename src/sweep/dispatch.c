@@ -29,25 +29,47 @@ void qzo_dispatch_tell_group(dispatcher *d, message_kind kind, const work_item *
         qzo_dispatch_note(d, qzo_comm_send(d->group, rank, &message));
 }
 
-static void send_park(dispatcher *d) {
-    if (d->park_sent) return;
-    d->park_sent = true;
-    qzo_message message = message_of(KIND_PARK, NO_TRIAL, 0, QZO_OK);
-    qzo_dispatch_note(d, qzo_comm_send(d->settings->world, 0, &message));
+static void tell_root(dispatcher *d, const qzo_message *message) {
+    qzo_status status = qzo_comm_send(d->settings->world, 0, message);
+    if (status != QZO_OK) d->is_cut_off = true;
+    qzo_dispatch_note(d, status);
 }
 
-/* Ranks make the same fork as rank 0, since it is a function of these numbers. */
+/* Whether a message came from somebody of comm. */
+static bool hear(dispatcher *d, qzo_comm *comm, qzo_message *message) {
+    bool received = false;
+    int from = 0;
+    qzo_status status = qzo_comm_poll(comm, &received, &from, message);
+    if (status != QZO_OK) d->is_cut_off = true;
+    qzo_dispatch_note(d, status);
+    return received;
+}
+
+static bool wants_to_park(const dispatcher *d) {
+    return d->worst != QZO_OK || (d->settings->should_park != NULL && d->settings->should_park());
+}
+
+/* Between two looks at what came: asks rank 0 to park, once, where this rank wants it. */
+static void wait_a_moment(dispatcher *d) {
+    if (wants_to_park(d) && !d->park_sent) {
+        d->park_sent = true;
+        qzo_message message = message_of(KIND_PARK, NO_TRIAL, 0, QZO_OK);
+        tell_root(d, &message);
+    }
+    nanosleep(&POLL_PAUSE, NULL);
+}
+
+/* Ranks make the same fork as rank 0, since it is a function of these numbers. Without one of them
+ * the numbers of the next would be others. */
 static void take_fork(dispatcher *d, const work_item *item) {
-    qzo_dispatch_note(d, qzo_forks_add(d->settings->forks, item->trial, item->until));
+    if (d->worst == QZO_OK)
+        qzo_dispatch_note(d, qzo_forks_add(d->settings->forks, item->trial, item->until));
 }
 
 /* The next control message from rank 0; false where there is none. */
 static bool poll_root(dispatcher *d, message_kind *kind, work_item *next) {
     qzo_message message;
-    bool received = false;
-    int from = 0;
-    qzo_dispatch_note(d, qzo_comm_poll(d->settings->world, &received, &from, &message));
-    if (!received) return false;
+    if (!hear(d, d->settings->world, &message)) return false;
     *kind = (message_kind)qzo_get_u32(message.bytes);
     *next = item_of(&message);
     if (*kind == KIND_PARK) d->park = true;
@@ -61,17 +83,15 @@ static bool poll_root(dispatcher *d, message_kind *kind, work_item *next) {
 static message_kind ask_by_message(dispatcher *d, int64_t last, qzo_status last_status,
                                    work_item *next) {
     qzo_message message = message_of(KIND_WANT, last, 0, last_status);
-    qzo_dispatch_note(d, qzo_comm_send(d->settings->world, 0, &message));
     message_kind kind = KIND_WANT;
-    while (d->worst == QZO_OK) {
-        if (poll_root(d, &kind, next)) {
-            if (kind == KIND_RUN || kind == KIND_STOP) return kind;
-        } else {
-            if (d->settings->should_park != NULL && d->settings->should_park()) send_park(d);
-            nanosleep(&POLL_PAUSE, NULL);
-        }
+    tell_root(d, &message);
+    while (!d->is_cut_off) {
+        if (!poll_root(d, &kind, next))
+            wait_a_moment(d);
+        else if (kind == KIND_RUN || kind == KIND_STOP)
+            return kind;
     }
-    return KIND_STOP; /* the transport is broken */
+    return KIND_STOP;
 }
 
 /* --- the other ranks of a group --- */
@@ -79,28 +99,24 @@ static message_kind ask_by_message(dispatcher *d, int64_t last, qzo_status last_
 /* By messages rather than a broadcast: a rank that waits for work sleeps, and hears signals. */
 static message_kind hear_leader(dispatcher *d, work_item *next) {
     qzo_message message;
-    bool received = false;
-    int from = 0;
-    while (d->worst == QZO_OK) {
-        qzo_dispatch_note(d, qzo_comm_poll(d->group, &received, &from, &message));
-        if (received) {
-            *next = item_of(&message);
-            message_kind kind = (message_kind)qzo_get_u32(message.bytes);
-            if (kind != KIND_FORK) return kind;
-            take_fork(d, next);
+    while (!d->is_cut_off) {
+        if (!hear(d, d->group, &message)) {
+            wait_a_moment(d);
             continue;
         }
-        if (d->settings->should_park != NULL && d->settings->should_park()) send_park(d);
-        nanosleep(&POLL_PAUSE, NULL);
+        *next = item_of(&message);
+        message_kind kind = (message_kind)qzo_get_u32(message.bytes);
+        if (kind != KIND_FORK) return kind;
+        take_fork(d, next);
     }
-    return KIND_STOP; /* the transport is broken */
+    return KIND_STOP;
 }
 
 /* --- hooks of the running trial --- */
 
 static bool hook_should_park(void *context) {
     const dispatcher *d = context;
-    return d->park || (d->settings->should_park != NULL && d->settings->should_park());
+    return d->park || wants_to_park(d);
 }
 
 static void hook_poll(void *context) {
@@ -138,14 +154,32 @@ static void hook_progress(void *context, const qzo_trial_progress *progress) {
 
 /* --- the loop of every rank --- */
 
+/* Collective over the group: a rank that cannot run the trial says so before the others wait for it
+ * in there. *journal is fresh. */
+static qzo_status begin_trial(dispatcher *d, char **journal, const work_item *item) {
+    qzo_status status = QZO_OK;
+    *journal = NULL;
+    if (d->worst != QZO_OK) {
+        status = qzo_fail(d->worst, "%s", d->worst_sentence);
+    } else {
+        const qzo_grid_trial *entry = qzo_forks_trial(d->settings->forks, item->trial);
+        *journal = qzo_journal_path(d->settings->folder, &entry->id);
+        if (*journal == NULL) status = qzo_fail(QZO_ERR_MEMORY, "out of memory for a path");
+    }
+    status = qzo_comm_worst_status(d->group, status);
+    if (status != QZO_OK) free(*journal);
+    return status;
+}
+
 static qzo_status run_trial(dispatcher *d, const work_item *item) {
     int64_t trial = item->trial;
+    char *journal = NULL;
+    qzo_status status = begin_trial(d, &journal, item);
+    if (status != QZO_OK) return status;
     const qzo_grid_trial *entry = qzo_forks_trial(d->settings->forks, trial);
     char id[QZO_DIGEST_TEXT_BYTES], timing[PATH_BYTES];
     qzo_outcome outcome = QZO_OUTCOME_FAILED;
     qzo_digest_text(id, &entry->id);
-    char *journal = qzo_journal_path(d->settings->folder, &entry->id);
-    if (journal == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for a path");
     snprintf(timing, sizeof timing, "%s/timing/%s.jsonl", d->settings->folder, id);
     qzo_trial_files files = {.journal_path = journal, .timing_path = timing};
     qzo_trial_hooks hooks = {.context = d,
@@ -156,7 +190,7 @@ static qzo_status run_trial(dispatcher *d, const work_item *item) {
     d->trial = trial;
     d->progress_at = qzo_clock_seconds();
     qzo_workbench *bench = qzo_benches_take(&d->benches, &entry->spec);
-    qzo_status status = qzo_trial_run(&outcome, &entry->spec, bench, d->group, &files, &hooks);
+    status = qzo_trial_run(&outcome, &entry->spec, bench, d->group, &files, &hooks);
     qzo_benches_give(&d->benches, &entry->spec);
     d->bytes_sent += d->group->bytes_sent;
     d->wait_seconds += d->group->wait_seconds;

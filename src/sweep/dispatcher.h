@@ -40,6 +40,7 @@ typedef struct dispatcher {
     qzo_benches benches;
     bool park; /* this rank knows that the job is to stop */
     bool park_sent;
+    bool is_cut_off;     /* the transport is broken: nobody is heard any more */
     int64_t trial;       /* of this group now */
     uint64_t bytes_sent; /* by this rank in all its trials */
     double wait_seconds; /* in exchanges with the other ranks of its group */
@@ -86,7 +87,9 @@ static inline work_item item_of(const qzo_message *message) {
                        (int64_t)qzo_get_u64(message->bytes + 16)};
 }
 
-/* Keeps the worst error beside the trials, with its sentence; QZO_OK is none. */
+/* Keeps the worst error beside the trials, with its sentence; QZO_OK is none. A rank that has one
+ * goes on hearing what it is told, or those who wait for it would wait forever: it asks rank 0 to
+ * park, and fails the trial that it is given meanwhile together with its group. */
 void qzo_dispatch_note(dispatcher *d, qzo_status status);
 
 /* Rank 0: takes how its own group's trial ended, then what its group is to do next. */

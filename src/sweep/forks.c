@@ -1,6 +1,7 @@
 #include "sweep/forks.h"
 
 #include "base/check.h"
+#include "base/fault.h"
 #include "sweep/draws.h"
 
 #include <inttypes.h>
@@ -85,6 +86,10 @@ qzo_status qzo_forks_add(qzo_forks *forks, int64_t parent, int64_t step) {
     if (grown) forks->trials = grown;
     if (!grown || !fork) {
         status = qzo_fail(QZO_ERR_MEMORY, "no memory for a fork");
+        goto cleanup;
+    }
+    if (qzo_fault_on_occasion(QZO_FAULT_FORK_ERROR)) {
+        status = qzo_fail(QZO_ERR_MEMORY, "no memory for a fork (a fault on purpose)");
         goto cleanup;
     }
     QZO_TRY(qzo_fork_spec(&fork->spec, &origin->spec, forks->perturbing, trial, step));
