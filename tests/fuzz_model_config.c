@@ -1,44 +1,29 @@
 /* Any bytes as config.json beside good GPTQ tensors: an error, or a weight that can be decoded
  * and sizes that can be used. */
+#include "fuzz_folder.h"
+
 #include "base/file_io.h"
 #include "model/mmdit.h"
 #include "weights/quant.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size_bytes);
 
 enum { INPUTS = 16, OUTPUTS = 8, GROUPS_MAX = INPUTS };
 
-static char folder[] = "/tmp/qzo-fuzz-XXXXXX";
-static char config[64], tensors[64];
-
-static void remove_folder(void) {
-    unlink(config);
-    unlink(tensors);
-    rmdir(folder);
-}
-
 /* Zeroed tensors for groups of 8, with the group of each input. */
-static void make_folder(void) {
+static void write_tensors(void) {
     static const char header[] =
         "{\"m.qweight\":{\"dtype\":\"I32\",\"shape\":[2,8],\"data_offsets\":[0,64]},"
         "\"m.qzeros\":{\"dtype\":\"I32\",\"shape\":[2,1],\"data_offsets\":[64,72]},"
         "\"m.scales\":{\"dtype\":\"F16\",\"shape\":[2,8],\"data_offsets\":[72,104]},"
         "\"m.g_idx\":{\"dtype\":\"I32\",\"shape\":[16],\"data_offsets\":[104,168]}}";
     uint8_t bytes[8 + sizeof header - 1 + 168] = {0};
-    if (mkdtemp(folder) == NULL) abort();
-    snprintf(config, sizeof config, "%s/config.json", folder);
-    snprintf(tensors, sizeof tensors, "%s/model.safetensors", folder);
-    atexit(remove_folder);
     qzo_put_u64(bytes, sizeof header - 1);
     memcpy(bytes + 8, header, sizeof header - 1);
-    FILE *file = fopen(tensors, "wb");
-    if (file == NULL || fwrite(bytes, 1, sizeof bytes, file) != sizeof bytes) abort();
-    fclose(file);
+    fuzz_file_write(fuzz_tensors, bytes, sizeof bytes);
 }
 
 static void use_model(const qzo_model_dir *dir) {
@@ -62,12 +47,10 @@ static void use_model(const qzo_model_dir *dir) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size_bytes) {
-    if (tensors[0] == '\0') make_folder();
-    FILE *file = fopen(config, "wb");
-    if (file == NULL || fwrite(bytes, 1, size_bytes, file) != size_bytes) abort();
-    fclose(file);
+    if (fuzz_folder_make()) write_tensors();
+    fuzz_file_write(fuzz_config, bytes, size_bytes);
     qzo_model_dir *dir = NULL;
-    if (qzo_model_dir_open(&dir, folder) == QZO_OK)
+    if (qzo_model_dir_open(&dir, fuzz_folder) == QZO_OK)
         use_model(dir);
     else if (dir != NULL || qzo_error_message()[0] == '\0')
         abort();

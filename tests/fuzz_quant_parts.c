@@ -2,13 +2,13 @@
  * can be decoded. The input is u8 settings, u16 payload bytes, u16 of them given, the header of a
  * safetensors file, the given bytes; the rest of the payload is zeros, so that codebooks need no
  * room in the input. */
+#include "fuzz_folder.h"
+
 #include "base/file_io.h"
 #include "weights/quant.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size_bytes);
 
@@ -26,21 +26,6 @@ static const char *const settings[] = {
                  "{\"a\":" BITS(4) ",\"b\":" BITS(3) "}"),
 };
 enum { SETTING_COUNT = sizeof settings / sizeof *settings };
-
-static char folder[] = "/tmp/qzo-fuzz-XXXXXX";
-static char config[64], tensors[64];
-
-static void remove_folder(void) {
-    unlink(config);
-    unlink(tensors);
-    rmdir(folder);
-}
-
-static void write_file(const char *path, const void *bytes, size_t size_bytes) {
-    FILE *file = fopen(path, "wb");
-    if (file == NULL || fwrite(bytes, 1, size_bytes, file) != size_bytes) abort();
-    fclose(file);
-}
 
 static void decode(const qzo_model_dir *dir) {
     qzo_qtensor weight = {0};
@@ -64,20 +49,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size_bytes) {
     size_t given_bytes = bytes[3] | (size_t)bytes[4] << 8, left = size_bytes - FIXED_BYTES;
     if (given_bytes > left || given_bytes > payload_bytes) return 0;
     size_t header_bytes = left - given_bytes;
-    if (tensors[0] == '\0') {
-        if (mkdtemp(folder) == NULL) abort();
-        snprintf(config, sizeof config, "%s/config.json", folder);
-        snprintf(tensors, sizeof tensors, "%s/model.safetensors", folder);
-        atexit(remove_folder);
-    }
+    (void)fuzz_folder_make();
     qzo_put_u64(file, header_bytes);
     memcpy(file + 8, bytes + FIXED_BYTES, left);
     memset(file + 8 + left, 0, payload_bytes - given_bytes);
-    write_file(tensors, file, 8 + header_bytes + payload_bytes);
+    fuzz_file_write(fuzz_tensors, file, 8 + header_bytes + payload_bytes);
     const char *text = settings[bytes[0] % SETTING_COUNT];
-    write_file(config, text, strlen(text));
+    fuzz_file_write(fuzz_config, text, strlen(text));
     qzo_model_dir *dir = NULL;
-    if (qzo_model_dir_open(&dir, folder) == QZO_OK)
+    if (qzo_model_dir_open(&dir, fuzz_folder) == QZO_OK)
         decode(dir);
     else if (dir != NULL || qzo_error_message()[0] == '\0')
         abort();
