@@ -5,10 +5,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
 need_mpi
-python=python3
-if [[ -x $QZO_SOURCE/.venv/bin/python ]]; then python=$QZO_SOURCE/.venv/bin/python; fi
-"$python" -c 'import numpy, tokenizers, xxhash' 2>/dev/null ||
-    skip "no packages of tools/requirements.txt (tools/test installs them in .venv)"
+need_python 'numpy, tokenizers, xxhash'
 figures() {
     "$python" "$QZO_SOURCE/tools/gpu_figures" "$@" --dry-run --qzo "$QZO" --out figures.json \
         --work inputs

@@ -4,9 +4,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
 need_mpi
-if grep -qs '^QZO_SANITIZE:BOOL=ON' "$QZO_BUILD/CMakeCache.txt"; then
-    skip "sanitizers see this program in other tests, and ten times slower; here scores count"
-fi
+skip_if_sanitized
 
 TEST_EXAMPLES=1000       # of tiny-task.qzt, tests/fixtures/README.md
 GAIN_LEAST_SE=5          # accuracy over zero-shot, in standard errors

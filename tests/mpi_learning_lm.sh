@@ -3,10 +3,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
 need_mpi
-python=python3
-if [[ -x $QZO_SOURCE/.venv/bin/python ]]; then python=$QZO_SOURCE/.venv/bin/python; fi
-"$python" -c 'import numpy, safetensors, tokenizers, xxhash' 2>/dev/null ||
-    skip "no packages of tools/requirements.txt (tools/test installs them in .venv)"
+need_python 'numpy, safetensors, tokenizers, xxhash'
 
 LOSS_MOST_OF_FIRST=0.75 # of the zero-shot loss; 150 steps leave two thirds
 

@@ -5,23 +5,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
 need_mpi
-if grep -qs '^QZO_SANITIZE:BOOL=ON' "$QZO_BUILD/CMakeCache.txt"; then
-    skip "sanitizers see this program in other tests, and ten times slower"
-fi
-
-SCORE_LEAST=0.9 # of a task where a guess has 0.5; the tiny model reaches 1
-
-# learns FILE: every trial of the sweep reaches SCORE_LEAST on test, on 2 ranks.
-learns() {
-    rm -rf learnt
-    run 0 mpirun -n 2 "$QZO" run "$1" --out learnt
-    run 0 "$QZO" report learnt --csv
-    cp stdout learnt.csv
-    for score in $(column learnt.csv test_score); do
-        awk "BEGIN { exit !($score >= $SCORE_LEAST) }" ||
-            fail "$1: test score $score, expected at least $SCORE_LEAST"
-    done
-}
+skip_if_sanitized
 
 settings="steps: 200, batch: 16, samples_per_step: 4, eps: 1e-2, evaluate_every: 100, groups: lora"
 write_sweep alone.yaml "$settings" \

@@ -4,10 +4,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
 need_mpi
-python=python3
-if [[ -x $QZO_SOURCE/.venv/bin/python ]]; then python=$QZO_SOURCE/.venv/bin/python; fi
-"$python" -c 'import numpy, safetensors, tokenizers, xxhash' 2>/dev/null ||
-    skip "no packages of tools/requirements.txt (tools/test installs them in .venv)"
+need_python 'numpy, safetensors, tokenizers, xxhash'
 
 DEV_EXAMPLES=200
 GAIN_LEAST_SE=5 # over the zero-shot score, in standard errors of a difference of proportions

@@ -23,6 +23,20 @@ need_mpi() {
     "$QZO" --version | grep -qi mpi || skip "built without MPI"
 }
 
+skip_if_sanitized() {
+    ! grep -qs '^QZO_SANITIZE:BOOL=ON' "$QZO_BUILD/CMakeCache.txt" ||
+        skip "sanitizers see this program in other tests, and ten times slower; here scores count"
+}
+
+# need_python MODULES [REQUIREMENTS]: sets python to one that has them, the tools' own where there
+# is one.
+need_python() {
+    python=python3
+    if [[ -x $QZO_SOURCE/.venv/bin/python ]]; then python=$QZO_SOURCE/.venv/bin/python; fi
+    "$python" -c "import $1" 2>/dev/null ||
+        skip "no packages of tools/${2:-requirements.txt} (tools/test installs them in .venv)"
+}
+
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/qzo-test-XXXXXX")
 JOBS=()
 remove_work() {
@@ -134,6 +148,21 @@ train: { $2 }
 parameters:
 $(tr ';' '\n' <<<"$3" | sed 's/^ */  /')
 YAML
+}
+
+SCORE_LEAST=0.9 # of a task where a guess has 0.5; the tiny model reaches 1
+
+# learns FILE: every trial of the sweep reaches SCORE_LEAST on test, on 2 ranks.
+learns() {
+    local score
+    rm -rf learnt
+    run 0 mpirun -n 2 "$QZO" run "$1" --out learnt
+    run 0 "$QZO" report learnt --csv
+    cp stdout learnt.csv
+    for score in $(column learnt.csv test_score); do
+        awk "BEGIN { exit !($score >= $SCORE_LEAST) }" ||
+            fail "$1: test score $score, expected at least $SCORE_LEAST"
+    done
 }
 
 # nan_head FOLDER: the first value of a tiny model's head is no number, nor then what it computes.

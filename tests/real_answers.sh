@@ -6,10 +6,7 @@ need_program
 model=$QZO_TEST_DATA/models/stories260K
 questions=$QZO_TEST_DATA/tasks/squad/xquad.en.json
 [[ -e $model/model.safetensors && -e $questions ]] || skip "no real model in $QZO_TEST_DATA"
-python=python3
-if [[ -x $QZO_SOURCE/.venv/bin/python ]]; then python=$QZO_SOURCE/.venv/bin/python; fi
-"$python" -c 'import numpy, safetensors, tokenizers, xxhash' 2>/dev/null ||
-    skip "no packages of tools/requirements.txt (tools/test installs them in .venv)"
+need_python 'numpy, safetensors, tokenizers, xxhash'
 run 0 "$python" "$QZO_SOURCE/tools/prepare_task.py" squad squad.qzt --source "$questions" \
     --tokenizer "$model" --max-length 200 --train 20 --dev 300 --test 20
 run 0 "$QZO" eval "$model" squad.qzt --json

@@ -5,10 +5,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 data=${QZO_TEST_DATA:-}
 [[ -d $data/tasks ]] || skip "no tasks in QZO_TEST_DATA"
-python=python3
-if [[ -x $QZO_SOURCE/.venv/bin/python ]]; then python=$QZO_SOURCE/.venv/bin/python; fi
-"$python" -c 'import numpy, datasets, pyarrow' 2>/dev/null ||
-    skip "no packages of tools/requirements-datasets.txt (tools/test installs them in .venv)"
+need_python 'numpy, datasets, pyarrow' requirements-datasets.txt
 export PYTHONPATH=$QZO_SOURCE/tools
 export HF_HUB_OFFLINE=1 HF_HOME=$PWD/hub HF_DATASETS_DISABLE_PROGRESS_BARS=1
 "$python" "$QZO_SOURCE/tests/hub_tasks.py" "$data/tasks" . >stdout 2>&1 || fail "$(<stdout)"

@@ -3,9 +3,7 @@
 # figures follow, nothing is fetched, no script fails. Screenshots stay in the build folder.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
-python=python3
-if [[ -x $QZO_SOURCE/.venv/bin/python ]]; then python=$QZO_SOURCE/.venv/bin/python; fi
-"$python" -c 'import plotly' 2>/dev/null || skip "no plotly (tools/test installs it in .venv)"
+need_python plotly
 write_sweep sweep.yaml "steps: 20, batch: 16, samples_per_step: 2, evaluate_every: 10, clip: 5" \
     "learning_rate: { values: [1e-4, 1e-3] }; eps: { values: [1e-3, 1e-2] }; \
 seed: { values: [0, 1] }"

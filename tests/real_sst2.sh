@@ -7,10 +7,7 @@ need_program
 model=${QZO_TEST_DATA:-}/models/stories260K-pad192
 sentences=${QZO_TEST_DATA:-}/tasks/sst2_sentences
 [[ -d $model && -d $sentences ]] || skip "no stories260K-pad192 or sst2_sentences in QZO_TEST_DATA"
-python=python3
-if [[ -x $QZO_SOURCE/.venv/bin/python ]]; then python=$QZO_SOURCE/.venv/bin/python; fi
-"$python" -c 'import numpy, safetensors, tokenizers, xxhash' 2>/dev/null ||
-    skip "no packages of tools/requirements.txt (tools/test installs them in .venv)"
+need_python 'numpy, safetensors, tokenizers, xxhash'
 
 LOSS_MOST=0.75  # after 60 steps; an answer by the toss of a coin has 0.693
 LOSS_FIRST=0.90 # zero-shot is worse than that

@@ -6,10 +6,7 @@ data=${QZO_TEST_DATA:-}
 for folder in tasks tokenizers models/stories260K; do
     [[ -d $data/$folder ]] || skip "no $folder in QZO_TEST_DATA"
 done
-python=python3
-if [[ -x $QZO_SOURCE/.venv/bin/python ]]; then python=$QZO_SOURCE/.venv/bin/python; fi
-"$python" -c 'import numpy, safetensors, tokenizers, xxhash' 2>/dev/null ||
-    skip "no packages of tools/requirements.txt (tools/test installs them in .venv)"
+need_python 'numpy, safetensors, tokenizers, xxhash'
 export PYTHONPATH=$QZO_SOURCE/tools
 "$python" "$QZO_SOURCE/tests/compare_tasks.py" "$data" . >stdout 2>&1 ||
     fail "$(grep -v ' rows cut$\|\.qzt: ' stdout)"

@@ -68,9 +68,7 @@ run 2 "$QZO" plan wide.yaml --backend cuda
 says stdout 'wide-heads: heads of 258 dimensions: the CUDA backend takes even ones up to 256'
 
 # --- a model that nobody has to load --------------------------------------------------------------
-python=python3
-if [[ -x $QZO_SOURCE/.venv/bin/python ]]; then python=$QZO_SOURCE/.venv/bin/python; fi
-"$python" -c 'import numpy' 2>/dev/null || skip "no numpy (tools/test installs it in .venv)"
+need_python numpy
 run 0 "$python" "$QZO_SOURCE/tools/make_random_checkpoint" llama-2-7b model --holes
 (($(du -sk model | cut -f1) < 10000)) || fail "the holes take $(du -sk model | cut -f1) KB"
 OWN_BYTES_MOST=4500000000 # of issue 4; weights, masters, head and embeddings alone are 4.07e9

@@ -3,10 +3,7 @@
 # drawn again; none is a text of the test split with an answer, and the answers in them do not
 # depend on the sentiment that the task asks for.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
-python=python3
-if [[ -x $QZO_SOURCE/.venv/bin/python ]]; then python=$QZO_SOURCE/.venv/bin/python; fi
-"$python" -c 'import numpy, tokenizers' 2>/dev/null ||
-    skip "no packages of tools/requirements.txt (tools/test installs them in .venv)"
+need_python 'numpy, tokenizers'
 
 MOST_SE=3 # of a share of random answers
 # What tools/make_tiny_model.py draws: training steps times rows per step, from the seed 0.

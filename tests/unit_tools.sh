@@ -2,10 +2,7 @@
 # The Python tools and the program agree: what tools/ write, `qzo` reads and runs.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
-python=python3
-if [[ -x $QZO_SOURCE/.venv/bin/python ]]; then python=$QZO_SOURCE/.venv/bin/python; fi
-"$python" -c 'import numpy, safetensors, tokenizers, xxhash' 2>/dev/null ||
-    skip "no packages of tools/requirements.txt (tools/test installs them in .venv)"
+need_python 'numpy, safetensors, tokenizers, xxhash'
 fixtures=$QZO_SOURCE/tests/fixtures
 
 # rows SEED COUNT: examples in the words of the tiny model.
