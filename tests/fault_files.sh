@@ -127,23 +127,3 @@ if ((EUID != 0)); then
 fi
 run 2 "$QZO" report nowhere
 says stderr 'nowhere'
-
-# --- a journal that starts from other values: its trial waits, and the exit code says so ----------
-python=python3
-if [[ -x $QZO_SOURCE/.venv/bin/python ]]; then python=$QZO_SOURCE/.venv/bin/python; fi
-if "$python" -c 'import xxhash' 2>/dev/null; then
-    write_sweep start.yaml "steps: 4, batch: 8" "learning_rate: { values: [1e-5, 1e-4] }"
-    run 0 "$QZO" run start.yaml --out start
-    run 0 "$QZO" report start --csv
-    "$python" - "start/trials/$(column stdout id | head -n 1).qzj" <<'PY'
-import struct, sys, xxhash
-data = open(sys.argv[1], "rb").read()
-kind, size = struct.unpack_from("<II", data, 8)
-frame = bytearray(data[8:16 + size])
-frame[8 + 64] ^= 1  # the digest of the initial values
-checksum = xxhash.xxh3_64(bytes(frame)).intdigest()
-open(sys.argv[1], "wb").write(data[:8] + frame + struct.pack("<Q", checksum))
-PY
-    run 1 "$QZO" run start.yaml --out start
-    says stderr 'the journal starts from 2560 values with digest'
-fi
