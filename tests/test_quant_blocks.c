@@ -302,7 +302,8 @@ static void wrong_aqlm_tensors_are_refused_by_name(void **state) {
     assert_aqlm_refused(&file, QZO_ERR_FORMAT, "tensor m.scales is missing");
     file = aqlm_default();
     file.scales[2] = 0x7e00; /* NaN */
-    assert_aqlm_refused(&file, QZO_ERR_FORMAT, "tensor m.scales: element 2 is not finite");
+    assert_aqlm_refused(&file, QZO_ERR_FORMAT,
+                        "tensor m.scales: the scale of row 2, group 0 is not finite");
     file = aqlm_default();
     file.codebooks[4095] = 0x7c00; /* infinity */
     assert_aqlm_refused(&file, QZO_ERR_FORMAT, "tensor m.codebooks: element 4095 is not finite");

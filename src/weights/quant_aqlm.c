@@ -10,9 +10,6 @@
 #include "weights/quant.h"
 #include "weights/quant_parts.h"
 
-#include <math.h>
-#include <stdlib.h>
-
 enum { CODEBOOKS_MAX = 8 };
 
 static bool detect(const qzo_model_dir *dir, const char *module) {
@@ -88,34 +85,19 @@ static void decode_row(float *out, const qzo_qtensor *weight, int64_t row, const
     decode_part(out, weight, row, 0, weight->in_features, values);
 }
 
+/* One scale for each output. */
+static const qzo_scale_order SCALE_ORDER = {.row_stride = 1, .group_stride = 1};
+
 static qzo_status read_values(float *out, const qzo_qtensor *weight) {
-    qzo_status status = QZO_OK;
     const qzo_aqlm_tensor *aqlm = &weight->as.aqlm;
-    QZO_TRY(qzo_quant_part_check_finite(&aqlm->codebooks));
-    QZO_TRY(qzo_quant_part_check_finite(&aqlm->scales));
-    for (int64_t i = 0; i < weight->out_features; i++)
-        out[i] = qzo_tensor_float_at(&aqlm->scales, i);
-cleanup:
-    return status;
+    qzo_status status = qzo_quant_part_check_finite(&aqlm->codebooks);
+    return status == QZO_OK ? qzo_quant_scales_read(out, weight, &aqlm->scales, SCALE_ORDER)
+                            : status;
 }
 
-/* In the type that the file has. */
 static qzo_status write_values(qzo_tensor_changes *changes, const qzo_qtensor *weight,
                                const float *values) {
-    qzo_tensor_view changed = weight->as.aqlm.scales;
-    uint8_t *data = malloc(changed.size_bytes);
-    if (data == NULL)
-        return qzo_fail(QZO_ERR_MEMORY, "tensor %s: out of memory for %zu bytes", changed.name,
-                        changed.size_bytes);
-    for (int64_t i = 0; i < changed.count; i++) {
-        if (qzo_tensor_float_put(data, changed.dtype, i, values[i])) continue;
-        free(data);
-        return qzo_fail(QZO_ERR_LIMIT, "tensor %s: the scale of row %lld is %g, too large for %s",
-                        changed.name, (long long)i, (double)values[i],
-                        qzo_dtype_name(changed.dtype));
-    }
-    changed.data = data;
-    return qzo_tensor_changes_put(changes, &changed);
+    return qzo_quant_scales_write(changes, weight, &weight->as.aqlm.scales, SCALE_ORDER, values);
 }
 
 const qzo_quant_format qzo_quant_aqlm = {

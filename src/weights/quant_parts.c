@@ -16,19 +16,28 @@ const qzo_tensor_view *qzo_quant_part_find(const qzo_model_dir *dir, const char 
     return view;
 }
 
+static qzo_status require_typed(const qzo_tensor_view **out, const qzo_model_dir *dir,
+                                const char *module, const char *suffix, qzo_dtype dtype) {
+    const char *folder = qzo_model_dir_path(dir);
+    *out = qzo_quant_part_find(dir, module, suffix);
+    if (*out == NULL)
+        return qzo_fail(QZO_ERR_FORMAT, "%s: tensor %s.%s is missing", folder, module, suffix);
+    if ((*out)->dtype != dtype)
+        return qzo_fail(QZO_ERR_FORMAT, "%s: tensor %s: expected %s, found %s", folder,
+                        (*out)->name, qzo_dtype_name(dtype), qzo_dtype_name((*out)->dtype));
+    return QZO_OK;
+}
+
 qzo_status qzo_quant_part_require(const qzo_tensor_view **out, const qzo_model_dir *dir,
                                   const char *module, const char *suffix, qzo_dtype dtype,
                                   int64_t count) {
-    const char *folder = qzo_model_dir_path(dir);
-    const qzo_tensor_view *view = qzo_quant_part_find(dir, module, suffix);
-    if (view == NULL)
-        return qzo_fail(QZO_ERR_FORMAT, "%s: tensor %s.%s is missing", folder, module, suffix);
-    if (view->dtype != dtype)
-        return qzo_fail(QZO_ERR_FORMAT, "%s: tensor %s: expected %s, found %s", folder, view->name,
-                        qzo_dtype_name(dtype), qzo_dtype_name(view->dtype));
+    const qzo_tensor_view *view = NULL;
+    qzo_status status = require_typed(&view, dir, module, suffix, dtype);
+    if (status != QZO_OK) return status;
     if (view->count != count)
-        return qzo_fail(QZO_ERR_FORMAT, "%s: tensor %s: expected %lld elements, found %lld", folder,
-                        view->name, (long long)count, (long long)view->count);
+        return qzo_fail(QZO_ERR_FORMAT, "%s: tensor %s: expected %lld elements, found %lld",
+                        qzo_model_dir_path(dir), view->name, (long long)count,
+                        (long long)view->count);
     *out = view;
     return QZO_OK;
 }
@@ -36,20 +45,16 @@ qzo_status qzo_quant_part_require(const qzo_tensor_view **out, const qzo_model_d
 qzo_status qzo_quant_part_ints(const qzo_tensor_view **out, const qzo_model_dir *dir,
                                const char *module, const char *suffix, int64_t rows,
                                int64_t columns) {
-    const char *folder = qzo_model_dir_path(dir);
-    const qzo_tensor_view *view = qzo_quant_part_find(dir, module, suffix);
-    if (view == NULL)
-        return qzo_fail(QZO_ERR_FORMAT, "%s: tensor %s.%s is missing", folder, module, suffix);
-    if (view->dtype != QZO_DTYPE_I32)
-        return qzo_fail(QZO_ERR_FORMAT, "%s: tensor %s: expected I32, found %s", folder, view->name,
-                        qzo_dtype_name(view->dtype));
+    const qzo_tensor_view *view = NULL;
+    qzo_status status = require_typed(&view, dir, module, suffix, QZO_DTYPE_I32);
+    if (status != QZO_OK) return status;
     const int rank = columns < 0 ? 1 : 2;
     if (view->rank != rank || view->shape[0] != rows || (rank == 2 && view->shape[1] != columns))
         return qzo_fail(QZO_ERR_FORMAT,
                         "%s: tensor %s: expected the shape (%lld, %lld), found rank %d and (%lld, "
                         "%lld)",
-                        folder, view->name, (long long)rows, (long long)(rank == 2 ? columns : 1),
-                        view->rank, (long long)view->shape[0],
+                        qzo_model_dir_path(dir), view->name, (long long)rows,
+                        (long long)(rank == 2 ? columns : 1), view->rank, (long long)view->shape[0],
                         (long long)(view->rank > 1 ? view->shape[1] : 1));
     *out = view;
     return QZO_OK;
