@@ -126,6 +126,18 @@ for scheduler in hyperband asha; do
     same "fifo/trials/$other.qzj" "wrong-$scheduler/trials/$id.qzj" "the journal of another trial"
 done
 
+# Nor is that journal ended as if it were the one that the scheduler had stopped.
+cp -r hyperband wrong-stopped
+mapfile -t ids < <(awk -F, '$3 == "stopped" && $4 == 2 { print $2 }' hyperband.csv)
+size=$(stat -c %s "hyperband/trials/${ids[1]}.qzj")
+head -c $((size - 40)) "hyperband/trials/${ids[1]}.qzj" >unended # the last frame is its END
+cp unended "wrong-stopped/trials/${ids[0]}.qzj"
+run 1 "$QZO" run hyperband.yaml --out wrong-stopped --threads 1
+says stderr "${ids[0]}.*belongs to another trial; it is left as it is"
+same unended "wrong-stopped/trials/${ids[0]}.qzj" "the journal of another trial, not ended"
+run 0 "$QZO" report wrong-stopped --csv
+says stdout ",${ids[0]},failed,0,"
+
 # What waits at a rung is not shown as running: one rank works on one trial.
 write_sweep slow.yaml "steps: 18, batch: 16, samples_per_step: 8, evaluate_every: 2" "$parameters" \
     "scheduler: hyperband"

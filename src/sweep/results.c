@@ -24,17 +24,6 @@ char *qzo_journal_path(const char *folder, const qzo_digest *id) {
     return qzo_path_join(folder, name);
 }
 
-/* A journal under another trial's name says nothing of this one. */
-static qzo_status check_identity(const qzo_journal_file *file, const qzo_digest *id) {
-    char *settings = NULL;
-    qzo_digest identity;
-    qzo_status status = qzo_journal_settings(&settings, &identity, file);
-    if (status == QZO_OK && settings != NULL && !qzo_digest_equal(&identity, id))
-        status = qzo_fail(QZO_ERR_FORMAT, "the journal belongs to another trial");
-    free(settings);
-    return status;
-}
-
 /* A journal that cannot be decoded is that trial's misfortune alone. */
 static qzo_status load_row(qzo_result_row *row, const char *folder, bool is_dispatched) {
     qzo_journal_file file = {0};
@@ -43,7 +32,7 @@ static qzo_status load_row(qzo_result_row *row, const char *folder, bool is_disp
     qzo_status status = qzo_journal_load(&file, path);
     if (status == QZO_OK) {
         static const qzo_journal_file nothing;
-        qzo_status read = check_identity(&file, &row->trial->id);
+        qzo_status read = qzo_journal_check_identity(&file, &row->trial->id);
         qzo_status summarized =
             qzo_trial_summarize(&row->summary, read == QZO_OK ? &file : &nothing);
         if (read == QZO_OK) read = summarized;

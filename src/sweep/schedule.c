@@ -1,5 +1,6 @@
 #include "sweep/schedule.h"
 
+#include "base/log.h"
 #include "trial/fork.h"
 
 #include <inttypes.h>
@@ -255,8 +256,15 @@ qzo_status qzo_schedule_end_journal(const qzo_schedule *schedule, int64_t trial,
     char *path = qzo_journal_path(schedule->folder, &schedule->listing->trials[trial].id);
     if (!path) return fail_memory(schedule->folder);
     QZO_TRY(qzo_journal_load(&file, path));
-    QZO_TRY(qzo_trial_summarize(&summary, &file));
-    if (summary.ended) goto cleanup;
+    status = qzo_journal_check_identity(&file, &schedule->listing->trials[trial].id);
+    if (status == QZO_OK) status = qzo_trial_summarize(&summary, &file);
+    /* What is wrong with one trial's journal concerns no other; the table shows it as failed. */
+    if (status == QZO_ERR_FORMAT) {
+        qzo_log_warn("%s: %s; it is left as it is", path, qzo_error_message());
+        status = QZO_OK;
+        goto cleanup;
+    }
+    if (status != QZO_OK || summary.ended) goto cleanup;
     snprintf(reason, sizeof reason, "by %s at rung %" PRId64 " of %" PRId64, schedule->ops->name,
              rung + 1, schedule->settings.rung_count);
     QZO_TRY(qzo_journal_open(&journal, path, &file, 0));

@@ -82,6 +82,16 @@ qzo_status qzo_journal_settings(char **settings, qzo_digest *identity,
     return status;
 }
 
+qzo_status qzo_journal_check_identity(const qzo_journal_file *file, const qzo_digest *identity) {
+    char *settings = NULL;
+    qzo_digest found;
+    qzo_status status = qzo_journal_settings(&settings, &found, file);
+    if (status == QZO_OK && settings != NULL && !qzo_digest_equal(&found, identity))
+        status = qzo_fail(QZO_ERR_FORMAT, "the journal belongs to another trial");
+    free(settings);
+    return status;
+}
+
 qzo_status qzo_fork_prefix(size_t *prefix_bytes, uint64_t *checksum, const qzo_journal_file *file,
                            int64_t step) {
     qzo_frame_reader reader;

@@ -22,6 +22,10 @@ bool qzo_change_has_settings(const char **settings, size_t *settings_bytes, cons
 qzo_status qzo_journal_settings(char **settings, qzo_digest *identity,
                                 const qzo_journal_file *file);
 
+/* QZO_ERR_FORMAT where the journal has a header and is not of this trial: under a wrong name it
+ * says nothing of the one whose name it has. */
+qzo_status qzo_journal_check_identity(const qzo_journal_file *file, const qzo_digest *identity);
+
 /* How many bytes of the journal a fork after this step takes over: up to and with the step's dev
  * evaluation. *checksum: of their last frame. QZO_ERR_FORMAT where it has none. */
 qzo_status qzo_fork_prefix(size_t *prefix_bytes, uint64_t *checksum, const qzo_journal_file *file,

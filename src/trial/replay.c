@@ -167,21 +167,12 @@ static qzo_status take_other(replay *r, const qzo_frame *frame) {
     return QZO_OK; /* frames of later versions are skipped */
 }
 
-static qzo_status check_identity(const qzo_journal_file *file, const qzo_trial_spec *spec) {
-    char *settings = NULL;
-    qzo_digest found, wanted = qzo_trial_spec_identity(spec);
-    qzo_status status = qzo_journal_settings(&settings, &found, file);
-    if (status == QZO_OK && settings != NULL && !qzo_digest_equal(&found, &wanted))
-        status = qzo_fail(QZO_ERR_FORMAT, "the journal belongs to another trial");
-    free(settings);
-    return status;
-}
-
 qzo_status qzo_replay(qzo_progress *out, qzo_workbench *bench, qzo_rule *rule,
                       const qzo_journal_file *file, const qzo_trial_spec *spec,
                       int64_t until_step) {
     qzo_status status = QZO_OK;
     size_t samples = (size_t)qzo_trial_spec_records(spec);
+    const qzo_digest identity = qzo_trial_spec_identity(spec);
     qzo_frame_reader reader;
     qzo_frame frame;
     bool stop = false;
@@ -200,7 +191,7 @@ qzo_status qzo_replay(qzo_progress *out, qzo_workbench *bench, qzo_rule *rule,
         goto cleanup;
     }
     if (rule != NULL) qzo_rule_reset(rule);
-    QZO_TRY(check_identity(file, spec));
+    QZO_TRY(qzo_journal_check_identity(file, &identity));
     QZO_TRY(qzo_workbench_reset(bench, spec));
     QZO_TRY(qzo_masters_digest(&out->digest, &bench->trainable));
     qzo_frame_reader_start(&reader, file->bytes, file->valid_bytes, QZO_JOURNAL_MAGIC);
