@@ -153,6 +153,13 @@ for kind in velocity adapters; do
     same_journals $kind $kind-killed "the journals of $kind after a kill"
 done
 
+# A fork's adapters begin as its first origin's seed drew them: before a step nothing has changed.
+last=$(tail -n 1 adapters.csv | cut -d, -f1)
+run 0 "$QZO" export adapters "$last" --to undrawn --step 0 --no-eval --json
+says stdout '"changed": 0,'
+run 0 "$QZO" export adapters "$last" --to drawn --no-eval --json
+says_not stdout '"changed": 0,'
+
 # A member that diverges is replaced.
 run 1 "$QZO" run pbt.yaml --out lost --threads 1 --inject-fault nan-loss:0@3
 run 0 "$QZO" report lost --csv --check
