@@ -19,11 +19,9 @@ enum { STEPS_MAX = 999999999 };
 
 static const double FACTOR_MAX = 1000.0, QUANTILE_MAX = 0.5;
 
-/* Those that say what a model is, and not how it is trained, hold for all steps of a journal. */
 bool qzo_setting_can_be_perturbed(const qzo_setting *setting) {
     return setting->section == QZO_SECTION_TRAIN && setting->kind == QZO_SETTING_NUMBER &&
-           strcmp(setting->key, "floor") != 0 && strcmp(setting->key, "groups.lora.alpha") != 0 &&
-           strcmp(setting->key, "timestep_shift") != 0;
+           !setting->is_of_model;
 }
 
 /* A number that is no setting, read and refused as one. */

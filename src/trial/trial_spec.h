@@ -109,6 +109,8 @@ typedef struct qzo_setting {
     const char *help;                 /* one line */
     bool is_later; /* in the canonical text only where it is not the default: identities that were
                       made before this setting was, stay */
+    bool is_of_model; /* says what a model is, and not how it is trained: holds for all steps of a
+                         journal */
 } qzo_setting;
 
 /* Ends with a NULL key (setting_table.c). */
