@@ -3,6 +3,7 @@
 #include "model_support.h"
 #include "tensor_writer.h"
 
+#include "model/mmdit.h"
 #include "trial/image_bench.h"
 
 #include <math.h>
@@ -41,19 +42,17 @@ static void close_fixture(fixture *f) {
     test_model_close(&f->model);
 }
 
-static double loss_of(fixture *f, const qzo_flow_settings *settings, qzo_split_kind split,
-                      const int64_t *examples, int64_t count, const qzo_image_draw *draw) {
+static double loss_of(fixture *f, const qzo_flow_settings *settings, const qzo_batch *batch) {
     double losses[8], sum = 0.0;
-    assert_in_range(count, 1, 8);
-    assert_ok(qzo_image_bench_evaluate(f->bench, losses, settings, split, examples, count, draw,
-                                       f->model.masters, &test_no_perturbation));
-    for (int64_t i = 0; i < count; i++) sum += losses[i];
+    assert_in_range(batch->count, 1, 8);
+    assert_ok(qzo_image_bench_evaluate(f->bench, losses, settings, batch, f->model.masters,
+                                       &test_no_perturbation));
+    for (int64_t i = 0; i < batch->count; i++) sum += losses[i];
     return sum;
 }
 
 static void losses_are_those_recorded(void **state) {
     (void)state;
-    static const qzo_image_draw evaluation = {.round = QZO_FLOW_EVALUATION};
     fixture f;
     qzo_safetensors *file = NULL;
     open_fixture(&f, 1);
@@ -64,7 +63,11 @@ static void losses_are_those_recorded(void **state) {
         for (int64_t e = 0; e < DEV; e++) {
             double expected;
             memcpy(&expected, view->data + (size_t)e * sizeof expected, sizeof expected);
-            double actual = loss_of(&f, &objectives[o].settings, QZO_SPLIT_DEV, &e, 1, &evaluation);
+            const qzo_batch one = {.split = &f.task->splits[QZO_SPLIT_DEV],
+                                   .examples = &e,
+                                   .count = 1,
+                                   .round = QZO_FLOW_EVALUATION};
+            double actual = loss_of(&f, &objectives[o].settings, &one);
             if (!(fabs(actual - expected) <= RELATIVE_LOSS_ERROR * expected))
                 fail_msg("%s: image %lld has loss %.9g, expected %.9g", objectives[o].name,
                          (long long)e, actual, expected);
@@ -82,13 +85,15 @@ static void how_examples_are_cut_changes_no_bit(void **state) {
     open_fixture(&f, 4);
     for (int o = 0; o < OBJECTIVES; o++)
         for (int training = 0; training < 2; training++) {
-            qzo_image_draw draw = {.seed = 7, .round = training ? 40 : QZO_FLOW_EVALUATION};
-            double whole = loss_of(&f, &objectives[o].settings, QZO_SPLIT_DEV, examples, 4, &draw);
-            double sum = 0.0;
-            for (int64_t i = 0; i < 4; i++) {
-                draw.first = i;
-                sum += loss_of(&f, &objectives[o].settings, QZO_SPLIT_DEV, examples + i, 1, &draw);
-            }
+            qzo_batch batch = {.split = &f.task->splits[QZO_SPLIT_DEV],
+                               .examples = examples,
+                               .count = 4,
+                               .seed = 7,
+                               .round = training ? 40 : QZO_FLOW_EVALUATION};
+            double whole = loss_of(&f, &objectives[o].settings, &batch), sum = 0.0;
+            batch.count = 1;
+            for (; batch.first < 4; batch.first++, batch.examples++)
+                sum += loss_of(&f, &objectives[o].settings, &batch);
             assert_true(sum == whole);
         }
     close_fixture(&f);

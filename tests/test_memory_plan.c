@@ -117,7 +117,7 @@ static void prepare_images(qzo_workbench *bench) {
     spec.task_path = strdup(qzo_test_fixture("mmdit/toy.qzt"));
     assert_ok(qzo_trial_spec_complete(&spec));
     assert_ok(qzo_workbench_prepare(bench, &spec));
-    assert_true(bench->image_pairs > 0);
+    assert_true(bench->workspace->pair_rows > 0);
     qzo_trial_spec_release(&spec);
 }
 

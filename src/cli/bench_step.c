@@ -76,7 +76,7 @@ qzo_status qzo_bench_step_measure(qzo_bench_step *out, qzo_workbench *bench,
                                .loss_weight = qzo_batches_loss_weight};
     *out = (qzo_bench_step){.batch = spec->batch,
                             .samples = spec->samples_per_step,
-                            .pair_rows = bench->limits.pair_rows};
+                            .pair_rows = bench->workspace->pair_rows};
     QZO_TRY(qzo_workbench_reset(bench, spec));
     QZO_TRY(qzo_batches_open(&batches, bench, spec));
     QZO_TRY(qzo_qspsa_open(&optimizer, &settings, &bench->trainable, &objective, group));

@@ -56,11 +56,11 @@ static qzo_status time_evaluation(double *out, qzo_workbench *bench, const qzo_t
     examples = calloc((size_t)count + 1, sizeof *examples);
     if (examples == NULL) return qzo_fail(QZO_ERR_MEMORY, "out of memory for an evaluation");
     for (int64_t i = 0; i < count; i++) examples[i] = i;
+    const qzo_batch batch = {.split = split, .examples = examples, .count = count};
     for (int i = 0; count > 0 && i < TIMED_STEPS; i++) {
         qzo_sums sums;
         double begin = qzo_clock_seconds();
-        QZO_TRY(qzo_workbench_evaluate(bench, &sums, split, examples, count, false, NULL, &none));
-        QZO_TRY(qzo_workbench_answer(bench, &sums, split, examples, count, &none));
+        QZO_TRY(qzo_workbench_evaluate(bench, &sums, &batch, &none));
         seconds[i] = qzo_clock_seconds() - begin;
     }
     *out = count > 0 ? median_of(seconds) : 0.0;

@@ -37,43 +37,31 @@ static double objective_of(const qzo_batches *batches, const qzo_sums *sums) {
     return batches->bench->metric->is_cost ? sums->score : -sums->score;
 }
 
-/* The examples of the probe's micro-batch, and how many. */
-static const int64_t *micro_batch_of(qzo_batches *batches, const qzo_probe *probe, int64_t *count) {
+/* The probe's micro-batch. */
+static qzo_batch micro_batch_of(qzo_batches *batches, const qzo_probe *probe) {
     const qzo_trial_spec *spec = batches->spec;
     int64_t first = probe->unit * spec->micro_batch, left = spec->batch - first;
     draw(batches, probe->batch);
-    *count = left < spec->micro_batch ? left : spec->micro_batch;
-    return batches->examples + first;
-}
-
-static qzo_image_draw images_of(const qzo_batches *batches, const qzo_probe *probe) {
-    return (qzo_image_draw){.seed = batches->spec->data_seed,
-                            .round = (uint64_t)probe->batch,
-                            .first = probe->unit * batches->spec->micro_batch};
-}
-
-/* Rows of what was evaluated last, `count` examples. */
-static int64_t rows_of(const qzo_workbench *bench, int64_t count) {
-    if (bench->images == NULL) return bench->pack.row_count;
-    return count * qzo_image_bench_rows(bench->images);
+    return (qzo_batch){.split = train_split(batches),
+                       .examples = batches->examples + first,
+                       .count = left < spec->micro_batch ? left : spec->micro_batch,
+                       .is_training = true,
+                       .seed = spec->data_seed,
+                       .round = (uint64_t)probe->batch,
+                       .first = first};
 }
 
 qzo_status qzo_batches_loss_sum(void *context, double *sum, const qzo_probe *probe) {
     qzo_batches *batches = context;
     qzo_workbench *bench = batches->bench;
     qzo_sums sums;
-    int64_t count = 0;
-    const int64_t *examples = micro_batch_of(batches, probe, &count);
-    const qzo_image_draw of_images = images_of(batches, probe);
-    qzo_status status =
-        qzo_trial_spec_by_metric(batches->spec)
-            ? qzo_workbench_score(bench, &sums, train_split(batches), examples, count,
-                                  &probe->perturbation)
-            : qzo_workbench_evaluate(bench, &sums, train_split(batches), examples, count,
-                                     bench->loss->gold_only, &of_images, &probe->perturbation);
+    const qzo_batch batch = micro_batch_of(batches, probe);
+    qzo_status status = qzo_trial_spec_by_metric(batches->spec)
+                            ? qzo_workbench_score(bench, &sums, &batch, &probe->perturbation)
+                            : qzo_workbench_evaluate(bench, &sums, &batch, &probe->perturbation);
     *sum = objective_of(batches, &sums);
     batches->evaluation_count++;
-    batches->row_count += rows_of(bench, count);
+    batches->row_count += bench->workspace->rows;
     return status;
 }
 
@@ -81,20 +69,17 @@ qzo_status qzo_batches_loss_sums(void *context, double sums[2], const qzo_probe 
     qzo_batches *batches = context;
     qzo_workbench *bench = batches->bench;
     qzo_sums both[2];
-    int64_t count = 0;
-    if (bench->limits.pair_rows == 0 && bench->image_pairs == 0) {
+    if (bench->workspace->pair_rows == 0) {
         qzo_probe minus = *probe;
         minus.perturbation.c = -probe->perturbation.c;
         qzo_status status = qzo_batches_loss_sum(context, &sums[0], probe);
         return status == QZO_OK ? qzo_batches_loss_sum(context, &sums[1], &minus) : status;
     }
-    const int64_t *examples = micro_batch_of(batches, probe, &count);
-    const qzo_image_draw of_images = images_of(batches, probe);
-    qzo_status status = qzo_workbench_evaluate_pair(bench, both, train_split(batches), examples,
-                                                    count, &of_images, &probe->perturbation);
+    const qzo_batch batch = micro_batch_of(batches, probe);
+    qzo_status status = qzo_workbench_evaluate_pair(bench, both, &batch, &probe->perturbation);
     for (int sign = 0; sign < 2; sign++) sums[sign] = objective_of(batches, &both[sign]);
     batches->evaluation_count += 2;
-    batches->row_count += 2 * rows_of(bench, count);
+    batches->row_count += 2 * bench->workspace->rows;
     return status;
 }
 

@@ -13,8 +13,8 @@ typedef struct qzo_eval_chunks { /* zeroed: none */
     int64_t examples_max; /* of a chunk */
 } qzo_eval_chunks;
 
-/* With spec->eval_tokens each chunk has at least one example, however long; images, which have no
- * tokens, come in batches of eval_batch. QZO_ERR_MEMORY. */
+/* With spec->eval_tokens each chunk has at least one example, however long; examples without
+ * tokens come in batches of eval_batch. QZO_ERR_MEMORY. */
 qzo_status qzo_eval_chunks_make(qzo_eval_chunks *out, const qzo_split *split,
                                 const qzo_trial_spec *spec);
 void qzo_eval_chunks_release(qzo_eval_chunks *chunks); /* safe on zeroed ones */

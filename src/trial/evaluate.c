@@ -24,10 +24,8 @@ static qzo_status evaluate_chunk(const evaluation *e, qzo_sums *out, int64_t chu
     if (chunk >= e->chunks.count) return QZO_OK;
     int64_t first = e->chunks.begin[chunk], count = e->chunks.begin[chunk + 1] - first;
     for (int64_t i = 0; i < count; i++) e->examples[i] = first + i;
-    qzo_status status =
-        qzo_workbench_evaluate(e->bench, out, e->split, e->examples, count, false, NULL, &clean);
-    if (status != QZO_OK) return status;
-    return qzo_workbench_answer(e->bench, out, e->split, e->examples, count, &clean);
+    const qzo_batch batch = {.split = e->split, .examples = e->examples, .count = count};
+    return qzo_workbench_evaluate(e->bench, out, &batch, &clean);
 }
 
 qzo_status qzo_evaluate_split(double *score, double *loss, qzo_workbench *bench, qzo_comm *group,

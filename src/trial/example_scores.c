@@ -47,8 +47,8 @@ static void record_example(void *context, int64_t example, const qzo_scored_exam
     out->predictions[example] = best_option(scored);
 }
 
-/* An image has a loss and no score. */
-static void record_image(void *context, int64_t example, double loss) {
+/* An example without options has no score. */
+static void record_loss(void *context, int64_t example, double loss) {
     recording *r = context;
     r->out->losses[example] = loss;
     r->out->weights[example] = r->bench->loss->weight(&r->out->split, example);
@@ -89,7 +89,7 @@ qzo_status qzo_example_scores_take(qzo_example_scores *out, qzo_workbench *bench
         goto cleanup;
     }
     QZO_TRY(qzo_comm_local_open(&alone));
-    bench->observer = (qzo_observer){record_example, record_image, record_answer, &r};
+    bench->observer = (qzo_observer){record_example, record_loss, record_answer, &r};
     QZO_TRY(qzo_evaluate_split(&out->score, &out->loss, bench, alone, &out->split, spec, QZO_OK,
                                &hooks));
     if (r.lacks_memory) status = qzo_fail(QZO_ERR_MEMORY, "out of memory for generated answers");

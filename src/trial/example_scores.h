@@ -12,8 +12,8 @@ typedef struct qzo_example_scores {
     double *weights;       /* (examples) */
     double *scores;        /* (examples), to be divided by score_weights: see qzo_metric */
     double *score_weights; /* (examples) */
-    int64_t *predictions;  /* (examples): the option with the best score, the first on a tie; -1: an
-                              image */
+    int64_t *predictions;  /* (examples): the option with the best score, the first on a tie; -1:
+                              there is none */
     char **texts;          /* (examples): generated answers; NULL each where there are none */
     double score, loss;    /* over the split */
 } qzo_example_scores;

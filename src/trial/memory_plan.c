@@ -19,12 +19,8 @@ static qzo_status count(qzo_memory_plan *out, qzo_workbench *bench, const qzo_tr
     out->value_count = qzo_workbench_value_count(bench);
     out->adapter_values = adapter_values;
     out->adapter_count = bench->adapters != NULL ? bench->adapters->adapter_count : 0;
-    out->row_max = bench->limits.rows;
-    out->pair_rows = bench->limits.pair_rows;
-    if (bench->images != NULL) {
-        out->row_max = bench->images_room * qzo_image_bench_rows(bench->images);
-        out->pair_rows = bench->image_pairs * qzo_image_bench_rows(bench->images);
-    }
+    out->row_max = bench->workspace->row_max;
+    out->pair_rows = bench->workspace->pair_rows;
     out->ends_bytes = bench->model->ends_bytes;
     out->weight_bytes = all.held_bytes[QZO_MEMORY_WEIGHTS] - out->ends_bytes;
     out->masters_bytes = 2 * values_bytes + beside_bytes;

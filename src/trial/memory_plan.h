@@ -25,7 +25,7 @@ typedef struct qzo_memory_plan {
         rank_bytes; /* what --memory-limit bounds: own and libraries', or own, mapped and host's */
     int64_t adapter_count, adapter_values; /* linear layers with an adapter; of value_count */
     int64_t value_count;
-    int64_t row_max;   /* tokens of the largest forward pass; of images, patches and text rows */
+    int64_t row_max;   /* of the largest forward pass */
     int64_t pair_rows; /* of the largest that runs both signs of a perturbation at once; 0: none */
 } qzo_memory_plan;
 

@@ -277,23 +277,6 @@ int64_t qzo_trial_spec_records(const qzo_trial_spec *spec) {
     return qzo_update_rule_records(qzo_update_rule_find(spec->update_rule), spec->samples_per_step);
 }
 
-/* Names were checked when the sweep file was read. */
-static int index_of(const char *(*choice)(int), const char *name) {
-    int index = 0;
-    while (strcmp(choice(index), name) != 0) index++;
-    return index;
-}
-
-qzo_flow_settings qzo_trial_spec_flow(const qzo_trial_spec *spec) {
-    return (qzo_flow_settings){
-        .density = (qzo_density)index_of(qzo_density_name, spec->timestep_density),
-        .weighting = (qzo_weighting)index_of(qzo_weighting_name, spec->loss_weighting),
-        .logit_mean = spec->logit_mean,
-        .logit_std = spec->logit_std,
-        .mode_scale = spec->mode_scale,
-        .shift = spec->timestep_shift};
-}
-
 bool qzo_trial_spec_batch_per_sample(const qzo_trial_spec *spec) {
     return strcmp(spec->batches, "per_sample") == 0;
 }

@@ -12,7 +12,6 @@
 #include "base/digest.h"
 #include "base/status.h"
 #include "model/adapters.h"
-#include "task/flow.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -60,7 +59,7 @@ typedef struct qzo_trial_spec {
     const char *perturbation;
     const char *update_rule;
     const char *compat; /* whose arithmetic: qzo_cores */
-    /* Of images: task/flow.h. */
+    /* Of objectives that draw timesteps. */
     const char *timestep_density, *loss_weighting;
     double logit_mean, logit_std, mode_scale, timestep_shift;
     const char *schedule;
@@ -148,10 +147,6 @@ int64_t qzo_trial_spec_passes(const qzo_trial_spec *spec);
 /* Records that a step leaves in the journal. */
 int64_t qzo_trial_spec_records(const qzo_trial_spec *spec);
 
-/* What the objective of images takes of the settings. */
-qzo_flow_settings qzo_trial_spec_flow(const qzo_trial_spec *spec);
-
-/* Whether the perturbations of a step draw a batch each, or share one. */
 /* Whether the metric is what a step lowers, in place of the loss. */
 bool qzo_trial_spec_by_metric(const qzo_trial_spec *spec);
 
@@ -159,6 +154,7 @@ bool qzo_trial_spec_by_metric(const qzo_trial_spec *spec);
  * forward pass may run at once. */
 bool qzo_trial_spec_has_pairs(const qzo_trial_spec *spec);
 
+/* Whether the perturbations of a step draw a batch each, or share one. */
 bool qzo_trial_spec_batch_per_sample(const qzo_trial_spec *spec);
 
 /* What `compat` leaves no choice about, checked (compat_settings.c). */

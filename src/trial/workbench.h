@@ -1,26 +1,43 @@
 /* What one rank keeps from trial to trial: the loaded model, the task, the masters and the
- * workspaces. A trial with the same model, task and shapes allocates nothing. */
+ * workspace. A trial with the same model, task and shapes allocates nothing. */
 #ifndef QZO_TRIAL_WORKBENCH_H
 #define QZO_TRIAL_WORKBENCH_H
 
 #include "base/log.h"
-#include "model/forward.h"
+#include "model/adapters.h"
 #include "optim/qspsa.h"
 #include "task/score.h"
-#include "trial/answers.h"
-#include "trial/image_bench.h"
 #include "trial/trial_spec.h"
 
 #include <stdbool.h>
 
-/* Told of every example, in the order of the batches: what its options got, and, where the metric
- * is one of texts, what was generated and its score. NULL: nobody listens. */
+/* Told of every example, in the order of the batches: what its options got, or its loss where it
+ * has no options, and, where the metric is one of texts, what was generated and its score. NULL:
+ * nobody listens. */
 typedef struct qzo_observer {
     void (*scored)(void *context, int64_t example, const qzo_scored_example *scored);
-    void (*seen)(void *context, int64_t example, double loss); /* of an image */
+    void (*seen)(void *context, int64_t example, double loss);
     void (*answered)(void *context, int64_t example, qzo_text text, double score);
     void *context;
 } qzo_observer;
+
+/* Examples of a split that are evaluated together. */
+typedef struct qzo_batch {
+    const qzo_split *split;
+    const int64_t *examples; /* (count) */
+    int64_t count;
+    bool is_training; /* false: of an evaluation, which always measures them the same way */
+    /* Of training: what is drawn for an example follows from these and its place. */
+    uint64_t seed, round;
+    int64_t first; /* place of examples[0] in the round */
+} qzo_batch;
+
+/* Room for forward passes. More lies behind it, which the kind of the model keeps there. */
+typedef struct qzo_workspace {
+    int64_t row_max;   /* of any forward pass */
+    int64_t pair_rows; /* of any that runs both signs of a perturbation at once; 0: none */
+    int64_t rows;      /* of the batch that was evaluated last */
+} qzo_workspace;
 
 typedef struct qzo_workbench {
     qzo_backend *backend; /* borrowed */
@@ -31,6 +48,7 @@ typedef struct qzo_workbench {
     qzo_adapter_settings adapter_settings;
     qzo_task *task;
     char *task_path;
+    const struct qzo_bench_kind *kind; /* of the task: trial/bench_kind.h */
     const qzo_loss *loss;
     const qzo_metric *metric;
     qzo_adapters *adapters; /* the trial's; NULL: none */
@@ -39,25 +57,12 @@ typedef struct qzo_workbench {
      * values of adapters depend on the trial; in their place lies a unit of 1. */
     float *initial, *masters;
     float *beside; /* as masters: what the trial's update rule keeps or sets aside; NULL: nothing */
-    float *best_host;        /* as masters: read once, so it need not lie on a device */
-    qzo_trainable trainable; /* of masters */
-    qzo_core_room *room;     /* of the core of the last trial that needed one */
-    qzo_span *spans;         /* the model's, with the trial's floor, and the adapters' */
-    qzo_pack_limits limits;
-    qzo_pack pack;
-    qzo_forward *forward;
-    qzo_answers *answers;    /* NULL: the metric does not ask for them */
-    qzo_image_bench *images; /* in place of pack and forward, for a task of images */
-    double *image_losses;    /* (2, images_room): of both signs */
-    qzo_flow_settings flow;  /* of the trial, for images */
-    int64_t images_room;     /* examples that images has room for */
-    int64_t image_pairs;     /* the same under both signs of a perturbation; 0: none */
-    double *log_probs;       /* (limits.targets), twice where there are pairs */
-    double *option_sums;     /* (options_max): one example's */
-    const int32_t **rows;    /* (options_max): one question's tokens */
-    int64_t *lengths;        /* (options_max) */
-    int64_t options_max;     /* of any example of the task */
-    bool scores_train;       /* room to evaluate the train split too; set before it is prepared */
+    float *best_host;         /* as masters: read once, so it need not lie on a device */
+    qzo_trainable trainable;  /* of masters */
+    qzo_core_room *room;      /* of the core of the last trial that needed one */
+    qzo_span *spans;          /* the model's, with the trial's floor, and the adapters' */
+    qzo_workspace *workspace; /* of that kind; NULL: none */
+    bool scores_train;        /* room to evaluate the train split too; set before it is prepared */
     qzo_observer observer;
     double free_since; /* when its last trial, or what came before the first, ended; base/clock.h */
 } qzo_workbench;
@@ -111,36 +116,25 @@ qzo_status qzo_workbench_upload(qzo_workbench *bench, const float *values_host);
 qzo_status qzo_workbench_keep_best(qzo_workbench *bench);
 qzo_status qzo_workbench_restore_best(qzo_workbench *bench);
 
-/* Packs `count` examples of a split; with gold_only the others' options are left out. */
-qzo_status qzo_workbench_pack(qzo_workbench *bench, const qzo_split *split, const int64_t *examples,
-                              int64_t count, bool gold_only);
-
 /* Sums over the examples, in their order: losses and their weights, scores and theirs. */
 typedef struct qzo_sums {
     double loss, weight, score, score_weight;
 } qzo_sums;
 
-/* One forward pass over all of them; with gold_only, or a metric of texts, no score. draw: what
- * images meet in training; NULL: as every evaluation meets them. */
-qzo_status qzo_workbench_evaluate(qzo_workbench *bench, qzo_sums *out, const qzo_split *split,
-                                  const int64_t *examples, int64_t count, bool gold_only,
-                                  const qzo_image_draw *draw, const qzo_perturbation *perturbation);
+/* The loss of the batch, in one forward pass; of an evaluation the scores as well, also those of
+ * answers that are generated for them. */
+qzo_status qzo_workbench_evaluate(qzo_workbench *bench, qzo_sums *out, const qzo_batch *batch,
+                                  const qzo_perturbation *perturbation);
 
 /* The training losses under c and -c of the perturbation, at once where there is room for them; no
  * score. The bits are those of qzo_workbench_evaluate. */
 qzo_status qzo_workbench_evaluate_pair(qzo_workbench *bench, qzo_sums out[2],
-                                       const qzo_split *split, const int64_t *examples,
-                                       int64_t count, const qzo_image_draw *draw,
+                                       const qzo_batch *batch,
                                        const qzo_perturbation *perturbation);
 
-/* Adds the scores of generated answers, where the metric is one of texts. */
-qzo_status qzo_workbench_answer(qzo_workbench *bench, qzo_sums *sums, const qzo_split *split,
-                                const int64_t *examples, int64_t count,
-                                const qzo_perturbation *perturbation);
-
-/* The scores alone, by whatever the metric needs; NAN where the model's outputs are no numbers. */
-qzo_status qzo_workbench_score(qzo_workbench *bench, qzo_sums *out, const qzo_split *split,
-                               const int64_t *examples, int64_t count,
+/* The scores alone, by whatever the metric needs: of a trial whose objective is the metric. NAN where
+ * the model's outputs are no numbers. */
+qzo_status qzo_workbench_score(qzo_workbench *bench, qzo_sums *out, const qzo_batch *batch,
                                const qzo_perturbation *perturbation);
 
 #endif
