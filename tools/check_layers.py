@@ -3,7 +3,8 @@
 A file under src/ includes only from its own folder and from those to its left:
     base < weights < backend < comm < { model, task, optim } < trial < sweep < cli
 (the three in braces do not see each other). A project header is named with its folder. kernels/
-sees only itself and the headers that host and device share. Exit code 1, one line per finding."""
+sees only itself and the headers that host and device share. Which kind of model a trial drives, its
+layers do not say. Exit code 1, one line per finding."""
 
 import re
 import sys
@@ -28,6 +29,24 @@ CLI_ONLY_EXCEPTIONS = {
     "src/base/check.h": "a failed assertion says where and aborts",
     "src/base/log.c": "the log writes to stderr",
     "src/comm/comm.c": "no memory between two collectives: the other ranks cannot be told",
+}
+
+# optim, trial and sweep drive every kind of model through src/trial/bench_kind.h. What only one
+# kind has, comments and includes count, stands in none of their files but these.
+KIND_LAYERS = {"optim", "trial", "sweep"}
+KIND_WORDS = re.compile(r"(?<![a-z])(mmdit|images?|flow|diffusion|latents?)(?![a-z])|"
+                        r"qzo_(forward|generat|answers)\w*|model/(forward|generate|pack)\.h",
+                        re.IGNORECASE)
+KIND_FILES = {
+    "src/trial/bench_kind.h": "declares the entries",
+    "src/trial/bench_kind_registry.c": "lists the entries",
+    "src/trial/text_bench.c": "the entry of texts",
+    "src/trial/answers.c": "its generated answers",
+    "src/trial/answers.h": "its generated answers",
+    "src/trial/task_sizes.h": "its rows",
+    "src/trial/image_bench.c": "the entry of images",
+    "src/trial/image_bench.h": "the entry of images",
+    "src/trial/setting_table.c": "lists the settings of all kinds in the order of identities",
 }
 
 
@@ -75,6 +94,10 @@ def check_source(root, path):
         if system and layer not in OWNED_HEADERS.get(system.group(1), {layer}):
             owners = " and ".join(sorted(OWNED_HEADERS[system.group(1)]))
             yield number, f"<{system.group(1)}> belongs to {owners}"
+    for number, line in enumerate(text.splitlines(), 1):
+        found = KIND_WORDS.search(line)
+        if found and layer in KIND_LAYERS and name not in KIND_FILES:
+            yield number, f"{layer} must not know which kind of model it drives: {found.group()}"
     if layer == "cli" or name in CLI_ONLY_EXCEPTIONS:
         return
     for number, line in enumerate(without_comments(text).splitlines(), 1):

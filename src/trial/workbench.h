@@ -132,8 +132,8 @@ qzo_status qzo_workbench_evaluate_pair(qzo_workbench *bench, qzo_sums out[2],
                                        const qzo_batch *batch,
                                        const qzo_perturbation *perturbation);
 
-/* The scores alone, by whatever the metric needs: of a trial whose objective is the metric. NAN where
- * the model's outputs are no numbers. */
+/* The scores alone, by whatever the metric needs: of a trial whose objective is the metric. NAN
+ * where the model's outputs are no numbers. */
 qzo_status qzo_workbench_score(qzo_workbench *bench, qzo_sums *out, const qzo_batch *batch,
                                const qzo_perturbation *perturbation);
 
