@@ -47,6 +47,22 @@ original = everything["n-samples"]["tiny-task_dev"]["original"]
 assert {"original": original, "effective": 20} in found["n-samples"].values()
 PY
 
+# Tasks of one name: each has names of its own, the same in the results and in the predictions.
+cp "$task" same.qzt
+run 0 "$QZO" eval "$model" "$task" same.qzt same.qzt --limit 3 --json --threads 1 \
+    --predictions named.jsonl
+python3 - stdout named.jsonl <<'PY' || fail "tasks of one name: $(<stdout)"
+import json, sys
+found = json.load(open(sys.argv[1]))
+lines = [json.loads(line) for line in open(sys.argv[2])]
+tasks = ["tiny-task", "same.qzt", "same.qzt#2"]
+names = {name + ending for name in tasks for ending in ("", "_dev")}
+for part in ("results", "n-shot", "n-samples", "higher_is_better", "versions"):
+    assert set(found[part]) == names, (part, set(found[part]))
+assert all(found["results"][name]["alias"] == name for name in names)
+assert [line["task"] for line in lines] == [name for name in tasks for _ in range(6)]
+PY
+
 # Training examples, whose rows are the longest: more at once than a step reads.
 run 0 "$QZO" eval "$model" "$task" --split train --json --threads 1
 mv stdout train.json

@@ -24,6 +24,7 @@ typedef struct evaluation {
     qzo_trial_spec spec;
     char trial_text[TRIAL_TEXT_BYTES];
     qzo_task *tasks[QZO_TASKS_MAX]; /* opened for the results: the bench closes its own */
+    char *labels[QZO_TASKS_MAX];    /* of the tasks */
     qzo_eval_result results[RESULTS_MAX];
     int64_t result_count;
     FILE *predictions; /* NULL: none are wanted, or they are written */
@@ -121,13 +122,14 @@ static qzo_status calibrate(evaluation *e, qzo_eval_result *r) {
     return status;
 }
 
-static qzo_status evaluate_split(evaluation *e, const qzo_task *task, const char *path,
-                                 qzo_split_kind split) {
+static qzo_status evaluate_split(evaluation *e, int64_t index, qzo_split_kind split) {
     qzo_status status = QZO_OK;
+    const qzo_task *task = e->tasks[index];
+    const char *path = e->options->task_paths[index];
     qzo_eval_result *r = &e->results[e->result_count];
     uint64_t seed = (uint64_t)e->options->bootstrap_seed;
     *r = (qzo_eval_result){.task = task,
-                           .task_path = path,
+                           .label = e->labels[index],
                            .split = split,
                            .example_count = task->splits[split].example_count};
     QZO_TRY(take_scores(&r->scores, e, path, split));
@@ -152,12 +154,14 @@ cleanup:
 static qzo_status evaluate_task(evaluation *e, int64_t index) {
     const char *path = e->options->task_paths[index];
     qzo_status status = qzo_task_open(&e->tasks[index], path);
+    if (status == QZO_OK)
+        status = qzo_eval_label(&e->labels[index], e->tasks[index], path, e->labels, index);
     if (status != QZO_OK) return status;
     int64_t before = e->result_count;
     for (int s = 0; s < QZO_SPLIT_COUNT && status == QZO_OK; s++) {
         if (!is_wanted(e->options, (qzo_split_kind)s)) continue;
         if (e->tasks[index]->splits[s].example_count > 0)
-            status = evaluate_split(e, e->tasks[index], path, (qzo_split_kind)s);
+            status = evaluate_split(e, index, (qzo_split_kind)s);
     }
     if (status == QZO_OK && e->result_count == before)
         status = qzo_fail(QZO_ERR_CONFIG, "%s: the split %s has no examples", path,
@@ -213,7 +217,10 @@ int qzo_cmd_eval(const qzo_options *options) {
     e->options = options;
     qzo_status status = evaluate(e);
     for (int64_t i = 0; i < e->result_count; i++) qzo_example_scores_release(&e->results[i].scores);
-    for (int64_t i = 0; i < options->task_count; i++) qzo_task_close(e->tasks[i]);
+    for (int64_t i = 0; i < options->task_count; i++) {
+        qzo_task_close(e->tasks[i]);
+        free(e->labels[i]);
+    }
     if (e->predictions != NULL) fclose(e->predictions);
     qzo_workbench_release(&e->bench);
     qzo_recorded_trial_close(&e->trial);

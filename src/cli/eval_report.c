@@ -29,12 +29,42 @@ static double standard_error(const qzo_eval_result *r) {
     return count < 2 ? 0.0 : sqrt(squares / (double)(count - 1) / (double)count);
 }
 
+/* --- names --- */
+
 /* The harness knows one split per task: test goes by the task's name. */
-static void result_name(char out[NAME_BYTES], const qzo_eval_result *r) {
-    if (r->split == QZO_SPLIT_TEST)
-        snprintf(out, NAME_BYTES, "%s", r->task->name);
-    else
-        snprintf(out, NAME_BYTES, "%s_%s", r->task->name, qzo_split_name(r->split));
+static const char *split_ending(qzo_split_kind split) {
+    static const char *const endings[QZO_SPLIT_COUNT] = {
+        [QZO_SPLIT_TRAIN] = "_train", [QZO_SPLIT_DEV] = "_dev", [QZO_SPLIT_TEST] = ""};
+    return endings[split];
+}
+
+/* Whether `longer` is `label`, or is what one of its splits is called. */
+static bool is_or_extends(const char *longer, const char *label) {
+    size_t length = strlen(label);
+    if (strncmp(longer, label, length) != 0) return false;
+    for (int s = 0; s < QZO_SPLIT_COUNT; s++)
+        if (strcmp(longer + length, split_ending((qzo_split_kind)s)) == 0) return true;
+    return false;
+}
+
+static bool is_taken(const char *label, char *const *others, int64_t count) {
+    for (int64_t i = 0; i < count; i++)
+        if (is_or_extends(label, others[i]) || is_or_extends(others[i], label)) return true;
+    return false;
+}
+
+qzo_status qzo_eval_label(char **out, const qzo_task *task, const char *task_path,
+                          char *const *others, int64_t count) {
+    *out = strdup(task->name);
+    if (*out != NULL && is_taken(*out, others, count)) {
+        free(*out);
+        *out = strdup(task_path);
+    }
+    for (int64_t number = 2; *out != NULL && is_taken(*out, others, count); number++) {
+        free(*out);
+        if (asprintf(out, "%s#%" PRId64, task_path, number) < 0) *out = NULL;
+    }
+    return *out != NULL ? QZO_OK : qzo_fail(QZO_ERR_MEMORY, "%s: out of memory", task_path);
 }
 
 /* --- for people --- */
@@ -77,9 +107,7 @@ static void set_number(json_t *object, const char *metric, const char *suffix, j
     json_object_set_new(object, key, value);
 }
 
-static json_t *result_json(const qzo_eval_result *r) {
-    char name[NAME_BYTES];
-    result_name(name, r);
+static json_t *result_json(const qzo_eval_result *r, const char *name) {
     json_t *out = json_pack("{s:s, s:s, s:s, s:b, s:s}", "alias", name, "split",
                             qzo_split_name(r->split), "metric", r->metric->name, "calibrated",
                             r->is_calibrated, "objective", r->loss->name);
@@ -116,12 +144,10 @@ qzo_status qzo_eval_print_json(const qzo_eval_result *results, int64_t count,
     json_t *higher = json_object(), *versions = json_object();
     for (int64_t i = 0; i < count; i++) {
         const qzo_eval_result *r = &results[i];
-        char name[NAME_BYTES], digest[QZO_DIGEST_TEXT_BYTES];
-        result_name(name, r);
+        char *name = NULL, digest[QZO_DIGEST_TEXT_BYTES];
+        if (asprintf(&name, "%s%s", r->label, split_ending(r->split)) < 0) continue;
         qzo_digest_text(digest, &r->task->digest);
-        if (json_object_get(scores, name) != NULL) /* two tasks of one name: by their files */
-            snprintf(name, sizeof name, "%s", r->task_path);
-        json_object_set_new(scores, name, result_json(r));
+        json_object_set_new(scores, name, result_json(r, name));
         json_object_set_new(shots, name, json_integer((json_int_t)r->shot_count));
         json_object_set_new(samples, name,
                             json_pack("{s:I, s:I}", "original", (json_int_t)r->example_count,
@@ -129,6 +155,7 @@ qzo_status qzo_eval_print_json(const qzo_eval_result *results, int64_t count,
         json_object_set_new(higher, name,
                             json_pack("{s:b}", short_name(r->metric), !r->metric->is_cost));
         json_object_set_new(versions, name, json_string(digest));
+        free(name);
     }
     return qzo_json_print(json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "results", scores, "n-shot",
                                     shots, "n-samples", samples, "higher_is_better", higher,
@@ -148,9 +175,8 @@ static json_t *text_json(char *text) {
 }
 
 static json_t *image_json(const qzo_eval_result *r, int64_t example) {
-    return json_pack("{s:s, s:s, s:I, s:f}", "task", r->task->name, "split",
-                     qzo_split_name(r->split), "doc_id", (json_int_t)example, "loss",
-                     r->scores.losses[example]);
+    return json_pack("{s:s, s:s, s:I, s:f}", "task", r->label, "split", qzo_split_name(r->split),
+                     "doc_id", (json_int_t)example, "loss", r->scores.losses[example]);
 }
 
 static json_t *example_json(const qzo_eval_result *r, int64_t example) {
@@ -165,7 +191,7 @@ static json_t *example_json(const qzo_eval_result *r, int64_t example) {
         json_array_append_new(tokens, json_integer(split->answer_tokens[o]));
         if (is_right) json_array_append_new(right, json_integer((json_int_t)option));
     }
-    json_t *out = json_pack("{s:s, s:s, s:I, s:i, s:o, s:I, s:o, s:o, s:f}", "task", r->task->name,
+    json_t *out = json_pack("{s:s, s:s, s:I, s:i, s:o, s:I, s:o, s:o, s:f}", "task", r->label,
                             "split", qzo_split_name(r->split), "doc_id", (json_int_t)example,
                             "target", (int)split->gold[example], "right", right, "prediction",
                             (json_int_t)scores->predictions[example], "log_probs", sums, "tokens",
