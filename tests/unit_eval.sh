@@ -116,6 +116,42 @@ assert all(line["prediction"] == 0 for line in same)
 assert [line["loss"] for line in base] == [line["loss"] for line in same]
 PY
 
+# Predictions appear whole or not at all, and never in the place of what is read.
+echo before >kept.jsonl
+run 2 "$QZO" eval nowhere "$task" --predictions kept.jsonl
+[[ $(<kept.jsonl) == before ]] || fail "a failing evaluation left $(wc -c <kept.jsonl) bytes"
+ln -s kept.jsonl link.jsonl
+run 0 "$QZO" eval "$model" "$task" --limit 2 --predictions link.jsonl --threads 1
+[[ -L link.jsonl && $(wc -l <kept.jsonl) == 4 ]] || fail "predictions through a link"
+mkfifo pipe
+cat pipe >piped.jsonl &
+run 0 "$QZO" eval "$model" "$task" --limit 2 --predictions pipe --threads 1
+wait "$!"
+[[ -p pipe ]] || fail "a pipe is a file now"
+same kept.jsonl piped.jsonl "predictions to a pipe"
+cp -r "$model" own
+cp "$task" own.qzt
+cp "$fixtures/gguf/tiny-llama-q4_0/"*.gguf own.gguf
+ln own.qzt hard.qzt
+sed "s#^model: .*#model: $PWD/own#" train.yaml >own.yaml
+run 0 "$QZO" run own.yaml --out own-out --threads 1
+# keeps FILE ARGUMENT...: eval refuses to write predictions there, and the file stays as it is.
+keeps() {
+    cp "$1" untouched
+    run 2 "$QZO" eval "${@:2}" --limit 2 --predictions "$1" --threads 1
+    says stderr "predictions: expected a new file, $1 is read as part of"
+    same untouched "$1" "an input that predictions were to replace"
+}
+keeps own.qzt "$model" own.qzt
+keeps hard.qzt "$model" "$task" own.qzt
+keeps own.qzt "$model" "$task" --calibration own.qzt
+keeps own/model.safetensors own own.qzt
+keeps own/config.json own own.qzt
+keeps own.gguf own.gguf own.qzt
+keeps own/model.safetensors own-out own.qzt --trial 1
+keeps "$(echo own-out/trials/*.qzj)" own-out own.qzt --trial 1
+if compgen -G './*.jsonl.??????' >/dev/null; then fail "a file is left: $(ls)"; fi
+
 run 2 "$QZO" eval "$model" "$task" --step 3
 says stderr '--step is a trial.s: --trial names one'
 run 2 "$QZO" eval out "$task_of_run" --trial 1 --step 21

@@ -3,12 +3,15 @@
 #include "cli/eval_report.h"
 #include "cli/recorded_trial.h"
 
+#include "base/file_io.h"
+#include "base/new_file.h"
 #include "trial/replay.h"
 
-#include <errno.h>
+#include <dirent.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { RESULTS_MAX = 2 * QZO_TASKS_MAX, TRIAL_TEXT_BYTES = 4352 };
 
@@ -27,7 +30,7 @@ typedef struct evaluation {
     char *labels[QZO_TASKS_MAX];    /* of the tasks */
     qzo_eval_result results[RESULTS_MAX];
     int64_t result_count;
-    FILE *predictions; /* NULL: none are wanted, or they are written */
+    qzo_new_file predictions; /* zeroed: none are wanted */
 } evaluation;
 
 /* --- the model --- */
@@ -169,29 +172,77 @@ static qzo_status evaluate_task(evaluation *e, int64_t index) {
     return status;
 }
 
-/* --- the command --- */
+/* --- predictions --- */
+
+/* The endings of files that an evaluation reads out of folders. */
+static bool is_read(const char *name) {
+    static const char *const endings[] = {".json", ".safetensors", ".gguf",
+                                          ".qzj",  ".yaml",        ".sqlite"};
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        size_t length = strlen(name), tail = strlen(endings[i]);
+        if (length > tail && strcmp(name + length - tail, endings[i]) == 0) return true;
+    }
+    return false;
+}
+
+static bool is_same_file(const char *a, const char *b) {
+    struct stat found, other;
+    return a != NULL && b != NULL && stat(a, &found) == 0 && stat(b, &other) == 0 &&
+           found.st_dev == other.st_dev && found.st_ino == other.st_ino;
+}
+
+/* Whether path is the input, or what is read of it where it is a folder. */
+static bool belongs_to(const char *path, const char *input) {
+    bool found = is_same_file(path, input);
+    DIR *listing = found || input == NULL ? NULL : opendir(input);
+    if (listing == NULL) return found;
+    for (const struct dirent *entry = readdir(listing); entry != NULL && !found;
+         entry = readdir(listing)) {
+        if (!is_read(entry->d_name)) continue;
+        char *inside = qzo_path_join(input, entry->d_name);
+        found = is_same_file(path, inside);
+        free(inside);
+    }
+    closedir(listing);
+    return found;
+}
+
+static qzo_status refuse_input(const evaluation *e, const char *input) {
+    const char *path = e->options->predictions_path;
+    if (path == NULL || !belongs_to(path, input)) return QZO_OK;
+    return qzo_fail(QZO_ERR_USAGE, "--predictions: expected a new file, %s is read as part of %s",
+                    path, input);
+}
 
 /* Before anything is computed: a file that cannot be written must not cost an evaluation. */
 static qzo_status open_predictions(evaluation *e) {
-    const char *path = e->options->predictions_path;
-    if (path == NULL) return QZO_OK;
-    e->predictions = fopen(path, "w");
-    if (e->predictions != NULL) return QZO_OK;
-    return qzo_fail(QZO_ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
+    qzo_status status = QZO_OK;
+    const qzo_options *options = e->options;
+    if (options->predictions_path == NULL) return QZO_OK;
+    char *journals = qzo_path_join(options->model_path, "trials");
+    for (int64_t i = 0; i < options->task_count; i++)
+        QZO_TRY(refuse_input(e, options->task_paths[i]));
+    QZO_TRY(refuse_input(e, options->calibration_path));
+    QZO_TRY(refuse_input(e, options->model_path));
+    QZO_TRY(refuse_input(e, journals));
+    QZO_TRY(qzo_new_file_begin(&e->predictions, options->predictions_path));
+cleanup:
+    free(journals);
+    return status;
 }
 
 static qzo_status write_predictions(evaluation *e) {
-    const char *path = e->options->predictions_path;
     qzo_status status = QZO_OK;
-    if (e->predictions == NULL) return QZO_OK;
-    for (int64_t i = 0; i < e->result_count && status == QZO_OK; i++)
-        status = qzo_eval_write_predictions(e->predictions, &e->results[i], path);
-    int closed = fclose(e->predictions);
-    e->predictions = NULL;
-    if (closed != 0 && status == QZO_OK)
-        status = qzo_fail(QZO_ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
+    if (e->predictions.stream == NULL) return QZO_OK;
+    for (int64_t i = 0; i < e->result_count; i++)
+        QZO_TRY(qzo_eval_write_predictions(e->predictions.stream, &e->results[i],
+                                           e->options->predictions_path));
+    QZO_TRY(qzo_new_file_commit(&e->predictions));
+cleanup:
     return status;
 }
+
+/* --- the command --- */
 
 static qzo_status evaluate(evaluation *e) {
     qzo_status status = QZO_OK;
@@ -200,6 +251,7 @@ static qzo_status evaluate(evaluation *e) {
                         e->options->task_count);
     QZO_TRY(open_predictions(e));
     QZO_TRY(open_model(e));
+    QZO_TRY(refuse_input(e, e->trial.spec.model_path)); /* of a trial it is known only now */
     qzo_workbench_log_load(&e->bench, QZO_LOG_INFO);
     for (int64_t i = 0; i < e->options->task_count; i++) QZO_TRY(evaluate_task(e, i));
     QZO_TRY(write_predictions(e));
@@ -221,7 +273,7 @@ int qzo_cmd_eval(const qzo_options *options) {
         qzo_task_close(e->tasks[i]);
         free(e->labels[i]);
     }
-    if (e->predictions != NULL) fclose(e->predictions);
+    qzo_new_file_close(&e->predictions);
     qzo_workbench_release(&e->bench);
     qzo_recorded_trial_close(&e->trial);
     qzo_trial_spec_release(&e->spec);
