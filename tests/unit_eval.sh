@@ -169,3 +169,31 @@ run 2 "$QZO" eval "$model" "$task" --calibration "$other" --split train
 says stderr "calibration: expected the task's 1000 examples, found 700"
 run 3 "$QZO" eval nowhere "$task" --predictions nowhere/lines.jsonl # before the model is read
 says stderr 'nowhere/lines.jsonl: cannot be written'
+
+# The loss of a language model is per token, of an example as of a split.
+python=python3
+if [[ -x $QZO_SOURCE/.venv/bin/python ]]; then python=$QZO_SOURCE/.venv/bin/python; fi
+"$python" -c 'import numpy, safetensors, tokenizers, xxhash' 2>/dev/null || {
+    echo "left out: tasks of loss lm, without the packages of tools/requirements.txt"
+    exit 0
+}
+for text in "the film was good" "the plot was bad" "the cast was great" "the story was dull"; do
+    echo "{\"text\": \"$text\", \"answer\": \"yes\"}"
+    echo "{\"text\": \"$text .\", \"answer\": \"no . no\"}"
+done >rows.jsonl
+run 0 "$python" "$QZO_SOURCE/tools/prepare_task.py" rows.jsonl lm.qzt --loss lm \
+    --tokenizer "$model" --template '{text} ?' --answer ' {answer} .' --train 2 --dev 6 --test 0
+run 0 "$QZO" eval "$model" lm.qzt --json --predictions lm.jsonl --threads 1
+python3 - stdout lm.jsonl <<'PY' || fail "losses per token"
+import json, math, sys
+ROUNDED = 1e-8  # reals are printed with nine digits
+(result,) = json.load(open(sys.argv[1]))["results"].values()
+lines = [json.loads(line) for line in open(sys.argv[2])]
+tokens = [line["tokens"][line["target"]] for line in lines]
+assert len(set(tokens)) > 1, tokens
+for line, count in zip(lines, tokens):
+    own = -line["log_probs"][line["target"]] / count
+    assert math.isclose(line["loss"], own, rel_tol=1e-12), line
+total = sum(line["loss"] * count for line, count in zip(lines, tokens))
+assert math.isclose(result["loss,none"], total / sum(tokens), rel_tol=ROUNDED)
+PY

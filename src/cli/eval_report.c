@@ -174,9 +174,14 @@ static json_t *text_json(char *text) {
     return json_string(text);
 }
 
+/* As the split's: per example or, of a language model, per token. */
+static double example_loss(const qzo_eval_result *r, int64_t example) {
+    return r->scores.losses[example] / r->scores.weights[example];
+}
+
 static json_t *image_json(const qzo_eval_result *r, int64_t example) {
     return json_pack("{s:s, s:s, s:I, s:f}", "task", r->label, "split", qzo_split_name(r->split),
-                     "doc_id", (json_int_t)example, "loss", r->scores.losses[example]);
+                     "doc_id", (json_int_t)example, "loss", example_loss(r, example));
 }
 
 static json_t *example_json(const qzo_eval_result *r, int64_t example) {
@@ -195,7 +200,7 @@ static json_t *example_json(const qzo_eval_result *r, int64_t example) {
                             "split", qzo_split_name(r->split), "doc_id", (json_int_t)example,
                             "target", (int)split->gold[example], "right", right, "prediction",
                             (json_int_t)scores->predictions[example], "log_probs", sums, "tokens",
-                            tokens, "loss", scores->losses[example]);
+                            tokens, "loss", example_loss(r, example));
     if (!r->metric->is_cost)
         json_object_set_new(out, short_name(r->metric), json_real(scores->scores[example]));
     if (scores->texts[example] != NULL)
