@@ -14,6 +14,7 @@ PRINTED = 1e-8  # reals are printed with nine digits
 found = json.load(open(sys.argv[1]))
 lines = [json.loads(line) for line in open(sys.argv[2])]
 assert set(found["results"]) == {"tiny-task", "tiny-task_dev"}, set(found["results"])
+assert found["config"]["backend"] in ("cpu", "cuda"), found["config"]  # and not "auto"
 for name, split in (("tiny-task", "test"), ("tiny-task_dev", "dev")):
     result, own = found["results"][name], [line for line in lines if line["split"] == split]
     assert result["alias"] == name and found["n-shot"][name] == 0
@@ -61,6 +62,16 @@ for part in ("results", "n-shot", "n-samples", "higher_is_better", "versions"):
     assert set(found[part]) == names, (part, set(found[part]))
 assert all(found["results"][name]["alias"] == name for name in names)
 assert [line["task"] for line in lines] == [name for name in tasks for _ in range(6)]
+PY
+
+# A task of images has a loss alone, and the lower the better.
+run 0 "$QZO" eval "$fixtures/mmdit/sd3" "$fixtures/mmdit/toy.qzt" --split dev --json --threads 1 \
+    --backend cpu
+python3 - stdout <<'PY' || fail "images: $(<stdout)"
+import json, sys
+found = json.load(open(sys.argv[1]))
+assert found["higher_is_better"] == {"toy_dev": {"loss": False}}
+assert found["config"]["backend"] == "cpu"
 PY
 
 # Training examples, whose rows are the longest: more at once than a step reads.

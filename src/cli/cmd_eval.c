@@ -244,6 +244,12 @@ cleanup:
 
 /* --- the command --- */
 
+/* Of what computed: both kinds of CPU are "cpu" to the operations. */
+static const char *backend_name(const evaluation *e) {
+    const char *asked = e->options->backend_name;
+    return strcmp(asked, "auto") == 0 ? e->backend->ops->name : asked;
+}
+
 static qzo_status evaluate(evaluation *e) {
     qzo_status status = QZO_OK;
     if (e->options->calibration_path != NULL && e->options->task_count > 1)
@@ -256,7 +262,8 @@ static qzo_status evaluate(evaluation *e) {
     for (int64_t i = 0; i < e->options->task_count; i++) QZO_TRY(evaluate_task(e, i));
     QZO_TRY(write_predictions(e));
     if (e->options->json)
-        QZO_TRY(qzo_eval_print_json(e->results, e->result_count, e->trial_text, e->options));
+        QZO_TRY(qzo_eval_print_json(e->results, e->result_count, e->trial_text, backend_name(e),
+                                    e->options));
     else
         qzo_eval_print_table(e->results, e->result_count, e->trial_text);
 cleanup:

@@ -125,11 +125,19 @@ static json_t *result_json(const qzo_eval_result *r, const char *name) {
     return out;
 }
 
-static json_t *config_json(const char *trial_text, const qzo_options *options) {
-    json_t *out = json_pack("{s:s, s:s, s:i, s:I, s:s}", "model", options->model_path, "backend",
-                            options->backend_name, "bootstrap_iters", QZO_BOOTSTRAP_RESAMPLES,
-                            "bootstrap_seed", (json_int_t)options->bootstrap_seed,
-                            "bootstrap_interval", "percentile");
+/* Images have a loss and no score. */
+static json_t *higher_is_better_json(const qzo_eval_result *r) {
+    bool has_score = r->task->images == NULL;
+    return json_pack("{s:b}", has_score ? short_name(r->metric) : "loss",
+                     has_score && !r->metric->is_cost);
+}
+
+static json_t *config_json(const char *trial_text, const char *backend_name,
+                           const qzo_options *options) {
+    json_t *out =
+        json_pack("{s:s, s:s, s:i, s:I, s:s}", "model", options->model_path, "backend",
+                  backend_name, "bootstrap_iters", QZO_BOOTSTRAP_RESAMPLES, "bootstrap_seed",
+                  (json_int_t)options->bootstrap_seed, "bootstrap_interval", "percentile");
     if (trial_text[0] != '\0') json_object_set_new(out, "trial", json_string(trial_text));
     json_object_set_new(out, "limit",
                         options->example_limit < INT64_MAX
@@ -139,7 +147,8 @@ static json_t *config_json(const char *trial_text, const qzo_options *options) {
 }
 
 qzo_status qzo_eval_print_json(const qzo_eval_result *results, int64_t count,
-                               const char *trial_text, const qzo_options *options) {
+                               const char *trial_text, const char *backend_name,
+                               const qzo_options *options) {
     json_t *scores = json_object(), *shots = json_object(), *samples = json_object();
     json_t *higher = json_object(), *versions = json_object();
     for (int64_t i = 0; i < count; i++) {
@@ -152,15 +161,14 @@ qzo_status qzo_eval_print_json(const qzo_eval_result *results, int64_t count,
         json_object_set_new(samples, name,
                             json_pack("{s:I, s:I}", "original", (json_int_t)r->example_count,
                                       "effective", (json_int_t)r->scores.split.example_count));
-        json_object_set_new(higher, name,
-                            json_pack("{s:b}", short_name(r->metric), !r->metric->is_cost));
+        json_object_set_new(higher, name, higher_is_better_json(r));
         json_object_set_new(versions, name, json_string(digest));
         free(name);
     }
     return qzo_json_print(json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "results", scores, "n-shot",
                                     shots, "n-samples", samples, "higher_is_better", higher,
                                     "versions", versions, "config",
-                                    config_json(trial_text, options)));
+                                    config_json(trial_text, backend_name, options)));
 }
 
 /* --- example by example --- */

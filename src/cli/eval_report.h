@@ -28,10 +28,11 @@ typedef struct qzo_eval_result {
 qzo_status qzo_eval_label(char **out, const qzo_task *task, const char *task_path,
                           char *const *others, int64_t count);
 
-/* trial_text: "" or which trial and step is scored. */
+/* trial_text: "" or which trial and step is scored; backend_name: of what computed. */
 void qzo_eval_print_table(const qzo_eval_result *results, int64_t count, const char *trial_text);
 qzo_status qzo_eval_print_json(const qzo_eval_result *results, int64_t count,
-                               const char *trial_text, const qzo_options *options);
+                               const char *trial_text, const char *backend_name,
+                               const qzo_options *options);
 
 /* Appends one line per example. */
 qzo_status qzo_eval_write_predictions(FILE *file, const qzo_eval_result *result, const char *path);
