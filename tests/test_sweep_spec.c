@@ -147,6 +147,7 @@ static void wrong_keys_are_refused_with_their_place(void **state) {
         {HEAD "train:\n  steps: 5\n  learning_rat: 1\n",
          "dir/s.yaml:5:3: unknown key in train: expected one of steps, batch"},
         {HEAD "train:\n  steps: 5\n  learning_rat: 1\n", "(did you mean learning_rate?)"},
+        {HEAD "train: { nothing_like_it: 5 }\n", " more; found \"nothing_like_it\""},
         {HEAD "parameters: { metric_goal: { value: minimize } }\n", "unknown key in parameters"},
         {HEAD "parameters: { wholly_else: { value: 1 } }\n", "found \"wholly_else\""},
         {HEAD "metric: { nam: dev_loss }\n", "unknown key in metric: expected one of name, goal"},

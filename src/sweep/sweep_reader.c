@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SENTENCE_BYTES = 1536 };
+enum { SENTENCE_BYTES = 1536, LIST_END_BYTES = 32 };
 
 /* --- messages --------------------------------------------------------------------------------- */
 
@@ -55,11 +55,14 @@ qzo_status qzo_reader_fail_expected(const qzo_reader *r, const qzo_yaml_node *no
 }
 
 void qzo_reader_list(char out[QZO_LIST_BYTES], const qzo_word_list *list) {
-    size_t used = 0;
+    size_t used = 0, i = 0;
     out[0] = '\0';
-    for (size_t i = 0; i < list->count && used < QZO_LIST_BYTES; i++)
-        used += (size_t)snprintf(out + used, QZO_LIST_BYTES - used, "%s%s", i == 0 ? "" : ", ",
-                                 list->words[i]);
+    for (; i < list->count; i++) {
+        const size_t room = QZO_LIST_BYTES - used - LIST_END_BYTES;
+        if (strlen(list->words[i]) + 2 >= room) break;
+        used += (size_t)snprintf(out + used, room, "%s%s", i == 0 ? "" : ", ", list->words[i]);
+    }
+    if (i < list->count) snprintf(out + used, LIST_END_BYTES, " and %zu more", list->count - i);
 }
 
 /* Where a setting that stands in the wrong mapping belongs; NULL for unknown words. */

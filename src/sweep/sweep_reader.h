@@ -39,7 +39,8 @@ qzo_status qzo_reader_fail_expected(const qzo_reader *r, const qzo_yaml_node *no
                                     const char *expected);
 qzo_status qzo_reader_fail_unknown(const qzo_reader *r, const qzo_yaml_node *key, const char *where,
                                    const qzo_word_list *list);
-void qzo_reader_list(char out[QZO_LIST_BYTES], const qzo_word_list *list); /* "a, b, c" */
+/* "a, b, c", or "a, b and 7 more" where it would be too long */
+void qzo_reader_list(char out[QZO_LIST_BYTES], const qzo_word_list *list);
 
 /* Where a setting that stands in the wrong mapping belongs; NULL for unknown words. */
 const char *qzo_reader_right_place(const char *key);
