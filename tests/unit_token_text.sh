@@ -141,3 +141,6 @@ rm model/tokenizer.json
 refused '\-\-stop.*model has no tokenizer\.json' --ids ids --stop x
 refused '\-\-top-p: expected a number from 0 to 1, found' --ids ids --top-p 1.5
 refused '\-\-temperature: expected a number from 0 to 1000, found' --ids ids --temperature hot
+for setting in "--top-k 3" "--top-p 0.5" "--seed 0" "--seed 7 --temperature 0"; do
+    refused "${setting%% *}: expected a --temperature above 0 beside it" --ids ids $setting
+done

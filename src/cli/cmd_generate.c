@@ -80,11 +80,12 @@ static qzo_status load_pieces(generation *g, const qzo_options *options) {
 }
 
 static qzo_status read_settings(generation *g, const qzo_options *options) {
+    int64_t seed = options->seed > 0 ? options->seed : 0;
     g->settings = (qzo_generation){.new_max = options->new_count,
                                    .sampling = {.temperature = options->temperature,
                                                 .top_k = options->top_k,
                                                 .top_p = options->top_p,
-                                                .seed = (uint64_t)options->seed},
+                                                .seed = (uint64_t)seed},
                                    .ends = {.ids = g->end_ids}};
     if (options->stop_at_eos)
         g->settings.ends.id_count = qzo_model_end_ids(g->end_ids, g->bench.model);

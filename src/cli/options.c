@@ -429,6 +429,19 @@ static qzo_status check_words(const struct argp_option *options, int argc, char 
     return QZO_OK;
 }
 
+/* Of greedy text there is nothing to draw, and settings of draws would be forgotten in silence. */
+static qzo_status check_draws(const qzo_options *options) {
+    const char *given = options->top_k > 0     ? "--top-k"
+                        : options->top_p < 1.0 ? "--top-p"
+                        : options->seed >= 0   ? "--seed"
+                                               : NULL;
+    if (given == NULL || options->temperature > 0.0) return QZO_OK;
+    return qzo_fail(QZO_ERR_USAGE,
+                    "%s: expected a --temperature above 0 beside it, found %g: text without one is "
+                    "greedy and nothing is drawn",
+                    given, options->temperature);
+}
+
 /* What must be there is there. */
 static qzo_status check_complete(const qzo_options *options, int positional_count) {
     int wanted = options->command->arguments[0] != '\0';
@@ -454,7 +467,7 @@ static qzo_status check_complete(const qzo_options *options, int positional_coun
                         options->delta ? "--delta" : "--journal");
     if (options->csv && options->json)
         return qzo_fail(QZO_ERR_USAGE, "--csv and --json exclude each other");
-    return QZO_OK;
+    return check_draws(options);
 }
 
 static qzo_status parse_command(qzo_options *out, int argc, char **argv) {
@@ -484,6 +497,7 @@ qzo_status qzo_options_parse(qzo_options *out, int argc, char **argv) {
                          .transport_name = "auto",
                          .pairs_name = "auto",
                          .top_p = 1.0,
+                         .seed = -1,
                          .example_limit = INT64_MAX,
                          .cpu_limit = QZO_CPU_WIDEST,
                          .log_level = QZO_LOG_INFO,

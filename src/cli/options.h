@@ -75,7 +75,7 @@ typedef struct qzo_options {
     double temperature;    /* of generate: 0 is greedy */
     int64_t top_k;         /* 0: all */
     double top_p;          /* 1: all */
-    int64_t seed;
+    int64_t seed;          /* -1: not given, 0 */
 
     int64_t rank_count;    /* plan's --ranks */
     int64_t per_node;      /* plan's --per-node */
