@@ -25,7 +25,7 @@ run 0 "$QZO" run sweep.yaml --out out --backend cpu --threads 2 --memory-limit "
 says stderr "memory of a rank: at most $own bytes of own allocations \(rank 0\), $own planned"
 says out/log/rank-0.log "memory: at most $own bytes of own allocations, $own planned"
 says out/timing/*.jsonl "\"memory_bytes\": $own"
-says stderr "tiny-llama: 0\.0[0-9]+ GB mapped in [0-9.]+ s"
+says stderr "tiny-llama: 0\.0[0-9]+ GB mapped in [0-9.]+ s, [0-9.]+ GB/s; copies"
 (($(grep -c '"event": "load"' out/timing/*.jsonl) == 1)) || fail "the model was not loaded once"
 for text in 0 -1 1.2.3 5XB GB 5gb '' 1e9 99999999TB; do
     run 2 "$QZO" plan sweep.yaml --memory-limit "$text"

@@ -186,8 +186,9 @@ void qzo_workbench_log_load(qzo_workbench *bench, qzo_log_level level) {
         qzo_log(level, "%s: %.3f GB to the device in %.3f s, %.2f GB/s", bench->model_path, copied,
                 seconds, copied / seconds);
     else
-        qzo_log(level, "%s: %.3f GB mapped in %.3f s; copies beside them have %.3f GB",
-                bench->model_path, mapped, seconds, (double)bench->model->loaded_bytes / gigabyte);
+        qzo_log(level, "%s: %.3f GB mapped in %.3f s, %.2f GB/s; copies beside them have %.3f GB",
+                bench->model_path, mapped, seconds, mapped / seconds,
+                (double)bench->model->loaded_bytes / gigabyte);
 }
 
 static bool holds(const qzo_workbench *bench, const char *path, const qzo_training *training) {
