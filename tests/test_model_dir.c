@@ -168,6 +168,9 @@ static void missing_files_are_named(void **state) {
     char *path = qzo_path_join(folder, "config.json");
     remove(path);
     assert_open_fails(QZO_ERR_NOT_FOUND, "config.json");
+    tensor_folder_write(folder, "model_index.json", "{\"_class_name\": \"SD3Pipeline\"}");
+    assert_open_fails(QZO_ERR_CONFIG, "diffusers pipeline");
+    assert_open_fails(QZO_ERR_CONFIG, "/transformer");
     free(path);
 }
 

@@ -277,8 +277,18 @@ cleanup:
     return status;
 }
 
+/* diffusers keeps the parts of a pipeline in folders of their own beneath that file. */
+static qzo_status refuse_pipeline(const qzo_model_dir *dir) {
+    if (!has_file(dir, "model_index.json") || has_file(dir, "config.json")) return QZO_OK;
+    return qzo_fail(QZO_ERR_CONFIG,
+                    "%s: expected a model's folder, found a diffusers pipeline "
+                    "(model_index.json): its model is the folder %s/transformer",
+                    dir->path, dir->path);
+}
+
 static qzo_status open_folder(qzo_model_dir *dir) {
     qzo_status status = QZO_OK;
+    QZO_TRY(refuse_pipeline(dir));
     QZO_TRY(read_json_object(&dir->config, dir, "config.json", CONFIG_BYTES_MAX));
     QZO_TRY(read_quantization(dir));
     QZO_TRY(open_tensors(dir));
