@@ -29,8 +29,10 @@ check() {
         fail "$1 of $2: no summary: it checked nothing"
 }
 check memcheck test_backend_cuda
+check memcheck test_backend_cuda_rows
 check memcheck test_attention_cuda
 check synccheck test_backend_cuda
+check synccheck test_backend_cuda_rows
 check synccheck test_attention_cuda
 check racecheck test_attention_cuda
 check racecheck test_forward_cuda
