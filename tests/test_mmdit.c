@@ -1,6 +1,7 @@
 /* The diffusion transformer against outputs that diffusers recorded (tests/fixtures/mmdit), and
  * against itself: threads and the other examples of a batch must not change a bit. */
 #include "mmdit_support.h"
+#include "tensor_writer.h"
 
 #include "base/json.h"
 #include "weights/bnb_quantize.h"
@@ -47,6 +48,78 @@ static void threads_and_neighbours_change_no_bit(void **state) {
         test_images_run(other, &model, &data, 0, EXAMPLES, &test_no_perturbation);
         assert_memory_equal(other, both, sizeof both);
         test_model_close(&model);
+    }
+}
+
+/* --- several files --- */
+
+static void add_view(tensor_writer *out, const qzo_tensor_view *view) {
+    char shape[64] = "";
+    for (int i = 0; i < view->rank; i++) {
+        size_t used = strlen(shape);
+        snprintf(shape + used, sizeof shape - used, "%s%lld", i > 0 ? "," : "",
+                 (long long)view->shape[i]);
+    }
+    tensor_writer_add(out, view->name, qzo_dtype_name(view->dtype), shape, view->data,
+                      view->size_bytes);
+}
+
+/* The tensors by turns in two shards, as no program would deal them out, and diffusers' index. */
+static void write_shards(const char *folder, const char *fixture) {
+    enum { SHARDS = 2 };
+    static const char *const names[SHARDS] = {"diffusion_pytorch_model-00001-of-00002.safetensors",
+                                              "diffusion_pytorch_model-00002-of-00002.safetensors"};
+    tensor_writer *shards[SHARDS] = {tensor_writer_create(), tensor_writer_create()};
+    json_t *map = json_object();
+    qzo_safetensors *file = NULL;
+    size_t size_bytes = 0;
+    char *path = qzo_path_join(qzo_test_fixture(fixture), "diffusion_pytorch_model.safetensors");
+    assert_ok(qzo_safetensors_open(&file, path));
+    free(path);
+    for (int64_t i = 0; i < qzo_safetensors_count(file); i++) {
+        const qzo_tensor_view *view = qzo_safetensors_at(file, i);
+        add_view(shards[i % SHARDS], view);
+        json_object_set_new(map, view->name, json_string(names[i % SHARDS]));
+    }
+    qzo_safetensors_close(file);
+    for (int i = 0; i < SHARDS; i++) {
+        path = qzo_path_join(folder, names[i]);
+        tensor_writer_save(shards[i], path, 0);
+        free(path);
+        free(shards[i]);
+    }
+    json_t *index = json_pack("{s:{}, s:o}", "metadata", "weight_map", map);
+    char *text = json_dumps(index, 0);
+    tensor_folder_write(folder, "diffusion_pytorch_model.safetensors.index.json", text);
+    free(text);
+    json_decref(index);
+    path = qzo_path_join(qzo_test_fixture(fixture), "config.json");
+    uint8_t *config = qzo_test_file_read(path, &size_bytes);
+    free(path);
+    path = qzo_path_join(folder, "config.json");
+    qzo_test_file_write(path, config, size_bytes);
+    free(path);
+    free(config);
+}
+
+static void shards_give_the_outputs_of_one_file(void **state) {
+    (void)state;
+    for (int f = 0; f < TEST_IMAGE_MODELS; f++) {
+        test_images data;
+        float whole[EXAMPLES * LATENT], parts[EXAMPLES * LATENT];
+        test_model model = {0};
+        char *folder = qzo_test_folder_create();
+        write_shards(folder, test_image_models[f]);
+        test_images_load(&data, test_image_models[f]);
+        test_model_open(&model, qzo_test_fixture(test_image_models[f]), 1);
+        test_images_run(whole, &model, &data, 0, EXAMPLES, &test_no_perturbation);
+        test_model_close(&model);
+        test_model_open(&model, folder, 1);
+        assert_int_equal(qzo_model_dir_shard_count(model.model->dir), 2);
+        test_images_run(parts, &model, &data, 0, EXAMPLES, &test_no_perturbation);
+        assert_memory_equal(parts, whole, sizeof whole);
+        test_model_close(&model);
+        qzo_test_folder_remove(folder);
     }
 }
 
@@ -132,6 +205,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(outputs_are_those_recorded),
         cmocka_unit_test(threads_and_neighbours_change_no_bit),
+        cmocka_unit_test(shards_give_the_outputs_of_one_file),
         cmocka_unit_test(quantizing_at_load_gives_what_diffusers_saves),
         cmocka_unit_test(sizes_that_do_not_fit_are_refused),
         cmocka_unit_test(configs_that_are_not_supported_are_refused),
