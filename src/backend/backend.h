@@ -117,6 +117,7 @@ typedef struct qzo_peaks {
     double flops_per_second;      /* multiply and add, in the arithmetic of `linear` */
     double bf16_flops_per_second; /* of bf16 products with fp32 sums; 0: not measured */
     double copy_bytes_per_second; /* bytes read and written of a copy larger than any cache */
+    const char *pretended;        /* why these are no measurement; NULL: they are one */
 } qzo_peaks;
 
 struct qzo_backend_ops {

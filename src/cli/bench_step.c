@@ -129,8 +129,9 @@ void qzo_bench_step_print(const qzo_bench_step *step, const qzo_peaks *peaks) {
     if (step->pair_rows > 0)
         printf("both signs of a perturbation at once, up to %" PRId64 " rows each\n",
                step->pair_rows);
-    printf("%.3f GFLOP/s, %.1f%% of the roofline (%.3f ms)\n\n",
-           qzo_bench_step_flops(step) / best / 1e9, 100.0 * floor / best, floor * 1e3);
+    printf("%.3f GFLOP/s, %.1f%% of the roofline (%.3f ms%s)\n\n",
+           qzo_bench_step_flops(step) / best / 1e9, 100.0 * floor / best, floor * 1e3,
+           peaks->pretended != NULL ? ", of pretended peaks" : "");
     printf("  %-12s %8s %12s %8s\n", "phase", "calls", "ms", "share");
     for (int i = 0; i < QZO_PHASE_COUNT; i++)
         print_phase(qzo_phase_name((qzo_phase)i), step->phases[i].calls, step->phases[i].seconds,
