@@ -14,6 +14,7 @@ by the same seed from the test rows. docs/task-file.md has the format, the rules
 """
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import xxhash
 
 import tensor_file
 import token_pieces
-from task_encoder import Encoder
+from task_encoder import Encoder, tokenizer_files
 from task_protocol import TASKS, Example, constant
 from task_rows import TaskError, hub_rows, read_file, source_files, task_rows
 
@@ -214,7 +215,30 @@ def write_task(path, tensors, metadata):
     digest = xxhash.xxh3_64(tensor_file.payload_of(tensors)[1])
     for key in sorted(metadata):
         digest.update(f"{key}={metadata[key]}\n".encode())
-    tensor_file.write(path, tensors, {**metadata, "checksum": digest.hexdigest()})
+    write_whole(Path(path), tensors, {**metadata, "checksum": digest.hexdigest()})
+
+
+def write_whole(path, tensors, metadata):
+    """All of a file or nothing: under another name first. A device or pipe is written as it is."""
+    if path.exists() and not path.is_file():
+        tensor_file.write(path, tensors, metadata)
+        return
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        tensor_file.write(temporary, tensors, metadata)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def refuse_input_as_output(out, inputs):
+    """Before anything is read: the file would be lost, and the next run would find its result."""
+    if out.is_dir():
+        raise TaskError(f"{out}: expected the name of a file to write, found a folder")
+    for path in inputs:
+        if path and out.exists() and path.exists() and out.samefile(path):
+            raise TaskError(f"{out}: is read as an input ({path}) and would be overwritten: give "
+                            "another OUT.qzt")
 
 
 def user_settings(given):
@@ -241,6 +265,7 @@ def load(given):
     source = given.source or (Path(given.source_or_task)
                               if given.source_or_task != task else None)
     files = source_files(source, given.test_file) if source else (None, None)
+    refuse_input_as_output(given.out, (*files, given.config, *tokenizer_files(given.tokenizer)))
     if task and not (given.template or given.config):
         settings, known = {}, TASKS[task]
         if given.options:  # the task's rows and prompt with other words

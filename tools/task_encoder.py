@@ -17,19 +17,27 @@ def json_of(path):
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def open_tokenizer(folder):
-    """(tokenizer, digest of its files). OPT's folders have GPT-2's two files in place of one."""
+def tokenizer_files(folder):
+    """OPT's folders have GPT-2's two files in place of one."""
     whole, parts = folder / "tokenizer.json", [folder / "vocab.json", folder / "merges.txt"]
     if whole.exists():
-        tokenizer, files = tokenizers.Tokenizer.from_file(str(whole)), [whole]
-    elif all(path.exists() for path in parts):
-        model = tokenizers.models.BPE.from_file(*map(str, parts))
-        tokenizer, files = tokenizers.Tokenizer(model), parts
+        return [whole]
+    return parts if all(path.exists() for path in parts) else []
+
+
+def open_tokenizer(folder):
+    """(tokenizer, digest of its files)"""
+    files = tokenizer_files(folder)
+    if len(files) == 1:
+        tokenizer = tokenizers.Tokenizer.from_file(str(files[0]))
+    elif files:
+        model = tokenizers.models.BPE.from_file(*map(str, files))
+        tokenizer = tokenizers.Tokenizer(model)
         tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = tokenizers.decoders.ByteLevel()
     else:
-        raise TaskError(f"{whole}: expected a tokenizer of Hugging Face (or vocab.json and "
-                        "merges.txt beside it), found none")
+        raise TaskError(f"{folder / 'tokenizer.json'}: expected a tokenizer of Hugging Face (or "
+                        "vocab.json and merges.txt beside it), found none")
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer, xxhash.xxh3_64_hexdigest(b"".join(path.read_bytes() for path in files))
