@@ -84,7 +84,7 @@ def check(task, tasks_folder, scratch):
     table = pyarrow.Table.from_pylist([row for one in raw for row in columns(one)])
     for split in ("train", "validation"):
         pyarrow.parquet.write_table(table, repository / f"{split}-00000-of-00001.parquet")
-    own = [TASKS[task].example(row) for row in task_rows(task, raw, file)]
+    own = [TASKS[task].example(row) for row in task_rows(task, raw)]
     for rows in hub_rows(task, (str(repository), None, "train", "validation")):
         found = [TASKS[task].example(row) for row in rows]
         assert len(found) > 0 and found == own, (task, found[0], own[0])

@@ -6,6 +6,7 @@ is a failure, whatever the case expects.
 """
 import contextlib
 import io
+import json
 import os
 import re
 import resource
@@ -14,6 +15,7 @@ import traceback
 from pathlib import Path
 
 import prepare_task
+import tensor_file
 
 TOKENIZER = os.path.abspath(sys.argv[1])
 SMALL = ("--tokenizer", TOKENIZER, "--train", "2", "--dev", "1", "--test", "1", "--bos", "no")
@@ -67,6 +69,14 @@ def write_csv(path, rows=ROWS):
     return path
 
 
+def write_jsonl(path, rows):
+    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def metadata():
+    return tensor_file.read(OUT)[1]
+
+
 # --- files --------------------------------------------------------------------------------------
 
 def input_as_output():
@@ -93,9 +103,100 @@ def whole_or_nothing():
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
+# --- scores that mean nothing -------------------------------------------------------------------
+
+ANSWER = (*SMALL, "--template", "{text} ?", "--answer", " {label}")
+
+
+def yaml(**settings):
+    """A --config file of JSON, which YAML is too."""
+    Path("own.yaml").write_text(json.dumps(settings), encoding="utf-8")
+    return (*SMALL, "--config", "own.yaml")
+
+
+def one_answer():
+    source = write_csv("own.csv")
+    refused("metric accuracy: expected two options or more", source, *ANSWER, "--metric",
+            "accuracy")
+    refused("loss classification: expected two options or more", source, *ANSWER, "--loss",
+            "classification")
+    refused("metric f1: expected one answer per example", source, *OWN, "--metric", "f1")
+    refused("options to choose from or an answer to produce, found both", source, *OWN, "--answer",
+            " {label}", "--loss", "lm")
+    refused("options: expected a list of two texts or more", source, *SMALL, "--template",
+            "{text} ?", "--options", " no", "--loss", "lm")
+    refused("options: expected texts that differ", source, *SMALL, "--template", "{text} ?",
+            "--options", " no", "no")
+    made("2 train", source, *ANSWER)
+    if metadata()["metric"] != "perplexity" or metadata()["loss"] != "lm":
+        raise Failed(f"an answer without --metric: {metadata()}")
+    for metric in ("f1", "exact_match", "perplexity"):
+        made("2 train", source, *ANSWER, "--metric", metric)
+
+
+def one_answer_of_named_tasks():
+    question = {"question": "was the film good ?", "answers": [{"text": "good"}]}
+    paragraph = {"context": "the film was good .", "qas": [question] * 5}
+    Path("squad.json").write_text(json.dumps({"data": [{"title": "film",
+                                                        "paragraphs": [paragraph]}]}))
+    squad = ("--source", "squad.json", *SMALL)
+    made("2 train", "squad", *squad, "--metric", "exact_match")
+    refused("metric accuracy: expected two options or more", "squad", *squad, "--metric",
+            "accuracy")
+    refused("loss classification: expected two options or more", "squad", *squad, "--loss",
+            "classification")
+    refused("--options: squad has options or answers of its own", "squad", *squad, "--options",
+            " no", " yes")
+    Path("sst2.tsv").write_text("".join(f"{text}\t{i % 2}\n" for i, (text, _) in enumerate(ROWS)))
+    sst2 = ("--source", "sst2.tsv", *SMALL)
+    refused("metric exact_match: expected one answer per example", "sst2", *sst2, "--metric",
+            "exact_match")
+    refused("--options: expected 2 as the task has, found 3", "sst2", *sst2, "--options", " no",
+            " yes", " great")
+    refused("--answer: sst2 has its own", "sst2", *sst2, "--answer", " {label}")
+    made("2 train", "sst2", *sst2, "--options", " no", " yes", "--loss", "lm")
+    Path("sst2.tsv").write_text("the film was good .\t2\n" * 4)
+    refused("sst2.tsv, row [1-4]: expected a right option below 2, found 2", "sst2", *sst2)
+
+
+def settings_of_yaml():
+    source, good = write_csv("own.csv"), {"template": "{text} ?", "options": [" no", " yes"]}
+    made("2 train", source, *yaml(**good, metric="accuracy", loss="lm"))
+    refused("own.yaml: metric: expected accuracy, f1, exact_match or perplexity, found "
+            "'acuracy'; the nearest is 'accuracy'", source, *yaml(**good, metric="acuracy"))
+    refused("own.yaml: loss: expected classification or lm, found 'classify'; the nearest is "
+            "'classification'", source, *yaml(**good, loss="classify"))
+    refused("own.yaml: metric f1: expected one answer", source, *yaml(**good, metric="f1"))
+    refused("own.yaml: unknown key 'lable_field'; known: .*; the nearest is 'label_field'", source,
+            *yaml(**good, lable_field="label"))
+    refused("own.yaml: metric: expected a text, found 1", source, *yaml(**good, metric=1))
+    refused("own.yaml: name: expected a text, found 5", source, *yaml(**good, name=5))
+    refused("options: expected a list of two texts or more, found 'noyes'", source,
+            *yaml(template="{text}", options="noyes"))
+    refused("references_field: expected only beside an answer", source,
+            *yaml(**good, references_field="text"))
+    refused("calibration: expected only beside options", source,
+            *yaml(template="{text}", answer=" {label}", calibration="?"))
+    refused(r"label_field: expected a field of the rows \(text, label\), found 'lable'; the "
+            "nearest is 'label'", source, *yaml(**good, label_field="lable"))
+
+
+def references_of_yaml():
+    rows = [{"text": text, "label": label, "refs": [label, "well"]} for text, label in ROWS]
+    asked = {"template": "{text} ?", "answer": " {label}", "metric": "f1"}
+    write_jsonl("own.jsonl", rows)
+    made("2 train", "own.jsonl", *yaml(**asked, references_field="refs"))
+    refused("own.jsonl, row [1-4]: references_field: expected a field of the rows .*, found "
+            "'reffs'; the nearest is 'refs'", "own.jsonl", *yaml(**asked, references_field="reffs"))
+    write_jsonl("own.jsonl", [{**row, "refs": 5} for row in rows])
+    refused("refs: expected a text or a list of texts, found 5", "own.jsonl",
+            *yaml(**asked, references_field="refs"))
+
+
 # --- what runs ----------------------------------------------------------------------------------
 
-CASES = [input_as_output, whole_or_nothing]
+CASES = (input_as_output, whole_or_nothing, one_answer, one_answer_of_named_tasks,
+         settings_of_yaml, references_of_yaml)
 
 
 def run(case):

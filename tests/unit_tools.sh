@@ -100,7 +100,7 @@ assert found["prediction"] == gains.index(max(gains)) and found["loss"] == plain
 PY
 sed 's/^options: .*/options: [no, yes]/' own.yaml >unquoted.yaml
 run 1 "${prepare[@]}" own.csv own.qzt "${small[@]}" --config unquoted.yaml
-says stderr 'expected texts as template, options, answer and calibration, found False'
+says stderr 'options: expected a text, found False; YAML takes yes, no and numbers'
 echo 'colour: red' >>own.yaml
 run 1 "${prepare[@]}" own.csv own.qzt "${small[@]}" --config own.yaml
 says stderr "unknown key 'colour'; known: "

@@ -24,66 +24,12 @@ import xxhash
 import tensor_file
 import token_pieces
 from task_encoder import Encoder, tokenizer_files
-from task_protocol import TASKS, Example, constant
+from task_protocol import TASKS, constant
 from task_rows import TaskError, hub_rows, read_file, source_files, task_rows
+from task_settings import GENERATED, LOSSES, METRICS, Template, check_options, check_score
 
 DEV, TEST = 500, 1000
-
-
-class Template:
-    """A user's own task: rows to Examples."""
-
-    KEYS = {"name", "template", "options", "answer", "calibration", "references_field",
-            "label_field", "loss", "metric"}
-
-    def __init__(self, settings):
-        unknown = sorted(set(settings) - self.KEYS)
-        if unknown:
-            raise TaskError(f"unknown key {unknown[0]!r}; known: {', '.join(sorted(self.KEYS))}")
-        self.prompt, self.answer = settings.get("template"), settings.get("answer")
-        self.options = settings.get("options")
-        self.calibration = settings.get("calibration")
-        self.label_field = settings.get("label_field") or "label"
-        self.references_field = settings.get("references_field")
-        self.loss = settings.get("loss") or "classification"
-        self.metric = settings.get("metric") or "accuracy"
-        for text in (self.prompt, self.answer, self.calibration, *(self.options or ())):
-            if text is not None and not isinstance(text, str):
-                raise TaskError("expected texts as template, options, answer and calibration, "
-                                f"found {text!r}; YAML takes yes, no and numbers for texts in "
-                                "quotes only")
-        if self.prompt is None or (self.options is None and self.answer is None):
-            raise TaskError("expected a task's name, or a template with options or an answer")
-        if self.loss == "classification" and (self.answer is not None or len(self.options) < 2):
-            raise TaskError("loss classification: expected two options or more and no answer")
-
-    def fill(self, text, row):
-        try:
-            return text.format_map(row)
-        except (KeyError, IndexError) as error:
-            raise TaskError(f"template {text!r}: expected fields {sorted(row)}, "
-                            f"found {error}") from error
-
-    def label(self, row):
-        label = row.get(self.label_field)
-        texts = [str(option).strip() for option in self.options]
-        if isinstance(label, str) and label in texts:
-            return texts.index(label)
-        text = str(int(label)) if isinstance(label, bool) else str(label)
-        if not text.isdigit() or int(text) >= len(self.options):
-            raise TaskError(f"{self.label_field}: expected 0 to {len(self.options) - 1} or one of "
-                            f"the options, found {label!r}")
-        return int(text)
-
-    def example(self, row):
-        prompt = self.fill(self.prompt, row)
-        if self.answer is None:
-            return Example(prompt, [self.fill(text, row) for text in self.options],
-                           [self.label(row)])
-        answer = self.fill(self.answer, row)
-        references = row.get(self.references_field) if self.references_field else None
-        references = [references] if isinstance(references, str) else references
-        return Example(prompt, [answer], [0], references or [answer.strip()])
+OWN_KEYS = ("template", "options", "answer", "label_field", "loss", "metric")
 
 
 def calibration_of(make, prompt):
@@ -167,8 +113,6 @@ def row_limit(encoder, example, prompt_only):
 def split_tensors(name, examples, encoder, is_generated, before=None, shuffle_seed=None):
     option_begin, token_begin, answers, gold, right, tokens = [0], [0], [], [], [], []
     for number, example in enumerate(examples):
-        if not example.right:
-            raise TaskError(f"{name} example {number}: expected a right candidate, found none")
         most = row_limit(encoder, example, name != "train") if is_generated else None
         for place, candidate in enumerate(example.candidates):
             ids, answer = encoder.option(before[number] if before else "", example.prompt,
@@ -248,14 +192,58 @@ def user_settings(given):
         import yaml
         try:
             settings = yaml.safe_load(given.config.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise TaskError(f"{given.config}: {error}") from error
         if not isinstance(settings, dict):
             raise TaskError(f"{given.config}: expected keys and values")
-    for key in ("template", "options", "answer", "label_field", "loss", "metric"):
+    for key in OWN_KEYS:
         if getattr(given, key) is not None:
             settings[key] = getattr(given, key)
     return settings
+
+
+def load_own(given, files):
+    settings = user_settings(given)
+    try:
+        template = Template(settings)
+    except TaskError as error:
+        raise TaskError(f"{given.config}: {error}" if given.config else str(error)) from error
+    calibration = None if template.calibration is None else constant(template.calibration)
+    return {"name": settings.get("name"), "make": template.example, "loss": template.loss,
+            "metric": template.metric, "dev": DEV, "calibration": calibration,
+            "rows": [path and read_file(path) for path in files], "template": template.prompt,
+            "options": template.options}
+
+
+def reworded(make, options):
+    """The task's rows and prompt with other words."""
+    def example(row):
+        made = make(row)
+        if len(made.candidates) != len(options):
+            raise TaskError(f"--options: expected {len(made.candidates)} as the task has, found "
+                            f"{len(options)}")
+        return made._replace(candidates=list(options))
+    return example
+
+
+def load_known(given, task, files):
+    known, make = TASKS[task], TASKS[task].example
+    for key in ("answer", "label_field"):
+        if getattr(given, key) is not None:
+            raise TaskError(f"--{key.replace('_', '-')}: {task} has its own; expected only beside "
+                            "--template or --config")
+    if given.options:
+        if known.loss != "classification":
+            raise TaskError(f"--options: {task} has options or answers of its own in every row")
+        check_options(given.options)
+        make = reworded(make, given.options)
+    loss, metric = given.loss or known.loss, given.metric or known.metric
+    check_score(loss, metric, known.metric not in GENERATED)
+    rows = ([path and task_rows(task, read_file(path)) for path in files] if files[0]
+            else hub_rows(task, known.hub))
+    return {"name": task, "make": make, "loss": loss, "metric": metric, "dev": known.dev,
+            "calibration": known.calibration, "rows": rows, "template": f"task {task}",
+            "options": given.options}
 
 
 def load(given):
@@ -267,39 +255,32 @@ def load(given):
     files = source_files(source, given.test_file) if source else (None, None)
     refuse_input_as_output(given.out, (*files, given.config, *tokenizer_files(given.tokenizer)))
     if task and not (given.template or given.config):
-        settings, known = {}, TASKS[task]
-        if given.options:  # the task's rows and prompt with other words
-            known = known._replace(example=lambda row, make=known.example: make(row)._replace(
-                candidates=list(given.options)))
-        make, loss, metric, dev = known.example, known.loss, known.metric, known.dev
-        calibration = known.calibration
-        if source is None:
-            rows = hub_rows(task, known.hub)
-        else:
-            rows = [path and task_rows(task, read_file(path), path) for path in files]
+        loaded = load_known(given, task, files)
+    elif source is None:
+        raise TaskError(f"{given.source_or_task}: no such file, and no task of that name; "
+                        f"tasks: {', '.join(TASKS)}")
     else:
-        if source is None:
-            raise TaskError(f"{given.source_or_task}: no such file, and no task of that name; "
-                            f"tasks: {', '.join(TASKS)}")
-        settings = user_settings(given)
-        template = Template(settings)
-        make, loss, metric, dev = template.example, template.loss, template.metric, DEV
-        calibration = None if template.calibration is None else constant(template.calibration)
-        rows = [path and read_file(path) for path in files]
-    return {"name": given.name or settings.get("name") or task or given.out.stem, "make": make,
-            "encoded": calibration_of(make, calibration) if given.sfc else make,
-            "loss": given.loss or loss, "metric": given.metric or metric,
-            "dev": dev if given.dev is None else given.dev, "rows": rows, "files": files,
-            "template": settings.get("template", f"task {task}"),
-            "options": settings.get("options") or given.options}
+        loaded = load_own(given, files)
+    name = given.name or loaded["name"] or task or given.out.stem
+    make, dev = loaded["make"], loaded["dev"] if given.dev is None else given.dev
+    return {**loaded, "name": name, "files": files, "dev": dev,
+            "encoded": calibration_of(make, loaded["calibration"]) if given.sfc else make}
 
 
-def examples_of(task, rows):
+def example_of(task, row):
+    """An example with a right candidate; what is wrong with a row is said with its place."""
     try:
-        return [task["encoded"](row) for row in rows]
-    except (KeyError, AttributeError, TypeError) as error:
-        raise TaskError(f"not rows of {task['name']}: {error!r}; found the fields "
-                        f"{sorted(rows[0])}") from error
+        example = task["encoded"](row)
+        right = [place for place in example.right if place >= len(example.candidates)]
+        if not example.right or right:
+            raise TaskError(f"expected a right option below {len(example.candidates)}, found "
+                            f"{right[0] if right else 'none'}")
+        return example
+    except TaskError as error:
+        raise TaskError(f"{row.place}: {error}") from error
+    except (KeyError, IndexError, AttributeError, TypeError) as error:
+        raise TaskError(f"{row.place}: not rows of {task['name']}: {error!r}; found the fields "
+                        f"{', '.join(map(str, row))}") from error
 
 
 def prepare(given):
@@ -307,13 +288,13 @@ def prepare(given):
     train_file, test_file = task["files"]
     encoder = Encoder(given.tokenizer, given.bos, given.max_length, given.max_new)
     parts = split_rows(*task["rows"], given, task["dev"])
-    train, dev, test = [examples_of(task, rows) for rows in parts]
+    train, dev, test = [[example_of(task, row) for row in rows] for rows in parts]
     if not train or not dev:
         raise TaskError(f"{train_file}: expected rows for train and dev, found {len(train)} and "
                         f"{len(dev)}")
     # Dev examples, and test examples where there is one file, are training rows themselves.
     shown = task["rows"][0] if task["rows"][1] is not None else parts[0]
-    generated = task["metric"] in ("f1", "exact_match")
+    generated = task["metric"] in GENERATED
     tensors = {**split_tensors("train", train, encoder, generated,
                                shuffle_seed=given.shuffle_labels),
                **split_tensors("dev", dev, encoder, generated,
@@ -394,8 +375,8 @@ def parser_of():
     parser.add_argument("--template", type=unescaped, help="prompt with {field}s; \\n is a newline")
     parser.add_argument("--options", type=unescaped, nargs="+", help="candidates, label 0 first")
     parser.add_argument("--answer", type=unescaped, help="template of the right answer (--loss lm)")
-    parser.add_argument("--loss", choices=("classification", "lm"))
-    parser.add_argument("--metric", choices=("accuracy", "f1", "exact_match", "perplexity"))
+    parser.add_argument("--loss", choices=LOSSES)
+    parser.add_argument("--metric", choices=METRICS)
     parser.add_argument("--max-new", type=int, metavar="N",
                         help="tokens of a generated answer, at most (default: 50)")
     parser.add_argument("--stop", type=unescaped, metavar="TEXT",

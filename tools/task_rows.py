@@ -13,6 +13,14 @@ class TaskError(Exception):
     """A source, template or tokenizer that does not give a task."""
 
 
+class Row(dict):
+    """Fields by name, and where they stand: a sentence about them begins with that."""
+
+    def __init__(self, fields, place):
+        super().__init__(fields)
+        self.place = place
+
+
 # --- files to raw rows ----------------------------------------------------------------------------
 
 def read_text(path):
@@ -77,13 +85,14 @@ READERS = {".jsonl": read_json_lines, ".tsv": read_sentences, ".csv": read_csv,
 
 
 def read_file(path):
-    """A list of dictionaries as the file has them."""
+    """A list of Rows as the file has them."""
     suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
     if suffix not in READERS:
         raise TaskError(f"{path}: expected a file that ends in {', '.join(sorted(READERS))} or "
                         f".jsonl.gz, found {suffix or 'none of these'}")
     try:
-        return READERS[suffix](path)
+        return [Row(fields, f"{path}, row {number}")
+                for number, fields in enumerate(READERS[suffix](path), start=1)]
     except (KeyError, TypeError, UnicodeDecodeError, gzip.BadGzipFile) as error:
         raise TaskError(f"{path}: not in the layout that its name promises: {error!r}") from error
 
@@ -175,17 +184,17 @@ OWN_ROWS = {"multirc": multirc_rows, "record": record_rows, "squad": squad_rows,
             "wsc": wsc_rows, "boolq": boolq_rows}
 
 
-def task_rows(task, raw_rows, place):
+def task_rows(task, raw_rows):
     """Rows with the fields that the task's template reads."""
     rows = []
-    for number, raw in enumerate(raw_rows, start=1):
+    for raw in raw_rows:
         try:
-            if task in OWN_ROWS:
-                rows.extend(OWN_ROWS[task](raw))
-            else:
-                rows.append({**raw, "label": label_of(raw, task)})
+            made = (OWN_ROWS[task](raw) if task in OWN_ROWS
+                    else [{**raw, "label": label_of(raw, task)}])
         except (KeyError, TypeError, AttributeError, TaskError) as error:
-            raise TaskError(f"{place}, row {number}: not a row of {task}: {error}") from error
+            reason = f"no field {error}" if isinstance(error, KeyError) else error
+            raise TaskError(f"{raw.place}: not a row of {task}: {reason}") from error
+        rows += [Row(fields, raw.place) for fields in made]
     return rows
 
 
@@ -243,7 +252,9 @@ def hub_rows(task, hub):
                         "folder") from error
     try:
         found = datasets.load_dataset(path, name)
-        return [task_rows(task, found[split], f"{path} {split}") for split in (train, test)]
+        return [task_rows(task, [Row(fields, f"{path} {split}, row {number}")
+                                 for number, fields in enumerate(found[split], start=1)])
+                for split in (train, test)]
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise TaskError(f"{task}: {path} cannot be loaded ({error}); give --source a file or "
                         "folder") from error
