@@ -193,10 +193,25 @@ def references_of_yaml():
             *yaml(**asked, references_field="refs"))
 
 
+# --- numbers ------------------------------------------------------------------------------------
+
+def ranges():
+    source = write_csv("own.csv")
+    for option, value, least in (
+            ("--shots", -1, "0 or more"), ("--train", -5, "1 or more"), ("--train", 0, "1 or more"),
+            ("--dev", 0, "1 or more"), ("--test", -1, "0 or more"), ("--seed", -1, "0 to 429"),
+            ("--seed", 2**32, "0 to 4294967295"), ("--max-length", 0, "2 or more"),
+            ("--max-length", "ten", "2 or more"), ("--max-new", 0, "1 or more"),
+            ("--shuffle-labels", -1, "0 or more")):
+        refused(f"argument {option}: expected a whole number, {least}.*, found {value}", source,
+                *OWN, option, value)
+    made("0 test", source, *OWN, "--test", 0, "--seed", 2**32 - 1)
+
+
 # --- what runs ----------------------------------------------------------------------------------
 
 CASES = (input_as_output, whole_or_nothing, one_answer, one_answer_of_named_tasks,
-         settings_of_yaml, references_of_yaml)
+         settings_of_yaml, references_of_yaml, ranges)
 
 
 def run(case):

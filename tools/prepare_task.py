@@ -23,12 +23,14 @@ import xxhash
 
 import tensor_file
 import token_pieces
+from argument_types import whole
 from task_encoder import Encoder, tokenizer_files
 from task_protocol import TASKS, constant
 from task_rows import TaskError, hub_rows, read_file, source_files, task_rows
 from task_settings import GENERATED, LOSSES, METRICS, Template, check_options, check_score
 
 DEV, TEST = 500, 1000
+SEED_MAX = 2**32 - 1  # NumPy takes no larger one
 OWN_KEYS = ("template", "options", "answer", "label_field", "loss", "metric")
 
 
@@ -315,8 +317,6 @@ def prepare(given):
             metadata[key] = path.name
             metadata[f"{key}_xxh3"] = xxhash.xxh3_64_hexdigest(path.read_bytes())
     if given.max_new is not None:
-        if given.max_new < 1:
-            raise TaskError(f"--max-new: expected at least 1 token, found {given.max_new}")
         metadata["max_new_tokens"] = str(given.max_new)
     if given.stop is not None:
         metadata["stop"] = given.stop
@@ -377,26 +377,26 @@ def parser_of():
     parser.add_argument("--answer", type=unescaped, help="template of the right answer (--loss lm)")
     parser.add_argument("--loss", choices=LOSSES)
     parser.add_argument("--metric", choices=METRICS)
-    parser.add_argument("--max-new", type=int, metavar="N",
+    parser.add_argument("--max-new", type=whole(1), metavar="N",
                         help="tokens of a generated answer, at most (default: 50)")
     parser.add_argument("--stop", type=unescaped, metavar="TEXT",
                         help="what such an answer ends before (default: \\n; '': nothing)")
     parser.add_argument("--label-field")
-    parser.add_argument("--train", type=int, default=1000)
-    parser.add_argument("--dev", type=int, help="default: the task's, 500 for most")
-    parser.add_argument("--test", type=int, default=TEST)
-    parser.add_argument("--seed", type=int, default=0, help="of the permutation")
-    parser.add_argument("--shots", type=int, default=0, metavar="K",
+    parser.add_argument("--train", type=whole(1), default=1000)
+    parser.add_argument("--dev", type=whole(1), help="default: the task's, 500 for most")
+    parser.add_argument("--test", type=whole(0), default=TEST)
+    parser.add_argument("--seed", type=whole(0, SEED_MAX), default=0, help="of the permutation")
+    parser.add_argument("--shots", type=whole(0), default=0, metavar="K",
                         help="put K training examples with their answers before every dev and "
                         "test prompt, drawn for each prompt anew as MeZO does")
     parser.add_argument("--shots-shared", action="store_true",
                         help="the same K for all: the first of the training examples")
     parser.add_argument("--sfc", action="store_true",
                         help="prompts without their question, for `qzo eval --calibration`")
-    parser.add_argument("--max-length", type=int, default=2048)
+    parser.add_argument("--max-length", type=whole(2), default=2048)
     parser.add_argument("--bos", default="auto", type=bos_choice, metavar="auto|yes|no|ID",
                         help="the token put before each row")
-    parser.add_argument("--shuffle-labels", type=int, metavar="SEED",
+    parser.add_argument("--shuffle-labels", type=whole(0), metavar="SEED",
                         help="permute the training labels, for a control experiment")
     parser.add_argument("--name")
     return parser
