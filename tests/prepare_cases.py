@@ -5,6 +5,7 @@ Each function is a case; those that fail are named with what was expected. A tra
 is a failure, whatever the case expects.
 """
 import contextlib
+import gzip
 import io
 import json
 import os
@@ -208,10 +209,96 @@ def ranges():
     made("0 test", source, *OWN, "--test", 0, "--seed", 2**32 - 1)
 
 
+# --- files that are not what they should be -----------------------------------------------------
+
+def damaged_rows():
+    rows = [{"text": text, "label": label} for text, label in ROWS]
+    write_jsonl("own.jsonl", rows * 50)
+    packed = gzip.compress(Path("own.jsonl").read_bytes())
+    Path("cut.jsonl.gz").write_bytes(packed[: len(packed) // 2])
+    refused("cut.jsonl.gz: damaged", "cut.jsonl.gz", *OWN)
+    Path("no.jsonl.gz").write_bytes(b"{}")
+    refused("no.jsonl.gz: damaged", "no.jsonl.gz", *OWN)
+    Path("cut.json").write_text('{"data": [{"title": "film", "par')
+    refused("cut.json: expected JSON: ", "squad", "--source", "cut.json", *SMALL)
+    Path("list.json").write_text("[1]")
+    refused("list.json: expected SQuAD's JSON", "squad", "--source", "list.json", *SMALL)
+    write_jsonl("own.jsonl", [rows[0], {"text": "half \ud83d", "label": "no"}, *rows])
+    refused(r"own.jsonl:2: .* half a surrogate pair \(.ud83d\)", "own.jsonl", *OWN)
+    write_jsonl("own.jsonl", [*rows, {"text": "whole \U0001f600", "label": "no"}])
+    made("2 train", "own.jsonl", *OWN)
+    Path("own.jsonl").write_bytes(b'{"text": "a", "label": 1}\n{"text": "\xff"}\n')
+    refused("own.jsonl:2: expected UTF-8 text, found byte 0xff", "own.jsonl", *OWN)
+    Path("own.csv").write_text("text,label\na good film,1\na bad film\n")
+    refused("own.csv:3: expected 2 fields .*, found fewer", "own.csv", *OWN)
+    write_jsonl("own.jsonl", [*rows[:3], {"text": "the plot .", "label": "maybe"}])
+    refused("own.jsonl, row 4: label: expected 0 to 1 or one of the options, found 'maybe'",
+            "own.jsonl", *OWN)
+
+
+def damaged_parquet():
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        print("no pyarrow: Parquet files are left out")
+        return
+    rows = [{"text": text, "label": label} for text, label in ROWS]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), "own.parquet")
+    made("2 train", "own.parquet", *OWN)
+    found = tensor_file.payload_of(tensor_file.read(OUT)[0])
+    write_jsonl("own.jsonl", rows)
+    made("2 train", "own.jsonl", *OWN)
+    if found != tensor_file.payload_of(tensor_file.read(OUT)[0]):
+        raise Failed("a Parquet file gives other rows than the same as JSONL")
+    Path("cut.parquet").write_bytes(Path("own.parquet").read_bytes()[:100])
+    refused("cut.parquet: not a Parquet file that can be read", "cut.parquet", *OWN)
+
+
+def damaged_tokenizer():
+    source = write_csv("own.csv")
+    os.mkdir("tokenizer")
+    whole = (Path(TOKENIZER) / "tokenizer.json").read_text()
+    Path("tokenizer/tokenizer.json").write_text(whole[: len(whole) // 2])
+    refused("tokenizer/tokenizer.json: not a tokenizer that can be read", source, *OWN,
+            "--tokenizer", "tokenizer")
+    Path("tokenizer/tokenizer.json").write_text(whole)
+    Path("tokenizer/config.json").write_text("{")
+    refused("tokenizer/config.json: expected JSON", source, *OWN, "--tokenizer", "tokenizer")
+
+
+def templates():
+    source = write_csv("own.csv")
+    for template, sentence in (
+            ("{text", "own.csv, row [1-4]: template '{text': expected fields .* in braces"),
+            ("{0}", "template '.0.': expected fields .* in braces"),
+            ("{text.size}", "template '{text.size}': expected fields"),
+            ("{txt}", "template '{txt}': expected fields .*, found 'txt'; the nearest is 'text'")):
+        refused(sentence, source, *SMALL, "--options", " no", " yes", "--template", template)
+
+
+def columns():
+    source = write_csv("own.csv")
+    made("2 train", source, *OWN)
+    expected = tensor_file.read(OUT)[0]["train.tokens"].array.tolist()
+    source.write_bytes(b"\xef\xbb\xbf" + source.read_bytes())
+    made("2 train", source, *OWN)
+    lines = [f"{i}\t{label}\t{text}" for i, (text, label) in enumerate(ROWS)]
+    Path("own.tsv").write_text("index\tlabel\ttext\r\n" + "\r\n".join(lines) + "\r\n")
+    made("2 train", "own.tsv", *OWN)
+    if tensor_file.read(OUT)[0]["train.tokens"].array.tolist() != expected:
+        raise Failed("a TSV with a header gives other rows than the same as CSV")
+    Path("own.tsv").write_text("index\tlabel\ttext\n" + lines[0] + "\tmore\n")
+    refused("own.tsv:2: expected 3 fields .*, found 4", "own.tsv", *OWN)
+    Path("bare.tsv").write_text("".join(f"{text}\t{('no', 'yes')[i % 2]}\n"
+                                        for i, (text, _) in enumerate(ROWS)))
+    made("2 train", "bare.tsv", *SMALL, "--template", "{sentence} ?", "--options", " no", " yes")
+
+
 # --- what runs ----------------------------------------------------------------------------------
 
 CASES = (input_as_output, whole_or_nothing, one_answer, one_answer_of_named_tasks,
-         settings_of_yaml, references_of_yaml, ranges)
+         settings_of_yaml, references_of_yaml, ranges, damaged_rows, damaged_parquet,
+         damaged_tokenizer, templates, columns)
 
 
 def run(case):

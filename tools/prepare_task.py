@@ -191,7 +191,11 @@ def user_settings(given):
     """The task of --config, with what the command line says on top."""
     settings = {}
     if given.config:
-        import yaml
+        try:
+            import yaml
+        except ImportError as error:
+            raise TaskError("--config needs pyyaml: pip install -r tools/requirements.txt") \
+                from error
         try:
             settings = yaml.safe_load(given.config.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -282,7 +286,7 @@ def example_of(task, row):
         raise TaskError(f"{row.place}: {error}") from error
     except (KeyError, IndexError, AttributeError, TypeError) as error:
         raise TaskError(f"{row.place}: not rows of {task['name']}: {error!r}; found the fields "
-                        f"{', '.join(map(str, row))}") from error
+                        f"{', '.join(row)}") from error
 
 
 def prepare(given):
@@ -408,7 +412,7 @@ def main():
         given.out = Path(f"{given.name or given.task or Path(given.source_or_task).stem}.qzt")
     try:
         prepare(given)
-    except (TaskError, OSError) as error:
+    except (TaskError, OSError, UnicodeEncodeError) as error:
         sys.exit(f"prepare_task: {error}")
 
 

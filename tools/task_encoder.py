@@ -14,7 +14,14 @@ MAX_NEW_TOKENS = 50  # of a generated answer, by default
 
 
 def json_of(path):
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    """An object; an empty one where there is no such file."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise TaskError(f"{path}: expected JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise TaskError(f"{path}: expected a JSON object")
+    return found
 
 
 def tokenizer_files(folder):
@@ -28,16 +35,20 @@ def tokenizer_files(folder):
 def open_tokenizer(folder):
     """(tokenizer, digest of its files)"""
     files = tokenizer_files(folder)
-    if len(files) == 1:
-        tokenizer = tokenizers.Tokenizer.from_file(str(files[0]))
-    elif files:
-        model = tokenizers.models.BPE.from_file(*map(str, files))
-        tokenizer = tokenizers.Tokenizer(model)
-        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = tokenizers.decoders.ByteLevel()
-    else:
+    if not files:
         raise TaskError(f"{folder / 'tokenizer.json'}: expected a tokenizer of Hugging Face (or "
                         "vocab.json and merges.txt beside it), found none")
+    try:
+        if len(files) == 1:
+            tokenizer = tokenizers.Tokenizer.from_file(str(files[0]))
+        else:
+            model = tokenizers.models.BPE.from_file(*map(str, files))
+            tokenizer = tokenizers.Tokenizer(model)
+            tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+            tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    except Exception as error:  # the package raises no narrower one
+        raise TaskError(f"{' and '.join(map(str, files))}: not a tokenizer that can be read: "
+                        f"{error}") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer, xxhash.xxh3_64_hexdigest(b"".join(path.read_bytes() for path in files))

@@ -5,7 +5,9 @@ one folder per task as SuperGLUE's archives have it (train.jsonl, val.jsonl), SQ
 """
 import csv
 import gzip
+import io
 import json
+import zlib
 from pathlib import Path
 
 
@@ -24,42 +26,89 @@ class Row(dict):
 # --- files to raw rows ----------------------------------------------------------------------------
 
 def read_text(path):
+    """A byte order mark in front, as spreadsheets write it, is no text."""
     data = path.read_bytes()
-    return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+    data = gzip.decompress(data) if path.suffix == ".gz" else data
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise TaskError(f"{path}:{line}: expected UTF-8 text, found byte "
+                        f"0x{error.object[error.start]:02x}") from error
+
+
+def lines_of(path):
+    """(number, line) of those that are not empty. Not splitlines(), which also ends a line at
+    characters that texts do contain (U+2028)."""
+    lines = enumerate(read_text(path).split("\n"), start=1)
+    return [(number, line.removesuffix("\r")) for number, line in lines if line.strip()]
+
+
+def check_encodable(value, place):
+    """JSON can spell half of a surrogate pair, which is no character: no tokenizer takes it."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        code = ord(error.object[error.start])
+        raise TaskError(f"{place}: expected Unicode text, found half a surrogate pair "
+                        f"(\\u{code:04x})") from error
 
 
 def read_json_lines(path):
     rows = []
-    # Not splitlines(), which also ends a line at characters that texts do contain (U+2028).
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, line in lines_of(path):
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError as error:
             raise TaskError(f"{path}:{number}: expected a JSON object: {error}") from error
         if not isinstance(rows[-1], dict):
             raise TaskError(f"{path}:{number}: expected a JSON object, found {line[:40]}")
+        if "\\u" in line:
+            check_encodable(rows[-1], f"{path}:{number}")
     return rows
 
 
-def read_sentences(path):
-    """sentence<TAB>label, with or without that header."""
+def read_tsv(path):
+    """sentence<TAB>label without a header, or columns by the names in the first line. A first line
+    is a header unless it ends in a number or in a text that other lines end in too: a label."""
+    lines = lines_of(path)
+    last = [line.rpartition("\t")[2].strip() for _, line in lines]
+    if not lines or last[0].isdigit() or last[0] in last[1:]:
+        return read_sentences(path, lines)
+    names = [name.strip() for name in lines[0][1].split("\t")]
+    if names == ["sentence", "label"]:
+        return read_sentences(path, lines[1:])
     rows = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, line in lines[1:]:
+        fields = line.split("\t")
+        if len(fields) != len(names):
+            raise TaskError(f"{path}:{number}: expected {len(names)} fields as in the first line "
+                            f"({', '.join(names)}), found {len(fields)}")
+        rows.append(dict(zip(names, map(str.strip, fields))))
+    return rows
+
+
+def read_sentences(path, lines):
+    rows = []
+    for number, line in lines:
         sentence, tab, label = line.rpartition("\t")
         if not tab:
             raise TaskError(f"{path}:{number}: expected sentence<TAB>label, found no tab")
-        if number > 1 or label != "label":
-            rows.append({"sentence": sentence.strip(), "label": label.strip()})
+        rows.append({"sentence": sentence.strip(), "label": label.strip()})
     return rows
 
 
 def read_csv(path):
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    """By the names in the first line."""
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    rows = []
+    for row in reader:
+        if None in row or None in row.values():
+            raise TaskError(f"{path}:{reader.line_num}: expected {len(reader.fieldnames)} fields "
+                            f"as in the first line ({', '.join(reader.fieldnames)}), found "
+                            f"{'more' if None in row else 'fewer'}")
+        rows.append(row)
+    return rows
 
 
 def read_parquet(path):
@@ -68,20 +117,52 @@ def read_parquet(path):
     except ImportError as error:
         raise TaskError(f"{path}: Parquet needs pyarrow: pip install -r "
                         "tools/requirements-datasets.txt") from error
-    return pyarrow.parquet.read_table(path).to_pylist()
+    try:
+        return pyarrow.parquet.read_table(path).to_pylist()
+    except pyarrow.ArrowException as error:
+        raise TaskError(f"{path}: not a Parquet file that can be read: {error}") from error
 
 
-def read_squad(path):
-    """SQuAD's JSON: one row per question, in the order of the file."""
-    return [{"title": article.get("title", ""), "context": paragraph["context"],
-             "question": question["question"],
-             "answers": [answer["text"] for answer in question["answers"]]}
-            for article in json.loads(read_text(path))["data"]
-            for paragraph in article["paragraphs"] for question in paragraph["qas"]]
+def read_json(path):
+    """SQuAD's JSON or DROP's: one row per question, in the order of the file."""
+    content = json.loads(read_text(path))
+    check_encodable(content, path)
+    if isinstance(content, dict) and "data" in content:
+        return [{"title": article.get("title", ""), "context": paragraph["context"],
+                 "question": question["question"],
+                 "answers": [answer["text"] for answer in question["answers"]]}
+                for article in content["data"]
+                for paragraph in article["paragraphs"] for question in paragraph["qas"]]
+    passages = list(content.values()) if isinstance(content, dict) else []
+    if not passages or not all("qa_pairs" in passage for passage in passages):
+        raise TaskError(f"{path}: expected SQuAD's JSON (\"data\") or DROP's (passages with "
+                        "\"qa_pairs\")")
+    rows = [{"passage": passage["passage"], "question": pair["question"],
+             "answers": drop_answers(pair)}
+            for passage in passages for pair in passage["qa_pairs"]]
+    return [row for row in rows if row["answers"]]
 
 
-READERS = {".jsonl": read_json_lines, ".tsv": read_sentences, ".csv": read_csv,
-           ".parquet": read_parquet, ".json": read_squad}
+def drop_answers(pair):
+    """As `datasets` has them: in the development set those of the people who were asked, else the
+    question's own; none, and the question is left out, where an answer is not of one kind."""
+    answers = [drop_answer(answer) for answer in pair.get("validated_answers") or [pair["answer"]]]
+    return list(dict.fromkeys(text for texts in answers for text in texts)) if all(answers) else []
+
+
+def drop_answer(answer):
+    """Texts: of spans, or one of a number or a date."""
+    date = answer.get("date") or {}
+    date = " ".join(date.get(part, "") for part in ("day", "month", "year")).strip()
+    kinds = [answer.get("spans") or [], [text for text in [str(answer.get("number", ""))] if text],
+             [date] if date else []]
+    found = [texts for texts in kinds if texts]
+    return found[0] if len(found) == 1 else []
+
+
+READERS = {".jsonl": read_json_lines, ".tsv": read_tsv, ".csv": read_csv,
+           ".parquet": read_parquet, ".json": read_json}
+DAMAGED = (KeyError, TypeError, AttributeError, EOFError, zlib.error, gzip.BadGzipFile, csv.Error)
 
 
 def read_file(path):
@@ -93,8 +174,11 @@ def read_file(path):
     try:
         return [Row(fields, f"{path}, row {number}")
                 for number, fields in enumerate(READERS[suffix](path), start=1)]
-    except (KeyError, TypeError, UnicodeDecodeError, gzip.BadGzipFile) as error:
-        raise TaskError(f"{path}: not in the layout that its name promises: {error!r}") from error
+    except json.JSONDecodeError as error:
+        raise TaskError(f"{path}: expected JSON: {error}") from error
+    except DAMAGED as error:
+        raise TaskError(f"{path}: damaged, or not in the layout that its name promises: "
+                        f"{error!r}") from error
 
 
 # --- raw rows to rows of a task -------------------------------------------------------------------

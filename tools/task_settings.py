@@ -88,13 +88,17 @@ class Template:
     def fill(self, text, row):
         try:
             return text.format_map(row)
-        except (KeyError, IndexError) as error:
-            raise TaskError(f"template {text!r}: expected fields {sorted(row)}, "
-                            f"found {error}") from error
+        except KeyError as error:
+            name = error.args[0]
+            raise TaskError(f"template {text!r}: expected fields of the rows ({', '.join(row)}), "
+                            f"found {name!r}{nearest(name, row)}") from error
+        except (IndexError, ValueError, AttributeError, TypeError) as error:
+            raise TaskError(f"template {text!r}: expected fields of the rows ({', '.join(row)}) in "
+                            f"braces, and {{{{ for a brace itself: {error}") from error
 
     def field(self, row, key, name):
         if name not in row:
-            raise TaskError(f"{key}: expected a field of the rows ({', '.join(map(str, row))}), "
+            raise TaskError(f"{key}: expected a field of the rows ({', '.join(row)}), "
                             f"found {name!r}{nearest(name, row)}")
         return row[name]
 
