@@ -16,6 +16,7 @@ import traceback
 from pathlib import Path
 
 import prepare_task
+import task_rows
 import tensor_file
 
 TOKENIZER = os.path.abspath(sys.argv[1])
@@ -294,11 +295,94 @@ def columns():
     made("2 train", "bare.tsv", *SMALL, "--template", "{sentence} ?", "--options", " no", " yes")
 
 
+# --- which file gives which split ---------------------------------------------------------------
+
+def sentences(path, count, ending=".", header=""):
+    nouns, words = ("plot", "cast", "story", "film"), ("dull", "bad", "good", "great")
+    Path(path).write_text(header + "".join(
+        f"the {nouns[i % 4]} was {words[i // 4 % 4]} {ending}\t{i // 8 % 2}\n"
+        for i in range(count)))
+
+
+def splits_of_sst2():
+    """Sentences as they go round, with labels in all three files."""
+    os.mkdir("sst2")
+    for name, count in (("train", 16), ("dev", 6), ("test", 1100)):
+        sentences(f"sst2/{name}.tsv", count)
+    sst2 = ("--source", "sst2", *SMALL)
+    made(r"train and dev from sst2/train.tsv, test from sst2/dev.tsv \(6 rows\); --test-split test "
+         "takes the 1100 of test.tsv", "sst2", *sst2)
+    for count in (1000, 6):
+        made("test from sst2/dev.tsv", "sst2", *sst2, "--test", count)
+    made(r"1000 test;(.|\n)*test from sst2/test.tsv", "sst2", *sst2, "--test-split", "test",
+         "--test", 1000)
+    made(r"1050 test;(.|\n)*test from sst2/test.tsv \(1100 rows\); --test-split dev takes the 6",
+         "sst2", *sst2, "--test", 1050)
+    made("6 test;(.|\n)*test from sst2/dev.tsv", "sst2", *sst2, "--test", 1050, "--test-split",
+         "dev")
+    made("test from sst2/test.tsv", "sst2", *sst2, "--test-file", "test.tsv")
+    own = (*SMALL, "--template", "{sentence} ?", "--options", " no", " yes")
+    made("test from sst2/dev.tsv", "./sst2", *own)
+    refused(r"sst2 is a task: a template of your own needs its rows \(--source, or ./sst2", "sst2",
+            *own)
+    refused("--test-split dev: expected a folder", "sst2", "--source", "sst2/train.tsv", *SMALL,
+            "--test-split", "dev")
+    refused("--test-file none.tsv: no such file", "sst2", *sst2, "--test-file", "none.tsv")
+    Path("sst2/dev.tsv").unlink()
+    made("test from sst2/test.tsv", "sst2", *sst2)
+
+
+def splits_of_glue():
+    """GLUE's archive: a header, and no labels in test.tsv."""
+    os.mkdir("SST-2")
+    sentences("SST-2/train.tsv", 16, header="sentence\tlabel\n")
+    sentences("SST-2/dev.tsv", 6, header="sentence\tlabel\n")
+    Path("SST-2/test.tsv").write_text("index\tsentence\n0\tuneasy film .\n1\tthe plot .\n")
+    sst2 = ("--source", "SST-2", *SMALL)
+    made(r"test from SST-2/dev.tsv \(6 rows\); test.tsv has no labels", "sst2", *sst2, "--test", 2)
+    refused("expected one of test.tsv with labels beside train.tsv", "sst2", *sst2, "--test-split",
+            "test")
+    sentences("SST-2/train.tsv", 16, header="sentence\tmark\n")
+    refused("SST-2/train.tsv, row 1: not a row of sst2: label: expected", "sst2", *sst2)
+
+
+def splits_of_questions():
+    """The files of SQuAD and DROP under their own names."""
+    os.mkdir("squad")
+    question = {"question": "was the film good ?", "answers": [{"text": "good"}, {"text": "great"}]}
+    for name, count in (("train", 8), ("dev", 2)):
+        paragraph = {"context": "the film was good .", "qas": [question] * count}
+        Path(f"squad/{name}-v1.1.json").write_text(json.dumps(
+            {"data": [{"title": "film", "paragraphs": [paragraph]}], "version": "1.1"}))
+    made("train and dev from squad/train-v1.1.json, test from squad/dev-v1.1.json", "squad",
+         "--source", "squad", *SMALL)
+    os.mkdir("drop")
+    nothing = {"number": "", "date": {"day": "", "month": "", "year": ""}, "spans": []}
+    kinds = ({"number": "3"}, {"spans": ["good", "great"]},
+             {"date": {"day": "2", "month": "May", "year": "1992"}}, {"date": {"year": "1992"}})
+    pairs = [{"question": "was it ?", "answer": {**nothing, **kind}} for kind in kinds]
+    pairs.append({"question": "what ?", "answer": {**nothing, "number": "1", "spans": ["good"]}})
+    Path("drop/drop_dataset_train.json").write_text(json.dumps(
+        {"history_1": {"passage": "the film was good .", "qa_pairs": pairs}}))
+    asked = {**pairs[0], "validated_answers": [{**nothing, "number": "4"}, pairs[1]["answer"]]}
+    Path("drop/drop_dataset_dev.json").write_text(json.dumps(
+        {"history_2": {"passage": "the plot was bad .", "qa_pairs": [asked]}}))
+    made("train and dev from drop/drop_dataset_train.json, test from drop/drop_dataset_dev.json",
+         "drop", "--source", "drop", *SMALL, "--train", 3)
+    found = [row["answers"] for row in task_rows.read_file(Path("drop/drop_dataset_train.json"))]
+    if found != [["3"], ["good", "great"], ["2 May 1992"], ["1992"]]:
+        raise Failed(f"DROP's answers: {found}")
+    found = task_rows.read_file(Path("drop/drop_dataset_dev.json"))[0]["answers"]
+    if found != ["4", "good", "great"]:
+        raise Failed(f"DROP's answers by others: {found}")
+
+
 # --- what runs ----------------------------------------------------------------------------------
 
 CASES = (input_as_output, whole_or_nothing, one_answer, one_answer_of_named_tasks,
          settings_of_yaml, references_of_yaml, ranges, damaged_rows, damaged_parquet,
-         damaged_tokenizer, templates, columns)
+         damaged_tokenizer, templates, columns, splits_of_sst2, splits_of_glue,
+         splits_of_questions)
 
 
 def run(case):

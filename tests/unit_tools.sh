@@ -119,7 +119,7 @@ questions="$question, $question, $question, $question"
 paragraph="{\"context\": \"the film was good .\", \"qas\": [$questions]}"
 echo "{\"data\": [{\"title\": \"film\", \"paragraphs\": [$paragraph]}]}" >squad.json
 run 0 "${prepare[@]}" squad squad.qzt --source squad.json "${small[@]}"
-says stdout 'train, dev and test all come from squad.json'
+says stdout 'train, dev and test from squad.json'
 run 0 read_rows squad.qzt dev 0
 says stdout '^reference good$'
 says stdout '^reference great$'

@@ -5,7 +5,8 @@ TASK is one of the eleven of MeZO's protocol (sst2, rte, cb, boolq, wsc, wic, mu
 squad, drop); its rows come from --source, or from Hugging Face `datasets`. SOURCE is any other file
 (JSONL, CSV, TSV, Parquet) or folder, with a template on the command line or in a --config file.
 Training and development examples come by one NumPy permutation of the training rows, test examples
-by the same seed from the test rows. docs/task-file.md has the format, the rules and examples.
+by the same seed from those of the evaluation split (dev or val). docs/task-file.md has the format,
+the rules and examples.
 
     prepare_task.py rte rte.qzt --source RTE --tokenizer MODEL
     prepare_task.py reviews.jsonl out.qzt --tokenizer MODEL --test-file reviews_test.jsonl \\
@@ -26,10 +27,11 @@ import token_pieces
 from argument_types import whole
 from task_encoder import Encoder, tokenizer_files
 from task_protocol import TASKS, constant
-from task_rows import TaskError, hub_rows, read_file, source_files, task_rows
+from task_rows import TaskError, hub_rows, task_rows
 from task_settings import GENERATED, LOSSES, METRICS, Template, check_options, check_score
+from task_splits import SPLITS, TEST, Rows, permuted, read_rows, source_files, split_rows
 
-DEV, TEST = 500, 1000
+DEV = 500
 SEED_MAX = 2**32 - 1  # NumPy takes no larger one
 OWN_KEYS = ("template", "options", "answer", "label_field", "loss", "metric")
 
@@ -41,25 +43,6 @@ def calibration_of(make, prompt):
         raise TaskError("--sfc: the task has no calibration prompt (in a --config file the key "
                         "calibration), or no options to choose from")
     return lambda row: make(row)._replace(prompt=prompt(row))
-
-
-def permuted(rows, count, seed):
-    """The first `count` of one permutation, as MeZO draws them."""
-    return [rows[i] for i in np.random.RandomState(seed).permutation(len(rows))[:count]]
-
-
-def split_rows(train_rows, test_rows, given, dev_count):
-    """(train, dev, test). MeZO draws train and dev together and cuts dev from their end, so a small
-    set loses training examples: WSC's 554 give 54 and 500. Without test rows, test examples are the
-    next of the same permutation."""
-    wanted = given.train + dev_count
-    drawn = permuted(train_rows, wanted if test_rows is not None else None, given.seed)
-    rest, drawn = drawn[wanted:], drawn[:wanted]
-    keep = max(len(drawn) - dev_count, 0)
-    train, dev = drawn[:keep], drawn[keep:]
-    if test_rows is None:
-        return train, dev, rest[: given.test]
-    return train, dev, permuted(test_rows, given.test, given.seed)
 
 
 def demonstrated(shots):
@@ -214,11 +197,13 @@ def load_own(given, files):
         template = Template(settings)
     except TaskError as error:
         raise TaskError(f"{given.config}: {error}" if given.config else str(error)) from error
+    name = given.name or settings.get("name") or given.task or given.out.stem
     calibration = None if template.calibration is None else constant(template.calibration)
-    return {"name": settings.get("name"), "make": template.example, "loss": template.loss,
-            "metric": template.metric, "dev": DEV, "calibration": calibration,
-            "rows": [path and read_file(path) for path in files], "template": template.prompt,
-            "options": template.options}
+    rows = read_rows(files, lambda raw: raw, lambda row: example_of(name, template.example, row),
+                     given.test)
+    return {"name": name, "make": template.example, "loss": template.loss,
+            "metric": template.metric, "dev": DEV, "calibration": calibration, "rows": rows,
+            "template": template.prompt, "options": template.options}
 
 
 def reworded(make, options):
@@ -245,38 +230,45 @@ def load_known(given, task, files):
         make = reworded(make, given.options)
     loss, metric = given.loss or known.loss, given.metric or known.metric
     check_score(loss, metric, known.metric not in GENERATED)
-    rows = ([path and task_rows(task, read_file(path)) for path in files] if files[0]
-            else hub_rows(task, known.hub))
-    return {"name": task, "make": make, "loss": loss, "metric": metric, "dev": known.dev,
-            "calibration": known.calibration, "rows": rows, "template": f"task {task}",
-            "options": given.options}
+    if files is None:
+        rows = Rows(*hub_rows(task, known.hub), (None, None), "train and dev from {0} {2}, test "
+                    "from its {3}".format(*known.hub))
+    else:
+        rows = read_rows(files, lambda raw: task_rows(task, raw),
+                         lambda row: example_of(task, make, row), given.test)
+    return {"name": given.name or task, "make": make, "loss": loss, "metric": metric,
+            "dev": known.dev, "calibration": known.calibration, "rows": rows,
+            "template": f"task {task}", "options": given.options}
 
 
 def load(given):
-    """What is prepared: its name, loss, metric, `make` (row to Example), number of dev examples,
-    (train, test) rows and files; test rows are None where the training file must give them too."""
+    """What is prepared: its name, loss, metric, `make` (row to Example), number of dev examples
+    and Rows."""
     task = given.task or (given.source_or_task if given.source_or_task in TASKS else None)
     source = given.source or (Path(given.source_or_task)
                               if given.source_or_task != task else None)
-    files = source_files(source, given.test_file) if source else (None, None)
-    refuse_input_as_output(given.out, (*files, given.config, *tokenizer_files(given.tokenizer)))
+    files = source_files(source, given.test_file, given.test_split) if source else None
+    refuse_input_as_output(given.out, (*(files.all() if files else ()), given.config,
+                                       *tokenizer_files(given.tokenizer)))
     if task and not (given.template or given.config):
         loaded = load_known(given, task, files)
+    elif source is None and task:
+        raise TaskError(f"{task} is a task: a template of your own needs its rows (--source, or "
+                        f"./{task} for a folder of that name)")
     elif source is None:
         raise TaskError(f"{given.source_or_task}: no such file, and no task of that name; "
                         f"tasks: {', '.join(TASKS)}")
     else:
         loaded = load_own(given, files)
-    name = given.name or loaded["name"] or task or given.out.stem
     make, dev = loaded["make"], loaded["dev"] if given.dev is None else given.dev
-    return {**loaded, "name": name, "files": files, "dev": dev,
+    return {**loaded, "dev": dev,
             "encoded": calibration_of(make, loaded["calibration"]) if given.sfc else make}
 
 
-def example_of(task, row):
+def example_of(name, make, row):
     """An example with a right candidate; what is wrong with a row is said with its place."""
     try:
-        example = task["encoded"](row)
+        example = make(row)
         right = [place for place in example.right if place >= len(example.candidates)]
         if not example.right or right:
             raise TaskError(f"expected a right option below {len(example.candidates)}, found "
@@ -285,21 +277,22 @@ def example_of(task, row):
     except TaskError as error:
         raise TaskError(f"{row.place}: {error}") from error
     except (KeyError, IndexError, AttributeError, TypeError) as error:
-        raise TaskError(f"{row.place}: not rows of {task['name']}: {error!r}; found the fields "
+        raise TaskError(f"{row.place}: not rows of {name}: {error!r}; found the fields "
                         f"{', '.join(row)}") from error
 
 
 def prepare(given):
     task = load(given)
-    train_file, test_file = task["files"]
+    train_file, test_file = task["rows"].files
     encoder = Encoder(given.tokenizer, given.bos, given.max_length, given.max_new)
-    parts = split_rows(*task["rows"], given, task["dev"])
-    train, dev, test = [[example_of(task, row) for row in rows] for rows in parts]
+    parts = split_rows(task["rows"], given, task["dev"])
+    train, dev, test = [[example_of(task["name"], task["encoded"], row) for row in rows]
+                        for rows in parts]
     if not train or not dev:
         raise TaskError(f"{train_file}: expected rows for train and dev, found {len(train)} and "
                         f"{len(dev)}")
     # Dev examples, and test examples where there is one file, are training rows themselves.
-    shown = task["rows"][0] if task["rows"][1] is not None else parts[0]
+    shown = parts[0] if task["rows"].test is None else task["rows"].train
     generated = task["metric"] in GENERATED
     tensors = {**split_tensors("train", train, encoder, generated,
                                shuffle_seed=given.shuffle_labels),
@@ -347,9 +340,9 @@ def report(given, task, tensors, parts, encoder):
     if encoder.filled:
         print(f"{encoder.filled} rows are all answer but for their first token: --max-length "
               f"{given.max_length} is short for this task")
-    if task["rows"][1] is None:
-        print(f"train, dev and test all come from {task['files'][0]}, which has no training split "
-              "beside it: the scores are not those of the published splits")
+    print(task["rows"].sentence)
+    if task["rows"].test is None:
+        print("There is no other file beside it: the scores are not those of the published splits")
 
 
 def unescaped(text):
@@ -372,7 +365,11 @@ def parser_of():
                         help="folder with tokenizer.json, as a rule the model's")
     parser.add_argument("--source", type=Path, help="the task's rows: a file, or a folder with "
                         "train and val or test files; default: Hugging Face datasets")
-    parser.add_argument("--test-file", type=Path)
+    parser.add_argument("--test-file", type=Path, help="rows of the test examples")
+    parser.add_argument("--test-split", choices=SPLITS, default="auto", help="which file beside "
+                        "train gives the test examples: dev (or val), test, or the first of them "
+                        "that has labels (dev, as in MeZO; test where more than 1000 are wanted "
+                        "and dev has fewer)")
     parser.add_argument("--task", choices=sorted(TASKS), help="the task whose rows SOURCE holds")
     parser.add_argument("--config", type=Path, help="YAML with name, template, options or answer, "
                         "calibration, label_field, references_field, loss, metric")

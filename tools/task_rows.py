@@ -1,7 +1,7 @@
 """Rows of a task from files, or from Hugging Face `datasets`, in the field names of the latter.
 
-Layouts that are read: JSONL (also .gz), TSV with sentence and label, CSV with a header, Parquet,
-one folder per task as SuperGLUE's archives have it (train.jsonl, val.jsonl), SQuAD's JSON.
+Layouts that are read: JSONL (also .gz), TSV with sentence and label or with a header, CSV with a
+header, Parquet, SQuAD's JSON and DROP's.
 """
 import csv
 import gzip
@@ -282,48 +282,7 @@ def task_rows(task, raw_rows):
     return rows
 
 
-# --- where the splits lie -------------------------------------------------------------------------
-
-# Names of the two files in a folder, the first that exists: few-shot subsets come last.
-TRAIN_NAMES = ("train.tsv", "train.jsonl", "train.csv", "train.parquet")
-TEST_NAMES = {".tsv": ("test.tsv",), "": ("val.jsonl", "dev.jsonl", "test.jsonl", "test.csv",
-                                          "test.parquet")}
-SINGLE_NAMES = ("val.jsonl", "xquad.en.json", "drop_v0_dev.jsonl.gz", "fewglue_train.jsonl")
-
-
-def first_of(folder, names):
-    return next((folder / name for name in names if (folder / name).exists()), None)
-
-
-def has_labels(path):
-    """SuperGLUE's own test files have none."""
-    rows = read_file(path)
-    return bool(rows) and ("label" in rows[0] or "passage" in rows[0] or "answers" in rows[0])
-
-
-def source_files(source, test_file):
-    """(training file, test file or None). None as test file: test examples come from the first."""
-    if not source.exists():
-        raise TaskError(f"{source}: no such file or folder")
-    if source.is_file():
-        return source, test_file
-    train = first_of(source, TRAIN_NAMES)
-    if train is None:
-        train = first_of(source, SINGLE_NAMES)
-        if train is None:
-            raise TaskError(f"{source}: expected a file, or a folder with one of "
-                            f"{', '.join(TRAIN_NAMES + SINGLE_NAMES)}")
-        return train, test_file
-    if test_file is None:
-        names = TEST_NAMES.get(train.suffix, TEST_NAMES[""])
-        test_file = first_of(source, names)
-        if test_file is None or not has_labels(test_file):
-            raise TaskError(f"{source}: expected one of {', '.join(names)} with labels beside "
-                            f"{train.name}, or --test-file")
-    elif not test_file.exists() and (source / test_file).exists():
-        test_file = source / test_file
-    return train, test_file
-
+# --- rows of the hub -----------------------------------------------------------------------------
 
 def hub_rows(task, hub):
     """(training rows, test rows) through Hugging Face `datasets`."""
