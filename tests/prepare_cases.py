@@ -377,12 +377,36 @@ def splits_of_questions():
         raise Failed(f"DROP's answers by others: {found}")
 
 
+def counts():
+    """Sets that are too small for the defaults, and the numbers that the message names."""
+    asked = ("--tokenizer", TOKENIZER, "--bos", "no", *OPTIONS)
+    for count, found, numbers in (
+            (32, "0 train, 32 dev and 0 test", ("--train", 16, "--dev", 8, "--test", 8)),
+            (600, "100 train, 500 dev and 0 test",
+             ("--train", 300, "--dev", 150, "--test", 150)),
+            (3, "0 train, 3 dev and 0 test", ("--train", 1, "--dev", 1, "--test", 1))):
+        source = write_csv("own.csv", (ROWS * 150)[:count])
+        words = " ".join(map(str, numbers))
+        refused(f"own.csv: its {count} rows give {found} examples of --train 1000, --dev 500 and "
+                f"--test 1000; what fits: {words}", source, *asked)
+        made(f"{numbers[1]} train, {numbers[3]} dev, {numbers[5]} test", source, *asked, *numbers)
+    made("100 train, 500 dev, 0 test", write_csv("own.csv", ROWS * 150), *asked, "--test", 0)
+    refused("or --test 0 for none", write_csv("own.csv", ROWS * 150), *asked)
+    few, test = write_csv("few.csv", (ROWS * 8)[:30]), write_csv("test.csv")
+    refused("few.csv: its 30 rows give 0 train, 30 dev and 4 test examples of --train 1000, --dev "
+            "500; what fits: --train 23 --dev 7", few, *asked, "--test-file", test)
+    made("23 train, 7 dev, 4 test", few, *asked, "--test-file", test, "--train", 23, "--dev", 7)
+    refused("own.csv: expected 3 rows or more, found 2", write_csv("own.csv", ROWS[:2]), *asked)
+    refused("none.csv: expected rows, found none", write_csv("none.csv", ()), *asked)
+    refused("none.csv: expected rows for test, found none", few, *OWN, "--test-file", "none.csv")
+
+
 # --- what runs ----------------------------------------------------------------------------------
 
 CASES = (input_as_output, whole_or_nothing, one_answer, one_answer_of_named_tasks,
          settings_of_yaml, references_of_yaml, ranges, damaged_rows, damaged_parquet,
          damaged_tokenizer, templates, columns, splits_of_sst2, splits_of_glue,
-         splits_of_questions)
+         splits_of_questions, counts)
 
 
 def run(case):

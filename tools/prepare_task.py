@@ -29,7 +29,8 @@ from task_encoder import Encoder, tokenizer_files
 from task_protocol import TASKS, constant
 from task_rows import TaskError, hub_rows, task_rows
 from task_settings import GENERATED, LOSSES, METRICS, Template, check_options, check_score
-from task_splits import SPLITS, TEST, Rows, permuted, read_rows, source_files, split_rows
+from task_splits import (SPLITS, TEST, Rows, check_counts, permuted, read_rows, source_files,
+                         split_rows)
 
 DEV = 500
 SEED_MAX = 2**32 - 1  # NumPy takes no larger one
@@ -286,11 +287,9 @@ def prepare(given):
     train_file, test_file = task["rows"].files
     encoder = Encoder(given.tokenizer, given.bos, given.max_length, given.max_new)
     parts = split_rows(task["rows"], given, task["dev"])
+    check_counts(task["rows"], parts, given, task["dev"])
     train, dev, test = [[example_of(task["name"], task["encoded"], row) for row in rows]
                         for rows in parts]
-    if not train or not dev:
-        raise TaskError(f"{train_file}: expected rows for train and dev, found {len(train)} and "
-                        f"{len(dev)}")
     # Dev examples, and test examples where there is one file, are training rows themselves.
     shown = parts[0] if task["rows"].test is None else task["rows"].train
     generated = task["metric"] in GENERATED

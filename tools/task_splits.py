@@ -135,3 +135,32 @@ def split_rows(rows, given, dev_count):
     if rows.test is None:
         return train, dev, rest[: given.test]
     return train, dev, permuted(rows.test, given.test, given.seed)
+
+
+def fitting(rows, given, dev_count):
+    """Numbers of examples that these rows have: a quarter each for dev and test (where test rows
+    are not apart), at most what was asked for."""
+    count, parts = len(rows.train), 3 if rows.test is None else 2
+    quarter = max(count // 4, 1)
+    dev, test = min(dev_count, quarter), min(given.test, quarter) if parts == 3 else 0
+    numbers = [f"--train {min(given.train, count - dev - test)}", f"--dev {dev}"]
+    return " ".join(numbers + ([f"--test {test}"] if parts == 3 else []))
+
+
+def check_counts(rows, parts, given, dev_count):
+    """Each split has examples; no test examples have to be asked for (--test 0)."""
+    found = dict(zip(("train", "dev", "test"), map(len, parts)))
+    least = 2 + (rows.test is None and given.test > 0)
+    if min(found["train"], found["dev"]) > 0 and (found["test"] > 0 or given.test == 0):
+        return
+    if rows.test is not None and found["train"] and found["dev"]:
+        raise TaskError(f"{rows.files[1]}: expected rows for test, found none")
+    if len(rows.train) < least:
+        raise TaskError(f"{rows.files[0]}: expected {least} rows or more, found {len(rows.train)}")
+    has_rest = rows.test is None and found["train"] and found["dev"]
+    raise TaskError(f"{rows.files[0]}: its {len(rows.train)} rows give {found['train']} train, "
+                    f"{found['dev']} dev and {found['test']} test examples of --train "
+                    f"{given.train}, --dev {dev_count}"
+                    f"{'' if rows.test is not None else f' and --test {given.test}'}; what fits: "
+                    f"{fitting(rows, given, dev_count)}"
+                    f"{', or --test 0 for none' if has_rest else ''}")
