@@ -30,6 +30,8 @@ SOURCES = {  # training file (or the only one), evaluation file
 }
 COUNTS = {"train": 100, "dev": 50, "test": 50}  # examples compared
 FEW = {"train": 16, "dev": 8, "test": 8}        # ReCoRD: 32 local rows
+# What the defaults give of small training sets: MeZO asks for 1000, and 500 for dev or 100.
+MEZO_COUNTS = {"cb": (150, 100, 56), "copa": (300, 100, 100), "wsc": (54, 500, 104)}
 
 
 class Tokenizers:
@@ -186,18 +188,23 @@ class Comparison:
         rows = train if split == "test" and has_test_file else splits["train"]
         return [permutation(rows, shots, seed) for seed in seeds]
 
-    def task(self, task, label, tokenizer, max_length, bos_option, shots=0, sfc=False):
-        """One run of the tool and one of MeZO's encoding."""
+    def task(self, task, label, tokenizer, max_length, bos_option, shots=0, sfc=False,
+             by_default=False):
+        """One run of the tool and one of MeZO's encoding. by_default: how many examples and from
+        which files is left to the tool."""
         folder, encode, bos = tokenizer
         train, test = self.read(task)
         counts = FEW if task == "record" else COUNTS
         source = self.data / "tasks" / SOURCES[task][0]
+        if by_default:
+            counts = {"train": 1000, "dev": 500 if task == "wsc" else 100, "test": 1000}
+            source = source.parent
         out = self.work / f"{task}.qzt"
         arguments = [task, str(out), "--tokenizer", str(folder), "--source", str(source),
                      "--max-length", str(max_length), "--bos", bos_option]
-        for split, count in counts.items():
+        for split, count in counts.items() if not by_default else ():
             arguments += [f"--{split}", str(count)]
-        if test is not None:
+        if test is not None and not by_default:
             arguments += ["--test-file", str(self.data / "tasks" / SOURCES[task][1])]
         if shots:
             arguments += ["--shots", str(shots)]
@@ -206,6 +213,9 @@ class Comparison:
         prepare_task.prepare(prepare_task.parser_of().parse_args(arguments))
         encoder = mezo.Encoder(encode, bos, max_length)
         splits = splits_of(train, test, counts)
+        if by_default and tuple(map(len, splits.values())) != MEZO_COUNTS[task]:
+            self.failed += 1
+            print(f"FAILED {label} {task}: splits of {[len(part) for part in splits.values()]}")
         compared = 0
         for split, samples in splits.items():
             demos = [()] * len(samples)
@@ -238,6 +248,8 @@ def main():
         comparison.task(task, "stories260K 64", stories, 64, "auto")
         comparison.task(task, "stories260K 64 no bos", without, 64, "no")
         comparison.task(task, "opt", make.opt(), 2048, "auto")
+    for task in MEZO_COUNTS:
+        comparison.task(task, "stories260K by default", stories, 512, "auto", by_default=True)
     for task in ("sst2", "rte", "copa", "squad"):
         comparison.task(task, "llama2", make.llama2(), 256, "auto")
         comparison.task(task, "llama3", make.llama3(), 64, "auto")

@@ -188,6 +188,15 @@ def references_of_yaml():
     asked = {"template": "{text} ?", "answer": " {label}", "metric": "f1"}
     write_jsonl("own.jsonl", rows)
     made("2 train", "own.jsonl", *yaml(**asked, references_field="refs"))
+    tensors = tensor_file.read(OUT)[0]
+    texts = bytes(tensors["train.reference_bytes"].array).decode()
+    if not re.fullmatch("((yes|no|0|1)well){2}", texts) or \
+            tensors["train.reference_begin"].array.tolist() != [0, 2, 4]:
+        raise Failed(f"references of two texts each: {texts}")
+    made("2 train", "own.jsonl", *yaml(**asked))
+    texts = bytes(tensor_file.read(OUT)[0]["train.reference_bytes"].array).decode()
+    if not re.fullmatch("(yes|no|0|1){2}", texts):
+        raise Failed(f"references without references_field are the answers: {texts}")
     refused("own.jsonl, row [1-4]: references_field: expected a field of the rows .*, found "
             "'reffs'; the nearest is 'refs'", "own.jsonl", *yaml(**asked, references_field="reffs"))
     write_jsonl("own.jsonl", [{**row, "refs": 5} for row in rows])
