@@ -410,12 +410,29 @@ def counts():
     refused("none.csv: expected rows for test, found none", few, *OWN, "--test-file", "none.csv")
 
 
+def rows_of_hub():
+    """The hub's rows, as if they had come over the network."""
+    def rows(count):
+        return [task_rows.Row({"sentence": text, "label": i % 2}, f"hub, row {i}")
+                for i, (text, _) in enumerate((ROWS * count)[:count])]
+    kept = prepare_task.hub_rows
+    prepare_task.hub_rows = lambda task, hub: [rows(600), rows(7)]
+    try:
+        made("train and dev from nyu-mll/glue train, test from its validation", "sst2",
+             "--tokenizer", TOKENIZER, "--bos", "no")
+        prepare_task.hub_rows = lambda task, hub: [rows(8), rows(4)]
+        refused("the hub: its 8 rows give 0 train, 8 dev and 4 test examples .*fits: --train 6 "
+                "--dev 2", "sst2", "--tokenizer", TOKENIZER, "--bos", "no")
+    finally:
+        prepare_task.hub_rows = kept
+
+
 # --- what runs ----------------------------------------------------------------------------------
 
 CASES = (input_as_output, whole_or_nothing, one_answer, one_answer_of_named_tasks,
          settings_of_yaml, references_of_yaml, ranges, damaged_rows, damaged_parquet,
          damaged_tokenizer, templates, columns, splits_of_sst2, splits_of_glue,
-         splits_of_questions, counts)
+         splits_of_questions, counts, rows_of_hub)
 
 
 def run(case):

@@ -149,16 +149,16 @@ def fitting(rows, given, dev_count):
 
 def check_counts(rows, parts, given, dev_count):
     """Each split has examples; no test examples have to be asked for (--test 0)."""
-    found = dict(zip(("train", "dev", "test"), map(len, parts)))
+    found, place = dict(zip(("train", "dev", "test"), map(len, parts))), rows.files[0] or "the hub"
     least = 2 + (rows.test is None and given.test > 0)
     if min(found["train"], found["dev"]) > 0 and (found["test"] > 0 or given.test == 0):
         return
     if rows.test is not None and found["train"] and found["dev"]:
-        raise TaskError(f"{rows.files[1]}: expected rows for test, found none")
+        raise TaskError(f"{rows.files[1] or place}: expected rows for test, found none")
     if len(rows.train) < least:
-        raise TaskError(f"{rows.files[0]}: expected {least} rows or more, found {len(rows.train)}")
+        raise TaskError(f"{place}: expected {least} rows or more, found {len(rows.train)}")
     has_rest = rows.test is None and found["train"] and found["dev"]
-    raise TaskError(f"{rows.files[0]}: its {len(rows.train)} rows give {found['train']} train, "
+    raise TaskError(f"{place}: its {len(rows.train)} rows give {found['train']} train, "
                     f"{found['dev']} dev and {found['test']} test examples of --train "
                     f"{given.train}, --dev {dev_count}"
                     f"{'' if rows.test is not None else f' and --test {given.test}'}; what fits: "
