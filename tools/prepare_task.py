@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+import command_line
 import tensor_file
 import token_pieces
-from argument_types import whole
 from task_encoder import Encoder, tokenizer_files
 from task_protocol import TASKS, constant
 from task_rows import TaskError, hub_rows, task_rows
@@ -356,7 +356,7 @@ def bos_choice(text):
 
 
 def parser_of():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser, whole = command_line.parser_of(__doc__), command_line.whole
     parser.add_argument("source_or_task", metavar="TASK|SOURCE",
                         help=f"{', '.join(TASKS)}; or a file or folder of your own")
     parser.add_argument("out", type=Path, nargs="?", help="default: NAME.qzt")
