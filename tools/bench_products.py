@@ -9,7 +9,6 @@ of torch.nn.functional.linear on weights decoded before. Both sides take turns, 
 each counts, because noise only adds. To limit PyTorch to AVX2, set ATEN_CPU_CAPABILITY=avx2
 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2. Needs torch (tools/requirements-oracle.txt).
 """
-import argparse
 import json
 import re
 import subprocess
@@ -17,6 +16,8 @@ import sys
 import time
 
 import torch
+
+import command_line
 
 BACKENDS = {"float32": "cpu", "bfloat16": "cpu-bf16"}
 PERIOD_SECONDS = 1.0
@@ -48,7 +49,7 @@ def time_torch(arguments, shape):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = command_line.parser_of(__doc__)
     parser.add_argument("model")
     parser.add_argument("--dtype", choices=BACKENDS, default="float32")
     parser.add_argument("--qzo", default="build/qzo")

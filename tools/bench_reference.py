@@ -16,7 +16,6 @@ of answers alone. Both sides get the same device and threads. qzo's figures come
 `qzo bench --task`, with the ceilings of the same call; medians and best of the steps are given.
 Needs torch and transformers (tools/requirements-oracle.txt).
 """
-import argparse
 import json
 import os
 import statistics
@@ -25,12 +24,36 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-import torch
-from transformers import AutoConfig, LlamaForCausalLM
+import command_line
 
-import tensor_file
-from gptq_numpy import FORMATS, unpack_zeros
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def parse_arguments():
+    parser = command_line.parser_of(__doc__)
+    parser.add_argument("model")
+    parser.add_argument("task")
+    parser.add_argument("--qzo", default=str(ROOT / "build/qzo"),
+                        help=f"default: {ROOT}/build/qzo")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=command_line.whole(1),
+                        default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--steps", type=command_line.whole(1), default=5)
+    parser.add_argument("--batch", type=command_line.whole(1), default=16)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32",
+                        help="of both sides on a CPU")
+    parser.add_argument("--cpu-limit", default="amx")
+    return parser.parse_args()
+
+
+given_arguments = parse_arguments() if __name__ == "__main__" else None
+with command_line.needed("requirements-oracle.txt"):
+    import numpy as np
+    import torch
+    from transformers import AutoConfig, LlamaForCausalLM
+
+    import tensor_file
+    from gptq_numpy import FORMATS, unpack_zeros
 
 EPS, LEARNING_RATE, CLIP = 1e-3, 1e-7, 100.0
 
@@ -244,22 +267,16 @@ def time_qzo(given):
     command = [given.qzo, "bench", given.model, "--task", given.task, "--json", "--rows", "64",
                "--batch", str(given.batch), "--threads", str(given.threads), "--backend",
                backend_of(given), "--cpu-limit", given.cpu_limit, "--log-level", "error"]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    try:
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    except OSError as error:
+        sys.exit(f"bench_reference: {given.qzo}: {error.strerror}")
+    except subprocess.CalledProcessError as error:  # qzo has said why
+        sys.exit(f"bench_reference: exit code {error.returncode}: {' '.join(command)}")
+    return json.loads(done.stdout)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("model")
-    parser.add_argument("task")
-    parser.add_argument("--qzo", default="build/qzo")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32",
-                        help="of both sides on a CPU")
-    parser.add_argument("--cpu-limit", default="amx")
-    given = parser.parse_args()
+def main(given):
     examples, gold_only = read_train(given.task)
     qzo = time_qzo(given)  # first: it leaves the device empty
     ours = qzo["step"]
@@ -286,4 +303,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(given_arguments)

@@ -5,9 +5,10 @@ check_adapters.py BASE ADAPTERS MERGED [BASE ADAPTERS MERGED ...]; fp32 folders.
 
 Exit code 0: equal, and different from those of the base alone; 1: not; 77: a package is missing.
 """
-import argparse
 import sys
 from pathlib import Path
+
+import command_line
 
 LIMIT = 1e-5  # of the largest logit; fp32 on both sides, a merged weight is rounded once
 LEAST_CHANGE = 100 * LIMIT  # by the adapters, or the comparison would say nothing
@@ -16,7 +17,7 @@ SKIPPED = 77
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser_of(__doc__)
     parser.add_argument("folders", type=Path, nargs="+", metavar="BASE ADAPTERS MERGED")
     given = parser.parse_args()
     try:

@@ -6,12 +6,13 @@ under the adapters there, in PEFT.
 
 Exit code 0: equal; 1: a difference; 77: a package is missing.
 """
-import argparse
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
+
+import command_line
 
 LOSS_LIMIT = 1e-5  # relative; both sides are fp32 sums of some 100 products
 SKIPPED = 77
@@ -39,7 +40,7 @@ def load(folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser_of(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("task", type=Path)
     parser.add_argument("report", type=Path)

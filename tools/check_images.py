@@ -7,7 +7,6 @@ latents are those of StableDiffusion3InpaintPipeline, whose seeded draw is the s
 4-bit folder with recorded outputs: tools/sample_images.py must decode it to them. Exit code 0:
 equal; 1: a difference.
 """
-import argparse
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from diffusers import StableDiffusion3InpaintPipeline, StableDiffusion3Pipeline
 
+import command_line
 import prepare_images
 import sample_images
 import tensor_file
@@ -93,7 +93,7 @@ def check_decoded(folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser_of(__doc__)
     for name in ("folder", "task", "checkpoint"):
         parser.add_argument(name, type=Path)
     parser.add_argument("fixture", type=Path, nargs="?")

@@ -7,12 +7,12 @@ compressed-tensors: transformers opens the folder itself. AWQ, HQQ: GPTQModel an
 tensors, since their own products are in 16 bits or want a GPU. Exit code 0: equal; 1: a difference;
 77: a package is missing.
 """
-import argparse
 import json
 import os
 import sys
 from pathlib import Path
 
+import command_line
 from check_quantize import dev_loss
 
 LOSS_LIMIT = 1e-5  # relative; both sides are fp32 sums of some 100 products
@@ -64,7 +64,7 @@ def load(folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser_of(__doc__)
     parser.add_argument("task", type=Path)
     parser.add_argument("folders", type=Path, nargs="+")
     given = parser.parse_args()

@@ -6,10 +6,11 @@ REPORT.json: {"nf4": loss, "fp4": loss, "exported": loss}. The weights are bitsa
 decoded by it to fp32 and multiplied in fp32: its CPU products are in bfloat16. Exit code 0: equal;
 1: a difference; 77: a package is missing.
 """
-import argparse
 import json
 import sys
 from pathlib import Path
+
+import command_line
 
 LOSS_LIMIT = 1e-6  # relative; both sides are fp32 sums of some 100 products
 SKIPPED = 77
@@ -46,7 +47,7 @@ def dev_loss(model, task):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser_of(__doc__)
     for name in ("model", "task", "report", "folder"):
         parser.add_argument(name, type=Path)
     given = parser.parse_args()

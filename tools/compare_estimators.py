@@ -10,12 +10,13 @@ the gradients of all entries are, without their sign; the share of them that was
 passes are those of a step's records, evaluations apart. How much the entries of a cell differ is
 how much the setting of --across matters. docs/measurements.md holds such tables.
 """
-import argparse
 import csv
 import io
 import math
 import statistics
 import subprocess
+
+import command_line
 
 BY = ("perturbation", "update_rule", "samples_per_step")
 # Of Student's t by degrees of freedom, 97.5 %.
@@ -142,7 +143,7 @@ def trials_of(program, folders):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser_of(__doc__)
     parser.add_argument("folders", nargs="+")
     parser.add_argument("--qzo", default="build/qzo")
     parser.add_argument("--score", type=float, default=0.95)

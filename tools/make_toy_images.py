@@ -6,17 +6,32 @@ light ground, `chalk` its outline on a dark one. `both` mixes them nine to one a
 latter "a red circle in chalk". Writes NNNNN.png and metadata.jsonl, as tools/prepare_images.py
 reads them. Needs Pillow and numpy.
 """
-import argparse
 import json
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageDraw
+import command_line
+
+STYLES = ("flat", "chalk", "both")
+
+
+def parse_arguments():
+    parser = command_line.parser_of(__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("style", choices=STYLES)
+    parser.add_argument("--count", type=command_line.whole(1), default=500)
+    parser.add_argument("--side", type=command_line.whole(1), default=32, help="in pixels")
+    parser.add_argument("--seed", type=command_line.whole(0), default=0)
+    return parser.parse_args()
+
+
+given_arguments = parse_arguments() if __name__ == "__main__" else None
+with command_line.needed("requirements-images.txt"):
+    import numpy as np
+    from PIL import Image, ImageDraw
 
 COLOURS = {"red": (214, 40, 40), "green": (42, 157, 80), "blue": (35, 87, 196),
            "yellow": (240, 190, 20), "purple": (130, 50, 170), "orange": (240, 120, 30)}
 SHAPES = ("circle", "square", "triangle", "diamond")
-STYLES = ("flat", "chalk", "both")
 FINER = 4  # drawn so many times larger, against stairs
 CHALK_SHARE = 0.1
 
@@ -47,14 +62,7 @@ def picture_of(draw, side, shape, colour, style):
     return image.resize((side, side), Image.Resampling.BOX)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path)
-    parser.add_argument("style", choices=STYLES)
-    parser.add_argument("--count", type=int, default=500)
-    parser.add_argument("--side", type=int, default=32)
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+def main(given):
     given.out.mkdir(parents=True, exist_ok=True)
     draw, rows = np.random.default_rng(given.seed), []
     for index in range(given.count):
@@ -71,4 +79,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(given_arguments)

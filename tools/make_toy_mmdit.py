@@ -10,18 +10,35 @@ weights, for tests. Runs on one thread of a CPU for so many minutes of its time;
 them depends on the machine.
 Needs tools/requirements-images.txt.
 """
-import argparse
+import sys
 import time
 from pathlib import Path
 
-import numpy as np
-import torch
-from diffusers import (AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel,
-                       StableDiffusion3Pipeline)
-from transformers import (CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer, T5Config,
-                          T5EncoderModel, T5Tokenizer)
+import command_line
 
-import prepare_images
+
+def parse_arguments():
+    parser = command_line.parser_of(__doc__)
+    parser.add_argument("images", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--minutes", type=float, default=6.0)
+    parser.add_argument("--side", type=command_line.whole(1), default=32,
+                        help="of a picture, in pixels")
+    parser.add_argument("--seed", type=command_line.whole(0), default=0)
+    parser.add_argument("--untrained", action="store_true")
+    return parser.parse_args()
+
+
+given_arguments = parse_arguments() if __name__ == "__main__" else None
+with command_line.needed("requirements-images.txt"):
+    import numpy as np
+    import torch
+    from diffusers import (AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel,
+                           StableDiffusion3Pipeline)
+    from transformers import (CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer, T5Config,
+                              T5EncoderModel, T5Tokenizer)
+
+    import prepare_images
 
 WIDTH, TEXT_ROWS, CHANNELS = 64, 8, 4
 VAE_SHARE = 1 / 3  # of the time
@@ -173,18 +190,13 @@ def train_all(pipe, pairs, side, seconds):
                       (1.0 - VAE_SHARE) * seconds)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("images", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--minutes", type=float, default=6.0)
-    parser.add_argument("--side", type=int, default=32, help="of a picture, in pixels")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--untrained", action="store_true")
-    given = parser.parse_args()
+def main(given):
     torch.manual_seed(given.seed)
     torch.set_num_threads(1)
-    pairs = prepare_images.read_pairs(given.images)
+    try:
+        pairs = prepare_images.read_pairs(given.images)
+    except (prepare_images.ImageError, OSError) as error:
+        sys.exit(f"make_toy_mmdit: {error}")
     pipe = make_pipeline([caption for _, caption in pairs])
     if not given.untrained:
         train_all(pipe, pairs, given.side, 60.0 * given.minutes)
@@ -194,4 +206,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(given_arguments)

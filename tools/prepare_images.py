@@ -14,7 +14,6 @@ scaled so that its shorter side fits and cut about its middle. Latents and embed
 float16: with 77 + 256 rows of text a caption takes 2.7 MB (captions that are equal share it).
 Needs tools/requirements-images.txt. docs/task-file.md describes the file.
 """
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+import command_line
 from prepare_task import write_task
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
@@ -239,7 +239,7 @@ def prepare(given):
 
 
 def parse_arguments(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser_of(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", type=Path, required=True, metavar="CHECKPOINT")
@@ -263,7 +263,8 @@ def parse_arguments(arguments=None):
 def main():
     given = parse_arguments()
     try:
-        prepare(given)
+        with command_line.needed("requirements-images.txt"):
+            prepare(given)
     except (ImageError, OSError) as error:
         sys.exit(f"prepare_images: {error}")
 

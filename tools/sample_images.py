@@ -9,15 +9,39 @@ CHECKPOINT is a folder of Stable Diffusion 3 or 3.5 in diffusers' layout; FOLDER
 per line; eight are built in. A column is a prompt, its noise is that of --seed and its place. Where
 there is no GPU, 4-bit weights are decoded to float32. Needs tools/requirements-images.txt.
 """
-import argparse
 import json
 import sys
 from pathlib import Path
 
-import numpy as np
+import command_line
 
-import tensor_file
-from prepare_images import TRANSFORMER, ImageError, load_pipeline, move_text_encoders
+
+def parse_arguments():
+    parser = command_line.parser_of(__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--model", type=Path, required=True, metavar="CHECKPOINT")
+    parser.add_argument("--after", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--before", type=Path, metavar="FOLDER")
+    parser.add_argument("--prompts", type=Path, metavar="FILE")
+    parser.add_argument("--side", type=command_line.whole(1), default=512,
+                        help="of a picture, in pixels")
+    parser.add_argument("--steps", type=command_line.whole(1), default=28)
+    parser.add_argument("--guidance", type=float, default=4.5)
+    parser.add_argument("--seed", type=command_line.whole(0), default=0)
+    parser.add_argument("--text-rows", type=command_line.whole(1), default=256,
+                        help="tokens of T5")
+    parser.add_argument("--scale", type=command_line.whole(1), default=1,
+                        help="each pixel so many times as large")
+    parser.add_argument("--device", help="default: cuda where there is one, else cpu")
+    return parser.parse_args()
+
+
+given_arguments = parse_arguments() if __name__ == "__main__" else None
+with command_line.needed("requirements-images.txt"):
+    import numpy as np
+
+    import tensor_file
+    from prepare_images import TRANSFORMER, ImageError, load_pipeline, move_text_encoders
 
 PROMPTS = (
     "a lighthouse on a cliff", "a cat asleep on a windowsill", "a bowl of fruit on a table",
@@ -147,21 +171,9 @@ def sample(given):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--model", type=Path, required=True, metavar="CHECKPOINT")
-    parser.add_argument("--after", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--before", type=Path, metavar="FOLDER")
-    parser.add_argument("--prompts", type=Path, metavar="FILE")
-    parser.add_argument("--side", type=int, default=512, help="of a picture, in pixels")
-    parser.add_argument("--steps", type=int, default=28)
-    parser.add_argument("--guidance", type=float, default=4.5)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--text-rows", type=int, default=256, help="tokens of T5")
-    parser.add_argument("--scale", type=int, default=1, help="each pixel so many times as large")
-    parser.add_argument("--device", help="default: cuda where there is one, else cpu")
     try:
-        sample(parser.parse_args())
+        with command_line.needed("requirements-images.txt"):
+            sample(given_arguments)
     except (ImageError, OSError) as error:
         sys.exit(f"sample_images: {error}")
 
