@@ -2,10 +2,7 @@
 # tools/prepare_task.py refuses what would give a file that means nothing, in a sentence that names
 # the file, the row or the option, and loses no input (tests/prepare_cases.py).
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
-python=python3
-if [[ -x $QZO_SOURCE/.venv/bin/python ]]; then python=$QZO_SOURCE/.venv/bin/python; fi
-"$python" -c 'import numpy, safetensors, tokenizers, xxhash, yaml' 2>/dev/null ||
-    skip "no packages of tools/requirements.txt (tools/test installs them in .venv)"
+need_python 'numpy, safetensors, tokenizers, xxhash, yaml'
 export PYTHONPATH=$QZO_SOURCE/tools
 run 0 "$python" "$QZO_SOURCE/tests/prepare_cases.py" "$QZO_SOURCE/tests/fixtures/tiny-llama"
 cat stdout

@@ -3,10 +3,7 @@
 # and what is wrong with their arguments; never a traceback. Random checkpoints of every format run.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
-python=python3
-if [[ -x $QZO_SOURCE/.venv/bin/python ]]; then python=$QZO_SOURCE/.venv/bin/python; fi
-"$python" -c 'import numpy, tokenizers, xxhash' 2>/dev/null ||
-    skip "no packages of tools/requirements.txt (tools/test installs them in .venv)"
+need_python 'numpy, tokenizers, xxhash'
 tools=$QZO_SOURCE/tools
 export COLUMNS=300
 
