@@ -156,7 +156,8 @@ aqlm("aqlm-codebook-typed", "codebooks: expected F16 or BF16, found I16",
      typed(f"{Q}.codebooks", "I16"))
 aqlm("aqlm-codebook-flat", "codebooks: expected the shape", cut(f"{Q}.codebooks", 2))
 aqlm("aqlm-codebook-nan", "codebooks: element 5 is not finite", put(f"{Q}.codebooks", HALF_NAN, 10))
-aqlm("aqlm-scale-nan", "scales: the scale of row 2, group 0 is not finite", put(f"{Q}.scales", HALF_NAN, 4))
+aqlm("aqlm-scale-nan", "scales: the scale of row 2, group 0 is not finite",
+     put(f"{Q}.scales", HALF_NAN, 4))
 aqlm("aqlm-scales-short", "scales: expected .* elements", cut(f"{Q}.scales", 2))
 
 gptq("gptq3-codes-short", "qweight: expected the shape", cut(f"{Q}.qweight", 4))

@@ -13,6 +13,7 @@
 #include "backend/cuda_module.h"
 #include "backend/cuda_state.h"
 #include "base/check.h"
+#include "base/digest.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -323,6 +324,14 @@ static void name_device(char out[QZO_DEVICE_ID_BYTES], const cudaUUID_t *uuid) {
     }
 }
 
+/* Of the entry's numbers that choose kernels or shapes of products: two programs that differ in one
+ * of them do not share a journal, even where the table's version was forgotten. */
+static uint32_t plan_digest(const cuda_plan *plan) {
+    const int64_t chosen[] = {plan->compute_capability, plan->mma_rows_max, plan->few_rows_max,
+                              (int64_t)plan->tile_bytes, plan->tile_context_min};
+    return (uint32_t)qzo_checksum(chosen, sizeof chosen, 0);
+}
+
 static qzo_status open_device(cuda_state *state, const qzo_backend_options *options) {
     qzo_status status = QZO_OK;
     int count = 0;
@@ -342,9 +351,10 @@ static qzo_status open_device(cuda_state *state, const qzo_backend_options *opti
     /* The number of multiprocessors tells apart variants of one name, for which cuBLAS may choose
      * other kernels; the toolkit's version stands for the compiler of ours. */
     snprintf(state->arithmetic, sizeof state->arithmetic,
-             "cuda %s sm_%d%d x%d %s toolkit %d cublaslt %zu plan " CUDA_PLAN_VERSION, device.name,
-             device.major, device.minor, device.multiProcessorCount,
-             state->act == QZO_CUDA_BF16 ? "bf16" : "fp16", CUDART_VERSION, cublasLtGetVersion());
+             "cuda %s sm_%d%d x%d %s toolkit %d cublaslt %zu plan " CUDA_PLAN_VERSION " %08x",
+             device.name, device.major, device.minor, device.multiProcessorCount,
+             state->act == QZO_CUDA_BF16 ? "bf16" : "fp16", CUDART_VERSION, cublasLtGetVersion(),
+             plan_digest(state->plan));
 cleanup:
     return status;
 }

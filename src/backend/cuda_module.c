@@ -1,6 +1,7 @@
 #include "backend/cuda_module.h"
 
 #include "backend/cuda_sizes.h"
+#include "base/digest.h"
 
 #include <dlfcn.h>
 
@@ -17,6 +18,7 @@ module_need *const qzo_cuda_module_calls[] = {
     (module_need *)qzo_fail,
     (module_need *)qzo_fail_context,
     (module_need *)qzo_dtype_name,
+    (module_need *)qzo_checksum,
     (module_need *)qzo_error_trace,
     (module_need *)qzo_noise_fill,
     (module_need *)qzo_ledger_add,
