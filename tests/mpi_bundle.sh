@@ -41,6 +41,13 @@ run 0 bare mpirun --oversubscribe -n 2 qzo run "$WORK/sweep.yaml" --out "$WORK/r
     --backend cpu --threads 1 --quiet
 same_journals here ranks "a bundle, on two ranks"
 
+# What the list names is there, and nothing in it wants sources or the emulated device.
+run 0 bare "$bundle/test" --list
+says_not stdout '^(emulated_|nccl_states|(text_scores|style|scaling) )'
+for word in $(grep -oE '(^| )(build|tests)/[^ ]+' stdout); do
+    [[ -e $bundle/$word ]] || fail "the bundle's list names $word"
+done
+[[ -e $bundle/docs/bundle.md ]] || fail "the bundle holds no docs/bundle.md"
 run 0 bare "$bundle/test" unit mpi -R '^(philox|forward|options|comm_2)$'
 says stdout '^4 passed, 0 failed, 0 skipped$'
 run 0 bare ldd "$bundle/build/qzo" "$bundle/build/tests/test_forward"
