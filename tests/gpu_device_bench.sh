@@ -27,8 +27,8 @@ for backend in cuda cuda-bf16; do
         says stdout 'of the roofline .*, of pretended peaks'
     fi
 done
-run 0 "$QZO" bench "$fixtures/mmdit/sd35-medium" --backend cuda --rows 17 \
-    --task "$fixtures/mmdit/toy.qzt" --batch 2 --steps 2
+run 0 "$QZO" bench "$fixtures/mmdit/wide" --quantize nf4 --backend cuda --rows 17 \
+    --task "$fixtures/mmdit/toy-wide.qzt" --batch 2 --steps 2
 says stdout '^attention, all rows'
 says stdout '^step of 2 examples, 1 pairs'
 
