@@ -216,6 +216,57 @@ static void shared_prefixes_equal_separate_rows_in_any_order(void **state) {
     }
 }
 
+/* The questions after one of two heads that part in the middle, all of them twice, and one without
+ * a head between them; so most rows stand in several questions, some questions in full. */
+static void add_headed_questions(qzo_pack *pack) {
+    enum { HEAD = 26, PART = 19, LENGTH_MAX = HEAD + 19 };
+    static int32_t storage[2 * QUESTION_COUNT][4][LENGTH_MAX];
+    for (int i = 0; i < 2 * QUESTION_COUNT; i++) {
+        const test_question *question = &questions[i % QUESTION_COUNT];
+        test_row rows[4];
+        for (int64_t j = 0; j < question->count; j++) {
+            const test_row *row = &question->rows[j];
+            for (int p = 0; p < HEAD; p++)
+                storage[i][j][p] = p < PART ? (3 * p + 1) % 32 : (5 * p + i % 2) % 32;
+            memcpy(storage[i][j] + HEAD, row->tokens, (size_t)row->length * sizeof *row->tokens);
+            rows[j] = (test_row){storage[i][j], HEAD + row->length, row->answer_tokens};
+        }
+        test_pack_add(pack, rows, question->count);
+        if (i == QUESTION_COUNT) test_pack_add(pack, questions[3].rows, 1);
+    }
+    qzo_pack_finish(pack);
+}
+
+/* Windows of the fixtures are shorter than the head, and positions are learned in some. */
+static void questions_that_begin_alike_equal_separate_ones(void **state) {
+    (void)state;
+    const qzo_perturbation plus = {.seed = 11, .c = 1e-3f};
+    for (int i = 0; i < RECORDED_COUNT; i++) {
+        test_model model = {0};
+        double *results[2];
+        int64_t rows[2], targets = 0;
+        test_model_open(&model, qzo_test_fixture(recorded[i].folder), 2);
+        for (int shares = 0; shares < 2; shares++) {
+            qzo_pack pack;
+            qzo_pack_limits limits = {
+                .rows = 800, .gathers = 300, .targets = 300, .options = 40, .context = 60};
+            if (shares) limits.places = limits.rows;
+            assert_ok(qzo_pack_create(&pack, &limits));
+            add_headed_questions(&pack);
+            assert_int_equal(qzo_pack_is_shared(&pack), shares);
+            results[shares] = test_log_probs(&model, &pack, &plus);
+            rows[shares] = pack.row_count;
+            targets = pack.target_count;
+            qzo_pack_release(&pack);
+        }
+        assert_true(rows[1] * 2 < rows[0]);
+        assert_same_bits(results[1], results[0], targets, recorded[i].folder);
+        free(results[0]);
+        free(results[1]);
+        test_model_close(&model);
+    }
+}
+
 static void logits_in_chunks_equal_those_of_one(void **state) {
     (void)state;
     test_model model = {0};
@@ -383,6 +434,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_are_those_recorded),
         cmocka_unit_test(shared_prefixes_equal_separate_rows_in_any_order),
+        cmocka_unit_test(questions_that_begin_alike_equal_separate_ones),
         cmocka_unit_test(logits_in_chunks_equal_those_of_one),
         cmocka_unit_test(rows_of_the_last_layer_change_nothing),
         cmocka_unit_test(log_probs_are_those_of_the_logits),

@@ -98,18 +98,24 @@ static void open_on_device(test_model *out, const char *path) {
 static const int32_t tokens[] = {1, 5, 9, 17, 3, 8, 21, 22, 30, 31, 4, 2, 6, 11, 12, 13, 14, 15};
 enum { TOKEN_COUNT = sizeof tokens / sizeof *tokens };
 
-/* Two questions, one of them with a shared prefix. */
+/* Two questions, one of them with a shared prefix, and one that begins as another does. */
 static void make_pack(qzo_pack *out) {
     static const int32_t yes[] = {1, 5, 9, 17, 3, 8, 21, 22},
                          no[] = {1, 5, 9, 17, 3, 8, 25, 26, 27};
     const test_row question[] = {{yes, 8, 2}, {no, 9, 3}}, lone[] = {{tokens, TOKEN_COUNT, 6}};
+    static int32_t longer[TOKEN_COUNT + 3];
+    const test_row alike[] = {{longer, TOKEN_COUNT + 3, 2}};
     const qzo_pack_limits limits = {
-        .rows = 200, .gathers = 100, .targets = 100, .options = 20, .context = 60};
+        .rows = 200, .gathers = 100, .targets = 100, .options = 20, .context = 60, .places = 200};
+    for (int i = 0; i < TOKEN_COUNT + 3; i++)
+        longer[i] = i < TOKEN_COUNT ? tokens[i] : 5 + 4 * i % 9;
     assert_ok(qzo_pack_create(out, &limits));
     test_pack_add(out, question, 2);
     test_pack_add(out, lone, 1);
     test_pack_add(out, question, 1);
+    test_pack_add(out, alike, 1);
     qzo_pack_finish(out);
+    assert_true(qzo_pack_is_shared(out));
 }
 
 static double largest_difference(const double *a, const double *b, int64_t count) {

@@ -1,5 +1,6 @@
 /* Packs: every target's row must see exactly the tokens before it, each token stored once, and
- * nothing be asked for twice. Checked on drawn questions by reading the pack back. */
+ * nothing be asked for twice. Checked on drawn questions by reading the pack back, of packs whose
+ * questions share rows too. */
 #include "test_support.h"
 
 #include "base/philox.h"
@@ -9,7 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPTIONS_MAX = 6, LENGTH_MAX = 12, QUESTIONS = 5, ROUNDS = 2000 };
+/* HEAD_MAX: rows before a question, of which a pack with places computes each once. */
+enum { OPTIONS_MAX = 6, OWN_MAX = 12, HEAD_MAX = 2 * QZO_SHARED_ROWS_MIN };
+enum { LENGTH_MAX = HEAD_MAX + OWN_MAX, QUESTIONS = 5, ROUNDS = 2000 };
 
 typedef struct question {
     int64_t option_count;
@@ -25,28 +28,34 @@ static uint32_t drawn(uint32_t below) {
     return qzo_philox(1, draw_counter++, 0, QZO_PURPOSE_DATA).word[0] % below;
 }
 
-/* Three words and short rows: prefixes of all lengths, equal options and nested ones come often. */
-static void draw_question(question *out) {
+/* Three words and short rows: prefixes of all lengths, equal options and nested ones come often.
+ * Before them stand `head` rows: zeros, but for a one here and there, so that heads part at several
+ * places. */
+static void draw_question(question *out, int64_t head) {
+    int64_t odd = drawn(2) == 0 ? drawn(HEAD_MAX) : HEAD_MAX;
     out->option_count = 1 + drawn(OPTIONS_MAX);
     for (int64_t i = 0; i < out->option_count; i++) {
-        out->lengths[i] = 2 + drawn(LENGTH_MAX - 1);
-        out->answer_tokens[i] = (int32_t)(1 + drawn((uint32_t)out->lengths[i] - 1));
-        uint32_t copied = i > 0 ? drawn(LENGTH_MAX) : 0;
-        for (int64_t p = 0; p < out->lengths[i]; p++)
-            out->storage[i][p] =
-                p < copied && p < out->lengths[0] ? out->storage[0][p] : (int32_t)drawn(3);
+        int32_t *own = out->storage[i] + head;
+        int64_t length = 2 + drawn(OWN_MAX - 1), copied = i > 0 ? drawn(OWN_MAX) : 0;
+        int64_t first_own = out->lengths[0] - head;
+        out->answer_tokens[i] = (int32_t)(1 + drawn((uint32_t)length - 1));
+        for (int64_t p = 0; p < head; p++) out->storage[i][p] = p == odd;
+        for (int64_t p = 0; p < length; p++)
+            own[p] = p < copied && p < first_own ? out->storage[0][head + p] : (int32_t)drawn(3);
+        out->lengths[i] = head + length;
         out->tokens[i] = out->storage[i];
     }
 }
 
-static void draw_questions(question questions[QUESTIONS], qzo_pack_limits *limits) {
+static void draw_questions(question questions[QUESTIONS], qzo_pack_limits *limits, int64_t head) {
     *limits = (qzo_pack_limits){0};
     for (int i = 0; i < QUESTIONS; i++) {
         qzo_pack_limits need;
-        draw_question(&questions[i]);
+        draw_question(&questions[i], head);
         qzo_pack_measure(&need, questions[i].option_count, questions[i].tokens,
                          questions[i].lengths, questions[i].answer_tokens);
         limits->rows += need.rows;
+        limits->places += need.places;
         limits->gathers += need.gathers;
         limits->targets += need.targets;
         limits->options += need.options;
@@ -60,16 +69,37 @@ static qzo_status add(qzo_pack *pack, const question *q) {
 
 /* The tokens that a row attends to, itself last; their positions must be 0, 1, 2, ... */
 static int64_t context_tokens(int32_t out[LENGTH_MAX], const qzo_pack *pack, int64_t row) {
-    int64_t count = 0;
-    const int64_t ranges[2][2] = {{pack->prefix_begin[row], pack->prefix_end[row]},
-                                  {pack->own_begin[row], row + 1}};
+    int64_t count = 0, at = pack->row_place[row];
+    const int64_t ranges[2][2] = {{pack->prefix_begin[at], pack->prefix_end[at]},
+                                  {pack->own_begin[at], at + 1}};
+    assert_int_equal(pack->place_row[at], row);
     for (int range = 0; range < 2; range++)
-        for (int64_t i = ranges[range][0]; i < ranges[range][1]; i++) {
+        for (int64_t place = ranges[range][0]; place < ranges[range][1]; place++) {
             assert_true(count < LENGTH_MAX);
-            assert_int_equal(pack->positions[i], count);
-            out[count++] = pack->ids[i];
+            assert_in_range(place, 0, pack->place_count - 1);
+            assert_int_equal(pack->positions[pack->place_row[place]], count);
+            out[count++] = pack->ids[pack->place_row[place]];
         }
     return count;
+}
+
+/* Rows with the same tokens before them, and themselves the same: of different questions there are
+ * fewer than a pack with places would share. */
+static void check_nothing_is_computed_twice(const qzo_pack *pack, const int64_t *question_of_row) {
+    for (int64_t a = 0; a < pack->row_count; a++)
+        for (int64_t b = 0; b < a; b++) {
+            int32_t of_a[LENGTH_MAX], of_b[LENGTH_MAX];
+            if (pack->positions[a] != pack->positions[b] ||
+                pack->positions[a] < QZO_SHARED_ROWS_MIN - 1 ||
+                question_of_row[a] == question_of_row[b])
+                continue;
+            int64_t count = context_tokens(of_a, pack, a);
+            assert_int_equal(context_tokens(of_b, pack, b), count);
+            if (pack->prefix_end[pack->row_place[a]] > pack->prefix_begin[pack->row_place[a]] ||
+                pack->prefix_end[pack->row_place[b]] > pack->prefix_begin[pack->row_place[b]])
+                continue; /* options are those of their question */
+            assert_memory_not_equal(of_a, of_b, (size_t)count * sizeof *of_a);
+        }
 }
 
 static void check_option(const qzo_pack *pack, const question *q, int64_t i, int64_t option) {
@@ -81,6 +111,7 @@ static void check_option(const qzo_pack *pack, const question *q, int64_t i, int
         assert_in_range(gather, 0, pack->gather_count - 1);
         int64_t row = pack->gather_rows[gather];
         assert_int_equal(pack->gather_positions[gather], pack->positions[row]);
+        assert_int_equal(pack->gather_places[gather], pack->row_place[row]);
         assert_int_equal(context_tokens(before, pack, row), p);
         assert_memory_equal(before, q->tokens[i], (size_t)p * sizeof *before);
         assert_int_equal(pack->target_id[target], q->tokens[i][p]);
@@ -98,30 +129,51 @@ static void check_order(const qzo_pack *pack) {
     free(seen);
 }
 
+/* Whether questions did share rows. */
+static bool check_round(int64_t head, bool shares) {
+    question questions[QUESTIONS];
+    qzo_pack_limits limits;
+    qzo_pack pack;
+    draw_questions(questions, &limits, head);
+    int64_t alone = limits.rows;
+    if (!shares) limits.places = 0;
+    assert_ok(qzo_pack_create(&pack, &limits));
+    for (int fill = 0; fill < 2; fill++) { /* a cleared pack is as good as a new one */
+        int64_t *question_of_row = calloc((size_t)limits.rows, sizeof *question_of_row), option = 0;
+        qzo_pack_clear(&pack);
+        for (int i = 0; i < QUESTIONS; i++) {
+            int64_t first = pack.row_count;
+            assert_ok(add(&pack, &questions[i]));
+            for (int64_t row = first; row < pack.row_count; row++) question_of_row[row] = i;
+        }
+        qzo_pack_finish(&pack);
+        for (int i = 0; i < QUESTIONS; i++)
+            for (int64_t j = 0; j < questions[i].option_count; j++)
+                check_option(&pack, &questions[i], j, option++);
+        assert_int_equal(option, pack.option_count);
+        assert_int_equal(pack.place_count, alone);
+        assert_true(shares ? pack.row_count <= alone : pack.row_count == alone);
+        if (shares) check_nothing_is_computed_twice(&pack, question_of_row);
+        assert_int_equal(pack.target_count, limits.targets);
+        assert_true(pack.gather_count <= limits.gathers);
+        check_order(&pack);
+        free(question_of_row);
+    }
+    bool is_shared = qzo_pack_is_shared(&pack);
+    qzo_pack_release(&pack);
+    return is_shared;
+}
+
 static void every_target_sees_the_tokens_before_it(void **state) {
     (void)state;
+    int shared_rounds = 0;
     for (int round = 0; round < ROUNDS; round++) {
-        question questions[QUESTIONS];
-        qzo_pack_limits limits;
-        qzo_pack pack;
-        draw_questions(questions, &limits);
-        assert_ok(qzo_pack_create(&pack, &limits));
-        for (int fill = 0; fill < 2; fill++) { /* a cleared pack is as good as a new one */
-            qzo_pack_clear(&pack);
-            for (int i = 0; i < QUESTIONS; i++) assert_ok(add(&pack, &questions[i]));
-            qzo_pack_finish(&pack);
-            int64_t option = 0;
-            for (int i = 0; i < QUESTIONS; i++)
-                for (int64_t j = 0; j < questions[i].option_count; j++)
-                    check_option(&pack, &questions[i], j, option++);
-            assert_int_equal(option, pack.option_count);
-            assert_int_equal(pack.row_count, limits.rows);
-            assert_int_equal(pack.target_count, limits.targets);
-            assert_true(pack.gather_count <= limits.gathers);
-            check_order(&pack);
-        }
-        qzo_pack_release(&pack);
+        assert_false(check_round(0, false));
+        assert_false(check_round(HEAD_MAX, false));
+        (void)check_round(QZO_SHARED_ROWS_MIN - 2, true);
+        shared_rounds += check_round(HEAD_MAX, true);
     }
+    assert_in_range(shared_rounds, ROUNDS * 9 / 10, ROUNDS);
 }
 
 static void no_row_is_gathered_twice(void **state) {
@@ -130,7 +182,7 @@ static void no_row_is_gathered_twice(void **state) {
     qzo_pack_limits limits;
     qzo_pack pack;
     for (int round = 0; round < 100; round++) {
-        draw_questions(questions, &limits);
+        draw_questions(questions, &limits, round % 2 == 0 ? 0 : HEAD_MAX);
         assert_ok(qzo_pack_create(&pack, &limits));
         for (int i = 0; i < QUESTIONS; i++) assert_ok(add(&pack, &questions[i]));
         for (int64_t i = 0; i < pack.gather_count; i++)

@@ -5,7 +5,7 @@
 #include "device_support.h"
 #include "mmdit_support.h"
 
-enum { ROWS_MAX = 240, TARGETS_MAX = 200 };
+enum { ROWS_MAX = 240, TARGETS_MAX = 200, PLACES_MAX = 300 };
 
 static const qzo_training everything = {
     .groups = {[QZO_GROUP_SCALES] = {true, QZO_KEEP_AUTO, "", ""},
@@ -48,7 +48,14 @@ enum { MODEL_COUNT = sizeof models / sizeof *models };
 static const int32_t yes[] = {1, 5, 9, 17, 3, 8, 21, 22}, no[] = {1, 5, 9, 17, 3, 8, 25, 26, 27};
 static const int32_t text[] = {1, 30, 4, 2, 6, 11, 12, 13, 14, 15, 7, 19};
 
-/* One text of `few` rows; or questions whose options share a prefix, and texts. */
+static const int32_t headed_yes[] = {4,  7,  11, 2, 30, 9, 8, 6,  19, 3,  3, 12,
+                                     13, 14, 15, 5, 1,  9, 3, 17, 8,  21, 22};
+static const int32_t headed_no[] = {4,  7,  11, 2,  30, 9, 8, 6, 19, 3,  3,
+                                    12, 13, 14, 15, 5,  1, 9, 3, 25, 26, 27};
+enum { ALIKE = -1 };
+
+/* One text of `few` rows; or questions whose options share a prefix, and texts; or questions that
+ * begin alike, so that keys and values have places of their own. */
 static void make_pack(qzo_pack *out, int64_t few) {
     const qzo_pack_limits limits = {.rows = ROWS_MAX,
                                     .gathers = TARGETS_MAX,
@@ -56,7 +63,9 @@ static void make_pack(qzo_pack *out, int64_t few) {
                                     .options = 40,
                                     .context = 30,
                                     .pair_rows = ROWS_MAX,
-                                    .pair_gathers = TARGETS_MAX};
+                                    .pair_gathers = TARGETS_MAX,
+                                    .places = few == ALIKE ? PLACES_MAX : 0,
+                                    .pair_places = few == ALIKE ? PLACES_MAX : 0};
     const test_row question[] = {{yes, 8, 2}, {no, 9, 3}}, lone = {text, 12, 6};
     const test_row short_text = {text, few + 1, 1};
     assert_ok(qzo_pack_create(out, &limits));
@@ -65,7 +74,13 @@ static void make_pack(qzo_pack *out, int64_t few) {
         test_pack_add(out, &lone, 1);
     }
     if (few > 0) test_pack_add(out, &short_text, 1);
+    for (int i = 0; few == ALIKE && i < 6; i++) {
+        const test_row headed[] = {{headed_yes, 23, 2}, {headed_no, 22, 3}};
+        test_pack_add(out, &headed[i % 2], i % 3 == 0 && i % 2 == 0 ? 2 : 1);
+        test_pack_add(out, question, 2);
+    }
     qzo_pack_finish(out);
+    assert_int_equal(qzo_pack_is_shared(out), few == ALIKE);
 }
 
 typedef struct fixture {
@@ -121,7 +136,7 @@ static void compare_passes(const fixture *f, const qzo_pack *pack,
 
 static void a_pair_gives_the_bits_of_two_passes(void **state) {
     (void)state;
-    static const int64_t few[] = {0, 1, 8, 9};
+    static const int64_t few[] = {ALIKE, 0, 1, 8, 9};
     for (int i = 0; i < MODEL_COUNT; i++)
         for (size_t rows = 0; rows < sizeof few / sizeof *few; rows++) {
             fixture f;
@@ -194,10 +209,19 @@ static void a_pair_of_images_gives_the_bits_of_two_passes(void **state) {
 
 static void packs_beyond_the_limits_are_no_pair(void **state) {
     (void)state;
-    qzo_pack pack, small;
+    qzo_pack pack, small, alike;
     fixture f;
     make_pack(&pack, 0);
     make_pack(&small, 3);
+    make_pack(&alike, ALIKE);
+    for (int room = 0; room < 2; room++) {
+        qzo_pack_limits of_alike = alike.limits;
+        of_alike.pair_places = alike.place_count - 1 + room;
+        open_fixture(&f, 0, &of_alike);
+        assert_int_equal(qzo_forward_has_pair(f.forward, &alike), room);
+        close_fixture(&f);
+    }
+    qzo_pack_release(&alike);
     qzo_pack_limits limits = pack.limits;
     limits.pair_rows = 3;
     limits.pair_gathers = 1;

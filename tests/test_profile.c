@@ -5,20 +5,26 @@
 
 #include "backend/backend_profile.h"
 
-static const int32_t TOKENS[] = {1, 5, 9, 7, 3};
-enum { LONG_ROW = 5, SHORT_ROW = 3, ROWS = LONG_ROW - 1 + SHORT_ROW - 1 };
+static const int32_t TOKENS[] = {1, 5, 9, 7, 3, 2, 4, 6, 8, 10, 12, 11, 13, 15, 14, 17, 16, 18, 19};
+enum { LONG_ROW = 19, SHORT_ROW = 3, ALIKE_ROW = 18 };
 
-/* Two questions of one option: the last token of each is the answer and is never fed. */
-static void fill_pack(qzo_pack *pack) {
-    static const qzo_pack_limits limits = {
-        .rows = 8, .gathers = 4, .targets = 4, .options = 2, .context = 8};
-    const test_row rows[] = {{TOKENS, LONG_ROW, 1}, {TOKENS + 1, SHORT_ROW, 1}};
+/* Questions of one option: the last token of each is the answer and is never fed. Where they share
+ * rows the third one has none of its own. */
+static void fill_pack(qzo_pack *pack, bool shares) {
+    const qzo_pack_limits limits = {.rows = 40,
+                                    .gathers = 4,
+                                    .targets = 4,
+                                    .options = 3,
+                                    .context = 20,
+                                    .places = shares ? 40 : 0};
+    const test_row rows[] = {
+        {TOKENS, LONG_ROW, 1}, {TOKENS + 1, SHORT_ROW, 1}, {TOKENS, ALIKE_ROW, 1}};
     assert_ok(qzo_pack_create(pack, &limits));
-    test_pack_add(pack, &rows[0], 1);
-    test_pack_add(pack, &rows[1], 1);
+    for (int i = 0; i < 3; i++) test_pack_add(pack, &rows[i], 1);
     qzo_pack_finish(pack);
-    assert_int_equal(pack->row_count, ROWS);
-    assert_int_equal(pack->gather_count, 2);
+    int64_t alone = LONG_ROW - 1 + SHORT_ROW - 1;
+    assert_int_equal(pack->row_count, shares ? alone : alone + ALIKE_ROW - 1);
+    assert_int_equal(pack->gather_count, 3);
 }
 
 /* Products of all layers; the last one computes queries and all that follows for the gathered rows
@@ -37,22 +43,23 @@ static double matmul_flops(const qzo_model *model, const qzo_pack *pack) {
                      (double)model->shape.width;
 }
 
-/* A score and a weighted value are a product and a sum each, per dimension of the heads. */
-static double attention_flops(const qzo_model *model) {
-    const double pairs = 4.0 * 5.0 / 2.0 + 2.0 * 3.0 / 2.0, last_pairs = 4.0 + 2.0;
-    double width = (double)(model->shape.head_count * model->shape.head_dim);
+/* A score and a weighted value are a product and a sum each, per dimension of the heads. A row sees
+ * as many as its position says. */
+static double attention_flops(const qzo_model *model, const qzo_pack *pack) {
+    double pairs = 0.0, width = (double)(model->shape.head_count * model->shape.head_dim);
+    const double last_pairs = LONG_ROW - 1 + SHORT_ROW - 1 + ALIKE_ROW - 1;
+    for (int64_t row = 0; row < pack->row_count; row++) pairs += pack->positions[row] + 1;
     return 4.0 * width * ((double)(model->shape.layer_count - 1) * pairs + last_pairs);
 }
 
-static void counts_are_those_of_the_pass(void **state) {
-    (void)state;
+static void check_counts(bool shares) {
     const qzo_perturbation perturbation = {.seed = 3, .c = 1e-2f};
     test_model plain, watched;
     qzo_pack pack;
     qzo_backend *profile = NULL;
     qzo_model_dir *dir = NULL;
     const char *path = qzo_test_fixture("tiny-llama");
-    fill_pack(&pack);
+    fill_pack(&pack, shares);
     test_model_open(&plain, path, 2);
     double *expected = test_log_probs(&plain, &pack, &perturbation);
 
@@ -71,7 +78,8 @@ static void counts_are_those_of_the_pass(void **state) {
         const qzo_phase_total *totals = qzo_profile_totals(profile);
         double factor = on ? 1.0 : 0.0;
         assert_true(totals[QZO_PHASE_MATMUL].flops == factor * matmul_flops(watched.model, &pack));
-        assert_true(totals[QZO_PHASE_ATTENTION].flops == factor * attention_flops(watched.model));
+        assert_true(totals[QZO_PHASE_ATTENTION].flops ==
+                    factor * attention_flops(watched.model, &pack));
         int64_t layers = watched.model->shape.layer_count, linears = 0;
         for (int kind = 0; kind < QZO_LINEAR_COUNT; kind++)
             linears += watched.model->layers[0].weights[kind] != NULL;
@@ -83,6 +91,12 @@ static void counts_are_those_of_the_pass(void **state) {
     qzo_pack_release(&pack);
     test_model_close(&plain);
     test_model_close(&watched);
+}
+
+static void counts_are_those_of_the_pass(void **state) {
+    (void)state;
+    check_counts(false);
+    check_counts(true);
 }
 
 static qzo_backend *loader;

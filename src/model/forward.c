@@ -1,6 +1,7 @@
 /* Layers run over all packed rows; the last one only over the rows whose logits are asked for (its
  * keys and values still over all), since nothing reads the others. A row's result does not depend
- * on its neighbours, so this changes no bit. */
+ * on its neighbours, so this changes no bit. Where questions of a pack share rows (model/pack.h),
+ * what is copied for each of them is keys and values alone. */
 #include "model/forward_workspace.h"
 
 #include "base/check.h"
@@ -11,6 +12,7 @@ typedef struct pass {
     const qzo_pack *pack;
     qzo_sides values;
     int64_t rows, gathers;     /* of all sides */
+    int64_t place_count;       /* the same; 0: keys and values stay where they are computed */
     const qzo_kv_cache *cache; /* NULL: rows attend to those of the pack */
     const qzo_kv_places *places;
 } pass;
@@ -34,7 +36,7 @@ static qzo_status upload_pack(const pass *p) {
     qzo_status status = QZO_OK;
     const qzo_pack *pack = p->pack;
     const qzo_forward_buffers *at = &p->forward->at;
-    int64_t rows = pack->row_count, gathers = pack->gather_count;
+    int64_t rows = pack->row_count, gathers = pack->gather_count, places = pack->place_count;
     int64_t position_offset = p->forward->model->arch->position_offset;
     QZO_TRY(upload_rows(p, at->ids, pack->ids, rows, 0, 0));
     QZO_TRY(upload_rows(p, at->positions, pack->positions, rows, position_offset, 0));
@@ -45,9 +47,13 @@ static qzo_status upload_pack(const pass *p) {
         QZO_TRY(upload_rows(p, p->cache->gather_places, p->places->of_gathers, gathers, 0, 0));
         goto cleanup;
     }
-    QZO_TRY(upload_rows(p, at->prefix_begin, pack->prefix_begin, rows, 0, rows));
-    QZO_TRY(upload_rows(p, at->prefix_end, pack->prefix_end, rows, 0, rows));
-    QZO_TRY(upload_rows(p, at->own_begin, pack->own_begin, rows, 0, rows));
+    QZO_TRY(upload_rows(p, at->prefix_begin, pack->prefix_begin, places, 0, places));
+    QZO_TRY(upload_rows(p, at->prefix_end, pack->prefix_end, places, 0, places));
+    QZO_TRY(upload_rows(p, at->own_begin, pack->own_begin, places, 0, places));
+    if (p->place_count == 0) goto cleanup;
+    QZO_TRY(upload_rows(p, at->place_rows, pack->place_row, places, 0, rows));
+    QZO_TRY(upload_rows(p, at->row_places, pack->row_place, rows, 0, places));
+    QZO_TRY(upload_rows(p, at->gather_places, pack->gather_places, gathers, 0, places));
 cleanup:
     return status;
 }
@@ -135,14 +141,20 @@ static qzo_status place_heads(const pass *p, qzo_act *x, const qzo_norm *with,
                                      head_count, head_dim);
 }
 
-/* Keeps the keys and values of all rows where the next ones find them. */
-static qzo_status keep_keys_and_values(const pass *p, const qzo_layer *layer) {
+/* Brings the keys and values of all rows to where queries look for them. */
+static qzo_status place_keys_and_values(const pass *p, const qzo_layer *layer) {
     qzo_status status = QZO_OK;
     const qzo_model *model = p->forward->model;
     const qzo_forward_buffers *at = &p->forward->at;
     qzo_backend *backend = model->backend;
     int64_t rows = p->rows, kv = qzo_kv_width(&model->shape);
-    if (p->cache == NULL) return QZO_OK;
+    if (p->place_count > 0) {
+        QZO_TRY(backend->ops->select(backend, at->placed_k, at->k, at->place_rows, p->place_count,
+                                     kv, 0, kv));
+        QZO_TRY(backend->ops->select(backend, at->placed_v, at->v, at->place_rows, p->place_count,
+                                     kv, 0, kv));
+    }
+    if (p->cache == NULL) goto cleanup;
     qzo_kv_layer kept = qzo_kv_cache_layer(p->cache, layer - model->layers);
     QZO_TRY(backend->ops->scatter(backend, kept.keys, at->k, p->cache->places, rows, kv));
     QZO_TRY(backend->ops->scatter(backend, kept.values, at->v, p->cache->places, rows, kv));
@@ -169,7 +181,7 @@ static qzo_status keys_and_values(const pass *p, const qzo_layer *layer) {
     }
     QZO_TRY(place_heads(p, at->k, &layer->norms[QZO_PLACE_K], at->positions, rows,
                         shape->kv_head_count));
-    QZO_TRY(keep_keys_and_values(p, layer));
+    QZO_TRY(place_keys_and_values(p, layer));
 cleanup:
     return status;
 }
@@ -208,6 +220,10 @@ static qzo_status attend(const pass *p, const qzo_layer *layer, float *residual,
                                .score_cap = shape->score_cap,
                                .window = layer->window};
     qzo_kv_layer seen = {at->k, at->v};
+    if (p->place_count > 0) {
+        seen = (qzo_kv_layer){at->placed_k, at->placed_v};
+        attention.query_rows = query_rows == NULL ? at->row_places : at->gather_places;
+    }
     if (p->cache != NULL) {
         seen = qzo_kv_cache_layer(p->cache, layer - p->forward->model->layers);
         attention.query_rows = query_rows == NULL ? p->cache->places : p->cache->gather_places;
@@ -382,7 +398,8 @@ static pass pass_of(qzo_forward *forward, const qzo_pack *pack, const qzo_sides 
                   .pack = pack,
                   .values = *values,
                   .rows = values->count * pack->row_count,
-                  .gathers = values->count * pack->gather_count};
+                  .gathers = values->count * pack->gather_count,
+                  .place_count = qzo_pack_is_shared(pack) ? values->count * pack->place_count : 0};
 }
 
 static qzo_status log_probs_of(qzo_forward *forward, const qzo_pack *pack, const qzo_sides *values,
@@ -403,8 +420,9 @@ qzo_status qzo_forward_log_probs(qzo_forward *forward, const qzo_pack *pack, con
 }
 
 bool qzo_forward_has_pair(const qzo_forward *forward, const qzo_pack *pack) {
-    return pack->row_count <= forward->limits.pair_rows &&
-           pack->gather_count <= forward->limits.pair_gathers;
+    const qzo_pack_limits *limits = &forward->limits;
+    return pack->row_count <= limits->pair_rows && pack->gather_count <= limits->pair_gathers &&
+           (!qzo_pack_is_shared(pack) || pack->place_count <= limits->pair_places);
 }
 
 qzo_status qzo_forward_log_probs_pair(qzo_forward *forward, const qzo_pack *pack,

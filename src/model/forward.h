@@ -32,7 +32,7 @@ int64_t qzo_forward_bytes(const qzo_arch *arch, const qzo_shape *shape, size_t a
 qzo_status qzo_forward_log_probs(qzo_forward *forward, const qzo_pack *pack, const float *masters,
                                  const qzo_perturbation *perturbation, double *log_probs_host);
 
-/* Whether the pack is within limits->pair_rows and pair_gathers. */
+/* Whether the pack is within limits->pair_rows, pair_gathers and pair_places. */
 bool qzo_forward_has_pair(const qzo_forward *forward, const qzo_pack *pack);
 
 /* The same for +c and -c at once: log_probs_host (2, target_count), first those under +c. For packs

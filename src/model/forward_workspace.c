@@ -38,9 +38,18 @@ static int64_t rows_of_sides(const qzo_pack_limits *limits) {
     return widest(limits->rows, 2 * limits->pair_rows);
 }
 
+static int64_t places_of_sides(const qzo_pack_limits *limits) {
+    return widest(limits->places, 2 * limits->pair_places);
+}
+
+/* What a row attends to is said by row, or by place where a pack has places. */
+static int64_t attended_of_sides(const qzo_pack_limits *limits) {
+    return widest(rows_of_sides(limits), places_of_sides(limits));
+}
+
 static void slice(qzo_forward_buffers *at, qzo_arena *arena, const qzo_arch *arch,
                   const qzo_shape *shape, size_t act_bytes, const qzo_pack_limits *limits) {
-    int64_t rows = rows_of_sides(limits);
+    int64_t rows = rows_of_sides(limits), places = places_of_sides(limits);
     int64_t gathers = widest(limits->gathers, 2 * limits->pair_gathers);
     int64_t q_width = qzo_q_width(shape), kv_width = qzo_kv_width(shape);
     int64_t angles = arch->positions == NULL ? limits->context * shape->head_dim : 0;
@@ -51,6 +60,8 @@ static void slice(qzo_forward_buffers *at, qzo_arena *arena, const qzo_arch *arc
     at->mixed = qzo_arena_reserve(arena, rows * q_width, act_bytes);
     at->k = qzo_arena_reserve(arena, rows * kv_width, act_bytes);
     at->v = qzo_arena_reserve(arena, rows * kv_width, act_bytes);
+    at->placed_k = qzo_arena_reserve(arena, places * kv_width, act_bytes);
+    at->placed_v = qzo_arena_reserve(arena, places * kv_width, act_bytes);
     at->gate = qzo_arena_reserve(arena, rows * shape->ffn_width, act_bytes);
     at->up = qzo_arena_reserve(arena, rows * shape->ffn_width, act_bytes);
     at->wide = qzo_arena_reserve(arena, rows * wide_width(arch, shape), act_bytes);
@@ -60,12 +71,17 @@ static void slice(qzo_forward_buffers *at, qzo_arena *arena, const qzo_arch *arc
     at->rope_table = qzo_arena_reserve(arena, angles, sizeof(float));
     for (int i = 0; i < 2; i++)
         at->vectors[i] = qzo_arena_reserve(arena, vector_width(shape), sizeof(float));
-    int32_t **const row_arrays[] = {&at->ids, &at->positions, &at->prefix_begin, &at->prefix_end,
-                                    &at->own_begin};
+    int32_t **const row_arrays[] = {&at->ids, &at->positions};
+    int32_t **const attended[] = {&at->prefix_begin, &at->prefix_end, &at->own_begin};
     for (size_t i = 0; i < sizeof row_arrays / sizeof *row_arrays; i++)
         *row_arrays[i] = qzo_arena_reserve(arena, rows, sizeof(int32_t));
+    for (size_t i = 0; i < sizeof attended / sizeof *attended; i++)
+        *attended[i] = qzo_arena_reserve(arena, attended_of_sides(limits), sizeof(int32_t));
     at->gather_rows = qzo_arena_reserve(arena, gathers, sizeof(int32_t));
     at->gather_positions = qzo_arena_reserve(arena, gathers, sizeof(int32_t));
+    at->place_rows = qzo_arena_reserve(arena, places, sizeof(int32_t));
+    at->row_places = qzo_arena_reserve(arena, places > 0 ? rows : 0, sizeof(int32_t));
+    at->gather_places = qzo_arena_reserve(arena, places > 0 ? gathers : 0, sizeof(int32_t));
     at->target_row = qzo_arena_reserve(arena, limits->targets, sizeof(int32_t));
     at->target_id = qzo_arena_reserve(arena, limits->targets, sizeof(int32_t));
 }
@@ -117,7 +133,7 @@ qzo_status qzo_forward_open_adapted(qzo_forward **out, const qzo_model *model,
     forward->model = model;
     forward->adapters = adapters;
     forward->limits = *limits;
-    forward->row_numbers = calloc((size_t)rows_of_sides(limits) + 1, sizeof(int32_t));
+    forward->row_numbers = calloc((size_t)attended_of_sides(limits) + 1, sizeof(int32_t));
     forward->ordered_row = calloc(targets, sizeof(int32_t));
     forward->ordered_id = calloc(targets, sizeof(int32_t));
     forward->ordered_log_probs = calloc(targets, sizeof(double));

@@ -12,16 +12,20 @@ typedef struct qzo_forward_buffers {
     qzo_act *x;           /* (rows, width) */
     qzo_act *q, *mixed;   /* (rows, head_count * head_dim) */
     qzo_act *k, *v;       /* (rows, kv_head_count * head_dim) */
-    qzo_act *gate, *up;   /* (rows, ffn_width) */
-    qzo_act *wide;        /* (rows, what is widest of fused layers and the embedding) */
-    float *widened;       /* (rows, width): activations in fp32, for norms of them */
-    float *logits;        /* (qzo_forward_chunk_rows, vocab) */
-    float *rope_table;    /* (context, head_dim / 2, {cos, sin}) */
-    float *vectors[2];    /* (vector_width): a norm's gain and bias where they train */
+    /* (places, kv_head_count * head_dim): the same where questions of a pack share rows */
+    qzo_act *placed_k, *placed_v;
+    qzo_act *gate, *up; /* (rows, ffn_width) */
+    qzo_act *wide;      /* (rows, what is widest of fused layers and the embedding) */
+    float *widened;     /* (rows, width): activations in fp32, for norms of them */
+    float *logits;      /* (qzo_forward_chunk_rows, vocab) */
+    float *rope_table;  /* (context, head_dim / 2, {cos, sin}) */
+    float *vectors[2];  /* (vector_width): a norm's gain and bias where they train */
     /* positions: rows of the table of learned positions where the model has one */
-    int32_t *ids, *positions, *prefix_begin, *prefix_end, *own_begin; /* (rows) */
-    int32_t *gather_rows, *gather_positions;                          /* (gathers) */
-    int32_t *target_row, *target_id;                                  /* (targets) */
+    int32_t *ids, *positions, *row_places;                   /* (rows) */
+    int32_t *place_rows;                                     /* (places) */
+    int32_t *prefix_begin, *prefix_end, *own_begin;          /* (rows or places, what is more) */
+    int32_t *gather_rows, *gather_positions, *gather_places; /* (gathers) */
+    int32_t *target_row, *target_id;                         /* (targets) */
 } qzo_forward_buffers;
 
 struct qzo_forward {
@@ -30,7 +34,7 @@ struct qzo_forward {
     qzo_pack_limits limits;
     void *memory;
     qzo_forward_buffers at;
-    int32_t *row_numbers; /* host side, (rows): on their way to the backend */
+    int32_t *row_numbers; /* host side, (rows or places): on their way to the backend */
     /* Host side, (targets): ordered copies of a pack's targets and their results. */
     int32_t *ordered_row, *ordered_id;
     double *ordered_log_probs;
