@@ -11,10 +11,10 @@
 
 enum { THREADS = 3 };
 
-static void make_spec(qzo_trial_spec *out, const char *rule) {
+static void make_spec_of(qzo_trial_spec *out, const char *rule, const char *task) {
     qzo_trial_spec_defaults(out);
     out->model_path = strdup(qzo_test_fixture("tiny-llama"));
-    out->task_path = strdup(qzo_test_fixture("tiny-task.qzt"));
+    out->task_path = strdup(qzo_test_fixture(task));
     out->micro_batch = 4;
     out->eval_batch = 7;
     out->update_rule = rule;
@@ -22,10 +22,14 @@ static void make_spec(qzo_trial_spec *out, const char *rule) {
     assert_ok(qzo_trial_spec_complete(out));
 }
 
+static void make_spec(qzo_trial_spec *out, const char *rule) {
+    make_spec_of(out, rule, "tiny-task.qzt");
+}
+
 /* arrays: of all values, that the rule needs. */
-static void check_rule(const char *backend_name, const char *rule, int arrays) {
+static void check_rule(const char *backend_name, const char *rule, int arrays, const char *task) {
     qzo_trial_spec spec = {0};
-    make_spec(&spec, rule);
+    make_spec_of(&spec, rule, task);
     const qzo_backend_options options = {.thread_count = THREADS};
     qzo_memory_plan plan;
     qzo_memory_use use;
@@ -36,6 +40,8 @@ static void check_rule(const char *backend_name, const char *rule, int arrays) {
     assert_ok(qzo_backend_open(&backend, backend_name, &options));
     qzo_workbench_init(&bench, backend);
     assert_ok(qzo_workbench_prepare(&bench, &spec));
+    /* Demonstrations are shared, and nothing is taken for that where there are none. */
+    assert_int_equal(bench.limits.places > 0, strstr(task, "shots") != NULL);
     assert_ok(backend->ops->memory_use(backend, &use));
     if (use.own_bytes != plan.own_bytes || use.peak_bytes != plan.own_bytes)
         fail_msg("%s: %lld bytes planned, %lld held, at most %lld", backend_name,
@@ -52,9 +58,10 @@ static void check_rule(const char *backend_name, const char *rule, int arrays) {
 }
 
 static void check_taken(const char *backend_name) {
-    check_rule(backend_name, "plain", 2);
-    check_rule(backend_name, "momentum", 3);
-    check_rule(backend_name, "mezo_gv", 3);
+    check_rule(backend_name, "plain", 2, "tiny-task.qzt");
+    check_rule(backend_name, "plain", 2, "tiny-task-shots.qzt");
+    check_rule(backend_name, "momentum", 3, "tiny-task.qzt");
+    check_rule(backend_name, "mezo_gv", 3, "tiny-task.qzt");
 }
 
 /* The next trial's plan has no velocity. */

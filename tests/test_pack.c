@@ -12,7 +12,7 @@
 
 /* HEAD_MAX: rows before a question, of which a pack with places computes each once. */
 enum { OPTIONS_MAX = 6, OWN_MAX = 12, HEAD_MAX = 2 * QZO_SHARED_ROWS_MIN };
-enum { LENGTH_MAX = HEAD_MAX + OWN_MAX, QUESTIONS = 5, ROUNDS = 2000 };
+enum { LENGTH_MAX = HEAD_MAX + OWN_MAX, QUESTIONS = 5, ROUNDS = 700 };
 
 typedef struct question {
     int64_t option_count;

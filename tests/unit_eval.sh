@@ -1,6 +1,6 @@
 # ctest: timeout=180
 # qzo eval: what it says of a split follows from what --predictions says of its examples; several
-# tasks, a limit, a trial's scales, calibration; the names of lm-evaluation-harness.
+# tasks, a limit, a trial's scales, demonstrations, calibration; the names of lm-evaluation-harness.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
 fixtures=$QZO_SOURCE/tests/fixtures
@@ -114,6 +114,17 @@ if step == "best":
     assert result["loss,none"] == trial["dev_loss"], (result, trial)
     assert "step %d, the best on dev" % trial["best_step"] in found["config"]["trial"]
 PY
+done
+
+# Demonstrations are computed once for all examples of a pass, and no bit tells how many those are.
+for setting in "eval_batch: 1" "eval_batch: 16" "eval_tokens: 200"; do
+    write_sweep shots.yaml "steps: 1, batch: 2, learning_rate: 0, evaluate_every: 1, $setting" \
+        "seed: { values: [0] }"
+    sed -i 's/tiny-task/tiny-task-shots/' shots.yaml
+    run 0 "$QZO" run shots.yaml --out "shots $setting" --threads 1
+    run 0 "$QZO" eval "shots $setting" "$fixtures/tiny-task-shots.qzt" --trial 1 --threads 1 \
+        --predictions "$setting.jsonl"
+    cmp "$setting.jsonl" "eval_batch: 1.jsonl" || fail "$setting: other log-probabilities"
 done
 
 # Calibration: sums of log-probabilities less those after the calibration prompt.

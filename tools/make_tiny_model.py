@@ -3,7 +3,8 @@
 
     OUT/tiny-llama-fp32     trained here from nothing on the text of tiny_language.py
     OUT/tiny-llama          the same as GPTQ int4, symmetric, groups of 32: 2560 scales
-    OUT/tiny-task.qzt       the task on its text; OUT/tiny-task-shuffled.qzt: its labels permuted
+    OUT/tiny-task.qzt       the task on its text; OUT/tiny-task-shuffled.qzt: its labels permuted;
+                            OUT/tiny-task-shots.qzt: with demonstrations
     OUT/gptq/VARIANT        untrained models, one for each kind of GPTQ file
 
 It takes half a minute. Everything is seeded and runs on one thread; the same versions of torch and
@@ -146,6 +147,8 @@ def make_tasks(out):
     prepare_task(out, "tiny-task", "--dev", "300", "--test", "1000")
     prepare_task(out, "tiny-task-shuffled", "--train", "700", "--dev", "100", "--test", "200",
                  "--shuffle-labels", "1")
+    prepare_task(out, "tiny-task-shots", "--train", "60", "--dev", "60", "--test", "40",
+                 "--shots", "3", "--shots-shared")
 
 
 def randomize(model, seed):

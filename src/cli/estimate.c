@@ -49,7 +49,7 @@ static qzo_status time_evaluation(double *out, qzo_workbench *bench, const qzo_t
     double seconds[TIMED_STEPS];
     qzo_perturbation none = {0};
     int64_t *examples = NULL;
-    qzo_status status = qzo_eval_chunks_make(&chunks, split, spec);
+    qzo_status status = qzo_eval_chunks_make(&chunks, split, split, spec);
     if (status != QZO_OK) return status;
     int64_t count = chunks.count > 0 ? chunks.begin[1] : 0;
     qzo_eval_chunks_release(&chunks);

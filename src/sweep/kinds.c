@@ -83,7 +83,7 @@ const qzo_kind *qzo_kinds_find(const qzo_kinds *kinds, const qzo_trial_spec *spe
 
 static qzo_status count_passes(int64_t *out, const qzo_split *split, const qzo_trial_spec *spec) {
     qzo_eval_chunks chunks = {0};
-    qzo_status status = qzo_eval_chunks_make(&chunks, split, spec);
+    qzo_status status = qzo_eval_chunks_make(&chunks, split, split, spec);
     *out = chunks.count;
     qzo_eval_chunks_release(&chunks);
     return status;

@@ -84,6 +84,8 @@ qzo_status qzo_answers_limits(qzo_pack_limits *limits, const qzo_task *task,
                         (long long)shape->positions_max);
     int64_t context = smaller(longest_prompt(task), prompt_max) + task->answer_max - 1;
     limits->context = larger(limits->context, context);
+    /* Prompts share nothing yet: a wave of them is as large as a pass whose rows do not either. */
+    limits->rows = larger(limits->rows, smaller(limits->places, WAVE_ROWS));
     return QZO_OK;
 }
 

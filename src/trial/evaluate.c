@@ -35,7 +35,8 @@ qzo_status qzo_evaluate_split(double *score, double *loss, qzo_workbench *bench,
     evaluation e = {.bench = bench, .split = split};
     chunk_result *all = calloc((size_t)group->size, sizeof *all);
     qzo_status status = my_status;
-    if (status == QZO_OK) status = qzo_eval_chunks_make(&e.chunks, split, spec);
+    if (status == QZO_OK)
+        status = qzo_eval_chunks_make(&e.chunks, split, &bench->task->splits[split->kind], spec);
     if (status == QZO_OK)
         e.examples = calloc((size_t)e.chunks.examples_max + 1, sizeof *e.examples);
     if (status == QZO_OK && (e.examples == NULL || all == NULL))
