@@ -79,7 +79,7 @@ qzo_status qzo_task_begins_alike(bool *out, const qzo_split *split) {
     int64_t rows = 0, places = 0;
     qzo_task_meter meter = {0};
     *out = false;
-    if (split->token_begin == NULL) return QZO_OK; /* images */
+    if (split->token_begin == NULL) return QZO_OK; /* no tokens, nothing to share */
     qzo_status status = qzo_task_meter_open(&meter, split);
     for (int64_t e = 0; status == QZO_OK && e < split->example_count; e++) {
         qzo_pack_limits need;
