@@ -6,6 +6,7 @@
 #include "backend/cuda_module.h"
 #include "trial/batches.h"
 #include "trial/memory_plan.h"
+#include "trial/task_sizes.h"
 
 #include <string.h>
 
@@ -41,7 +42,10 @@ static void check_rule(const char *backend_name, const char *rule, int arrays, c
     qzo_workbench_init(&bench, backend);
     assert_ok(qzo_workbench_prepare(&bench, &spec));
     /* Demonstrations are shared, and nothing is taken for that where there are none. */
-    assert_int_equal(bench.limits.places > 0, strstr(task, "shots") != NULL);
+    qzo_pack_limits limits;
+    assert_ok(
+        qzo_task_limits(&limits, bench.task, bench.loss, &spec, backend->pair_rows_max, false));
+    assert_int_equal(limits.places > 0, strstr(task, "shots") != NULL);
     assert_ok(backend->ops->memory_use(backend, &use));
     if (use.own_bytes != plan.own_bytes || use.peak_bytes != plan.own_bytes)
         fail_msg("%s: %lld bytes planned, %lld held, at most %lld", backend_name,
