@@ -45,6 +45,10 @@ static const struct {
 };
 enum { MODEL_COUNT = sizeof models / sizeof *models };
 
+/* How far scales move where they do not move in proportion. Those of K-quants are a hundred times
+ * smaller than others' and meet sub-scales: further out their activations overflow in fp16. */
+static float step_of(const char *path) { return strncmp(path, "gguf/", 5) == 0 ? 1e-4f : 1e-2f; }
+
 static const int32_t yes[] = {1, 5, 9, 17, 3, 8, 21, 22}, no[] = {1, 5, 9, 17, 3, 8, 25, 26, 27};
 static const int32_t text[] = {1, 30, 4, 2, 6, 11, 12, 13, 14, 15, 7, 19};
 
@@ -144,7 +148,7 @@ static void a_pair_gives_the_bits_of_two_passes(void **state) {
             make_pack(&pack, few[rows]);
             open_fixture(&f, i, &pack.limits);
             const qzo_perturbation kinds[] = {
-                {.seed = 5, .c = 1e-2f},
+                {.seed = 5, .c = step_of(models[i].path)},
                 {.seed = 6, .c = -5e-2f, .directions = QZO_DIRECTIONS_RADEMACHER, .unit = f.unit}};
             for (int k = 0; k < 2; k++) compare_passes(&f, &pack, &kinds[k], models[i].path);
             close_fixture(&f);
