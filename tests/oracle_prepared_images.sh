@@ -67,6 +67,31 @@ assert (first[before, left:] == other[before, left:]).all()
 assert (other[before, left:] != other[after, left:]).any()
 PY
 
+# --- an export without 4 bits is loaded by diffusers itself --------------------------------------
+cat >dense.yaml <<'YAML'
+model: checkpoint/transformer
+task: task.qzt
+train: { steps: 2, batch: 8, evaluate_every: 2, groups: weights, eps: 1e-3 }
+parameters: { learning_rate: { values: [1e-3] } }
+YAML
+run 0 "$QZO" run dense.yaml --out dense-out --threads 1
+run 0 "$QZO" export dense-out 1 --step 2 --to dense
+"$python" - <<'PY' || fail "diffusers does not load what was exported"
+import torch
+from diffusers import SD3Transformer2DModel
+
+def load(folder):
+    model, found = SD3Transformer2DModel.from_pretrained(folder, output_loading_info=True)
+    assert not any(found[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    return dict(model.named_parameters())
+
+before, after = load("checkpoint/transformer"), load("dense")
+assert before.keys() == after.keys()
+moved = [name for name in before if not torch.equal(before[name], after[name])]
+assert moved and all(name.endswith("weight") and before[name].dim() == 2 for name in moved), moved
+assert all(torch.isfinite(after[name]).all() for name in moved)
+PY
+
 # --- what cannot be prepared ----------------------------------------------------------------------
 prepare 1 missing x.qzt --model checkpoint
 says stderr 'prepare_images: missing: expected a folder'
