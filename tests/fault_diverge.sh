@@ -3,7 +3,7 @@
 # it is run again. Nothing of its last step, whose losses are not finite, is applied.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
-command -v python3 >/dev/null || skip "no python3"
+need_python3
 
 # With a final norm this large the loss is finite and its slope is not usable: clipped, it does
 # little; not clipped, the first step throws the scales so far that the second one gives NaN.

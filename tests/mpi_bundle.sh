@@ -5,7 +5,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
 need_mpi
-command -v python3 >/dev/null || skip "no python3"
+need_python3
 command -v ompi_info >/dev/null || skip "no ompi_info: not Open MPI, or without its tools"
 
 run 0 "$QZO_SOURCE/tools/bundle" made --build "$QZO_BUILD"

@@ -4,6 +4,7 @@
 # one. Where memory has no room for pairs, plan and run say so and go on without.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
+need_python3
 need_mpi
 
 train="batch: 6, micro_batch: 2, evaluate_every: 3"

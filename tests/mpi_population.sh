@@ -3,6 +3,7 @@
 # ranks and after kills; a fork is its origin up to where it was forked, and every command reads it.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
+need_python3
 need_mpi
 
 perturbed="[learning_rate, eps]"

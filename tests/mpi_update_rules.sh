@@ -4,6 +4,7 @@
 # after a kill, and replay to the recorded digest; and each of them trains.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
+need_python3
 need_mpi
 
 # choices SETTING: its names, from the table that test_sweep_spec compares with the program's.

@@ -28,6 +28,8 @@ skip_if_sanitized() {
         skip "sanitizers see this program in other tests, and ten times slower; here scores count"
 }
 
+need_python3() { command -v python3 >/dev/null || skip "no python3"; }
+
 # need_python MODULES [REQUIREMENTS]: sets python to one that has them, the tools' own where there
 # is one.
 need_python() {

@@ -2,6 +2,7 @@
 # The command line: help, version, exit codes, and the formats that other programs read.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
+need_python3
 fixtures=$QZO_SOURCE/tests/fixtures
 
 # --- help, version, usage errors -----------------------------------------------------------------

@@ -2,6 +2,7 @@
 # written, tasks that do not find each other.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
+need_python3
 
 run 0 "$QZO" doctor --out "$WORK/results/new"
 says stdout '^ok +program +qzo [0-9]'

@@ -3,6 +3,7 @@
 # tasks, a limit, a trial's scales, demonstrations, calibration; the names of lm-evaluation-harness.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
+need_python3
 fixtures=$QZO_SOURCE/tests/fixtures
 model=$fixtures/tiny-llama task=$fixtures/tiny-task.qzt other=$fixtures/tiny-task-shuffled.qzt
 

@@ -3,6 +3,7 @@
 # journal rebuild the same, and nothing is left behind where it fails.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
+need_python3
 fixtures=$QZO_SOURCE/tests/fixtures
 task=$fixtures/tiny-task.qzt
 cp -r "$fixtures/tiny-llama" base

@@ -3,6 +3,7 @@
 # hold tuned values change, they keep their types, and the folder scores what export says it does.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
+need_python3
 fixtures=$QZO_SOURCE/tests/fixtures
 task=$fixtures/tiny-task.qzt
 

@@ -4,6 +4,7 @@
 # of 0 as the same bytes. What such a file is not taken for is refused by name.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
+need_python3
 fixtures=$QZO_SOURCE/tests/fixtures/gguf
 task=$QZO_SOURCE/tests/fixtures/tiny-task.qzt
 

@@ -3,6 +3,7 @@
 # Each ends with exit code 2 and one sentence, in an address space of 1 GiB.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
+need_python3
 fixtures=$QZO_SOURCE/tests/fixtures
 task=$fixtures/tiny-task.qzt
 memory_kib=$((1 << 20))

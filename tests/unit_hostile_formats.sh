@@ -5,6 +5,7 @@
 # `inspect` with no more than that.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
+need_python3
 fixtures=$QZO_SOURCE/tests/fixtures
 task=$fixtures/tiny-task.qzt
 

@@ -1,7 +1,7 @@
 # ctest: timeout=60
 # The layers of the tree hold, and the check itself finds what it is there for.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
-command -v python3 >/dev/null || skip "no python3"
+need_python3
 
 run 0 python3 "$QZO_SOURCE/tools/check_layers.py" "$QZO_SOURCE"
 

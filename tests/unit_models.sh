@@ -3,6 +3,7 @@
 # transformers continues it, timed; and those with scales tuned, replayed and exported.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
+need_python3
 fixtures=$QZO_SOURCE/tests/fixtures
 task=$fixtures/tiny-task.qzt
 

@@ -3,6 +3,7 @@
 # together.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
+need_python3
 
 write_sweep sweep.yaml "steps: 500, batch: 16, samples_per_step: 2, evaluate_every: 100" \
     "learning_rate: { values: [1e-6, 1e-5, 1e-4] }; seed: { values: [0, 1, 2] }"

@@ -3,6 +3,7 @@
 # makes of one, whatever trains; a setting that tells trials apart; and refusals that say why.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
+need_python3
 model=$QZO_SOURCE/tests/fixtures/tiny-llama-fp32
 task=$QZO_SOURCE/tests/fixtures/tiny-task.qzt
 

@@ -1,7 +1,7 @@
 # The model of docs/scaling.md predicts the committed measurements within its limit, and the tables
 # of that page are what the tool prints.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
-command -v python3 >/dev/null || skip "no python3"
+need_python3
 model=$QZO_SOURCE/tools/scaling_model.py page=$QZO_SOURCE/docs/scaling.md
 [[ -e $page ]] || skip "no docs here"
 

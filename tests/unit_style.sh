@@ -1,7 +1,7 @@
 # ctest: timeout=60
 # Lengths, and the layout that clang-format 14 gives.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
-command -v python3 >/dev/null || skip "no python3"
+need_python3
 
 # The check finds what it is there for.
 mkdir -p tree/src

@@ -3,6 +3,7 @@
 # plan counts what a run then does.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
+need_python3
 fixtures=$QZO_SOURCE/tests/fixtures
 
 # --- a swept path with a comma and a quote --------------------------------------------------------

@@ -3,6 +3,7 @@
 # the real answers and contexts of SQuAD and DROP where they are there.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 command -v "${CC:-cc}" >/dev/null || skip "no C compiler"
+need_python3
 "${CC:-cc}" -std=c17 -D_GNU_SOURCE -O1 -Wall -Wextra -I "$QZO_SOURCE/src" \
     "$QZO_SOURCE/tests/text_scores.c" "$QZO_SOURCE/src/task/text_score.c" -o scores ||
     fail "text_scores.c does not compile"

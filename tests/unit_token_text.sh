@@ -2,6 +2,7 @@
 # The text of token ids, for each kind of tokenizer.json, and what `generate` refuses.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
+need_python3
 fixtures=$QZO_SOURCE/tests/fixtures
 cp -rL "$fixtures/tiny-llama" model
 chmod -R u+w model
