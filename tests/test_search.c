@@ -121,6 +121,25 @@ static void grids_follow_one_another(void **state) {
     qzo_grid_free(grid);
 }
 
+/* Means over seeds must not mix trials of two models because each grid has one. */
+static void what_grids_fix_differently_is_a_column(void **state) {
+    (void)state;
+    qzo_grid *grid = NULL;
+    assert_ok(expand(&grid, "task: t.qzt\ngrids:\n"
+                            "  - parameters: { model: { value: a }, eps: { value: 1e-3 },\n"
+                            "                  seed: { values: [0, 1] } }\n"
+                            "  - parameters: { model: { value: b }, eps: { value: 1e-3 },\n"
+                            "                  batch: { value: 8 } }\n"));
+    assert_int_equal(grid->swept_count, 3);
+    assert_string_equal(grid->swept_keys[0], "model");
+    assert_string_equal(grid->swept_keys[1], "seed");
+    assert_string_equal(grid->swept_keys[2], "batch");
+    assert_string_equal(grid->trials[1].values[0], "a");
+    assert_string_equal(grid->trials[2].values[0], "b");
+    assert_string_equal(grid->trials[2].values[2], "8");
+    qzo_grid_free(grid);
+}
+
 static void repeats_are_seeds(void **state) {
     (void)state;
     assert_table(HEAD "repeats: 3\ntrain: { seed: 5 }\n"
@@ -388,6 +407,7 @@ int main(void) {
         cmocka_unit_test(zipped_parameters_vary_together),
         cmocka_unit_test(conditions_leave_out_and_leave_alone),
         cmocka_unit_test(grids_follow_one_another),
+        cmocka_unit_test(what_grids_fix_differently_is_a_column),
         cmocka_unit_test(repeats_are_seeds),
         cmocka_unit_test(draws_keep_their_ranges),
         cmocka_unit_test(draws_are_multiples),

@@ -64,7 +64,24 @@ static bool is_column(const qzo_grid *grid, const char *key) {
     return false;
 }
 
-/* Every setting that some grid sweeps is a column of all. */
+static const qzo_parameter *parameter_of(const qzo_space *space, const qzo_setting *setting) {
+    for (int64_t p = 0; p < space->parameter_count; p++)
+        if (space->parameters[p].setting == setting) return &space->parameters[p];
+    return NULL;
+}
+
+/* Whether trials may differ in it: a grid sweeps it, or the grids do not all fix it alike. */
+static bool is_varied(const qzo_sweep_spec *sweep, const qzo_parameter *parameter) {
+    if (parameter->swept) return true;
+    for (int64_t s = 0; s < sweep->space_count; s++) {
+        const qzo_parameter *other = parameter_of(&sweep->spaces[s], parameter->setting);
+        if (other == NULL || other->swept || strcmp(other->values[0], parameter->values[0]) != 0)
+            return true;
+    }
+    return false;
+}
+
+/* Every setting that trials differ in is a column of all grids. */
 static qzo_status add_columns(expansion *e) {
     size_t settings = 0;
     while (qzo_settings[settings].key) settings++;
@@ -73,7 +90,7 @@ static qzo_status add_columns(expansion *e) {
     for (int64_t s = 0; s < e->sweep->space_count; s++)
         for (int64_t p = 0; p < e->sweep->spaces[s].parameter_count; p++) {
             const qzo_parameter *parameter = &e->sweep->spaces[s].parameters[p];
-            if (parameter->swept && !is_column(e->grid, parameter->setting->key))
+            if (is_varied(e->sweep, parameter) && !is_column(e->grid, parameter->setting->key))
                 e->grid->swept_keys[e->grid->swept_count++] = parameter->setting->key;
         }
     return QZO_OK;
