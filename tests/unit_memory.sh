@@ -5,6 +5,7 @@
 # --memory-limit is refused with both numbers and leaves no folder; the peak of a run is the plan.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"
 need_program
+need_python3
 
 write_sweep sweep.yaml "steps: 4, batch: 8, samples_per_step: 1, evaluate_every: 4" \
     "learning_rate: { value: 1e-4 }"
