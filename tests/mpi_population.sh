@@ -1,4 +1,4 @@
-# ctest: timeout=300
+# ctest: timeout=900
 # Population based training on real trials: the same forks, table and journals on any number of
 # ranks and after kills; a fork is its origin up to where it was forked, and every command reads it.
 source "$(dirname "${BASH_SOURCE[0]}")/process_support.sh"

@@ -1,4 +1,4 @@
-# ctest: timeout=300
+# ctest: timeout=900
 # Every scheduler on real trials: the decisions agree with the journals, hyperband's table and
 # journals are the same for any number of ranks, survivors have the journals of an unscheduled
 # sweep up to their end, and what would mix decisions is refused.
